@@ -1,0 +1,68 @@
+import type { ErrorCode } from '../errors.js'
+import type { ExecutionId, JobId, NodeId, TimeMs } from './state.js'
+
+export type EgressKind = 'http' | 'connect' | 'transparent' | 'wasm' | 'input'
+export type EgressDecisionWord = 'allow' | 'deny'
+/** How an attempt ended. */
+export type EgressEnd =
+  | 'client'
+  | 'origin'
+  | 'refused'
+  | 'limit'
+  | 'timeout'
+  | 'revoked'
+  | 'shutdown'
+  | 'error'
+/** Whose rule decided. */
+export type RuleOwner = 'job' | 'node' | 'network' | 'gateway'
+
+/**
+ * One immutable line per attempt to leave: also when it was refused, failed or cut.
+ *
+ * Lines of one execution form a hash chain: `hash` = SHA-256 over the JSON of the record without `hash`, and
+ * `previousHash` is the hash of the line before (64 zeros for the first).
+ */
+export interface AuditRecord {
+  timeMs: TimeMs
+  nodeId: NodeId
+  jobId: JobId
+  executionId: ExecutionId
+  /** Per execution, from 1, without gaps. */
+  sequence: number
+  previousHash: string
+  policyGeneration: number
+  kind: EgressKind
+  /** Upper case for HTTP, `CONNECT` for tunnels, empty when the request was unreadable. */
+  method: string
+  /** Canonical host; empty when the host could not be read. */
+  host: string
+  /** As sent, escaped to printable ASCII, at most 256 characters. */
+  hostAsSent: string
+  port: number
+  /** Every address the name resolved to; empty when nothing was looked up. */
+  answers: string[]
+  /** CNAME chain, when there was one. */
+  aliases: string[]
+  /** The address that was dialled; empty when nothing was dialled. */
+  dialled: string
+  sni: string
+  alpn: string[]
+  decision: EgressDecisionWord
+  /** Empty when allowed. */
+  code: ErrorCode | ''
+  /** The pattern that decided; empty when none did. */
+  rule: string
+  ruleOwner: RuleOwner | ''
+  /** HTTP status given to the job; 0 when none was sent. */
+  status: number
+  bytesUp: number
+  bytesDown: number
+  /** −1 when no byte came back. */
+  msToFirstByte: number
+  msTotal: number
+  end: EgressEnd
+  hash: string
+}
+
+/** What the gateway fills in; the sink adds sequence and chain. */
+export type AuditEntry = Omit<AuditRecord, 'sequence' | 'previousHash' | 'hash'>

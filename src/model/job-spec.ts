@@ -1,0 +1,118 @@
+/**
+ * The job specification as it is stored and sent: Bacalhau's wire shape (PascalCase keys), after normalisation.
+ *
+ * A value of these types came out of `parseJobSpec` and satisfies every rule of it: lists and maps are present,
+ * resource strings parse, host patterns are canonical. Source of the shape: `docs/job-specification.md`.
+ */
+
+export const JOB_TYPES = ['batch', 'ops', 'service', 'daemon'] as const
+export type JobType = (typeof JOB_TYPES)[number]
+
+/** `None` is the default, also when the specification says nothing. */
+export const NETWORK_TYPES = ['None', 'HTTP', 'Full'] as const
+export type NetworkType = (typeof NETWORK_TYPES)[number]
+
+export const CONSTRAINT_OPERATORS = ['=', '==', '!=', 'in', 'notin', 'exists', '!', 'gt', 'lt'] as const
+export type ConstraintOperator = (typeof CONSTRAINT_OPERATORS)[number]
+
+/** The repeated `Type` + `Params` pair of engines, input sources, publishers and published results. */
+export interface SpecConfig {
+  /** Empty only where "none" is meant (a task without publisher). Stored in the canonical spelling of the kind. */
+  Type: string
+  /** Absent when empty. */
+  Params?: Record<string, unknown>
+}
+
+export interface Constraint {
+  /** A label key; with the prefix `favour_` it only ranks nodes instead of excluding them. */
+  Key: string
+  Operator: ConstraintOperator
+  /** Empty for `exists` and `!`. */
+  Values: string[]
+}
+
+export interface InputSourceSpec {
+  Source: SpecConfig
+  /** Unique among the task's inputs when not empty. */
+  Alias: string
+  /** Absolute path inside the job, unique among the task's inputs. */
+  Target: string
+}
+
+export interface ResultPathSpec {
+  /** Directory name in the result: one path segment. */
+  Name: string
+  /** Absolute path inside the job. */
+  Path: string
+}
+
+/** Quantities as the user wrote them, lower-cased without spaces; empty means the default. */
+export interface ResourcesSpec {
+  CPU: string
+  Memory: string
+  Disk: string
+  GPU: string
+}
+
+export interface NetworkSpec {
+  Type: NetworkType
+  /** Canonical host patterns (see `host-pattern.ts`). Filled only when `Type` is `HTTP`; empty never means "all". */
+  Domains: string[]
+}
+
+/** Seconds; 0 means "not set". */
+export interface TimeoutsSpec {
+  ExecutionTimeout: number
+  QueueTimeout: number
+  TotalTimeout: number
+}
+
+export interface TaskSpec {
+  Name: string
+  Engine: SpecConfig
+  Publisher: SpecConfig
+  Env: Record<string, string>
+  Meta: Record<string, string>
+  InputSources: InputSourceSpec[]
+  ResultPaths: ResultPathSpec[]
+  Resources: ResourcesSpec
+  Network: NetworkSpec
+  Timeouts: TimeoutsSpec
+}
+
+export interface JobSpec {
+  /** Empty until the orchestrator sets it to the job's id. */
+  Name: string
+  Namespace: string
+  Type: JobType
+  Priority: number
+  /** Executions wanted (batch, service); 1 for ops and daemon, where the matching nodes decide. */
+  Count: number
+  Constraints: Constraint[]
+  Meta: Record<string, string>
+  Labels: Record<string, string>
+  /** Exactly one task. */
+  Tasks: [TaskSpec]
+}
+
+/** Parameters of the `docker` engine, as `dockerEngine(task)` returns them. */
+export interface DockerEngineParams {
+  Image: string
+  /** Null keeps the entry point of the image. */
+  Entrypoint: string[] | null
+  Parameters: string[]
+  /** `K=V` pairs. */
+  EnvironmentVariables: string[]
+  /** Absolute, or empty for the image's own. */
+  WorkingDirectory: string
+}
+
+/** Parameters of the `wasm` engine, as `wasmEngine(task)` returns them. */
+export interface WasmEngineParams {
+  EntryModule: InputSourceSpec
+  /** Exported function without parameters and results; `_start` by default. */
+  EntryPoint: string
+  Parameters: string[]
+  EnvironmentVariables: Record<string, string>
+  ImportModules: InputSourceSpec[]
+}

@@ -1,0 +1,78 @@
+import type { JobSpec } from './job-spec.js'
+import type {
+  DesiredState,
+  ExecutionId,
+  JobId,
+  NodeId,
+  NodeInfo,
+  NodeMembership,
+  ObservedExecution,
+  TimeMs,
+} from './state.js'
+
+/**
+ * The conversation between a node and the orchestrator: level-triggered and idempotent.
+ *
+ * The node sends every observation that was not acknowledged yet and the revision of the desired state it knows; the
+ * answer acknowledges the observations and brings what changed since. Losing, repeating or reordering messages is
+ * harmless: an observation counts only if its sequence is higher than the stored one, a desired change only if its
+ * revision is higher than the known one. `knownRevision: 0` asks for everything.
+ */
+export interface SyncRequest {
+  nodeId: NodeId
+  /** Changes with each start of the node's process. */
+  incarnation: string
+  info: NodeInfo
+  /** The last desired revision applied; 0 = send all that is not terminal. */
+  knownRevision: number
+  observed: ObservedReport[]
+  /** True in the last sync before a planned stop of the node. */
+  leaving: boolean
+}
+
+export interface ObservedReport {
+  executionId: ExecutionId
+  jobId: JobId
+  observed: ObservedExecution
+  /** Events since the last acknowledged report, in order. Their `index` makes them idempotent. */
+  events: ExecutionEvent[]
+}
+
+/** A history line that a node contributes. */
+export interface ExecutionEvent {
+  /** Per execution, ascending from 1. */
+  index: number
+  /** For example `Downloading Inputs`, `Preparing Environment`, `Running Execution`, `Publishing Results`. */
+  topic: string
+  message: string
+  details: Record<string, string>
+  timeMs: TimeMs
+}
+
+export interface SyncResponse {
+  membership: NodeMembership
+  /** Sequence acknowledged per execution: reports up to it need not be sent again. */
+  acknowledged: Record<ExecutionId, number>
+  desired: DesiredExecution[]
+  /** What the node knows after applying `desired`. */
+  revision: number
+  /**
+   * True when `desired` is the complete list of executions that the orchestrator wants on this node: anything else
+   * the node still holds is to be stopped and forgotten.
+   */
+  complete: boolean
+}
+
+/** What the orchestrator wants of one execution. */
+export interface DesiredExecution {
+  executionId: ExecutionId
+  jobId: JobId
+  jobSpec: JobSpec
+  slot: number
+  attempt: number
+  state: DesiredState
+  message: string
+  createTimeMs: TimeMs
+  /** The job's creation, from which its total timeout counts. */
+  jobCreateTimeMs: TimeMs
+}

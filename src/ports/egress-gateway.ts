@@ -1,0 +1,95 @@
+import type { ErrorCode } from '../errors.js'
+import type { AuditRecord } from '../model/audit.js'
+import type { EgressSummary, ExecutionId, JobId } from '../model/state.js'
+
+/** Who is calling: the lease's listener is the identity, nothing a job sends can change it. */
+export interface Identity {
+  jobId: JobId
+  executionId: ExecutionId
+}
+
+/** Listeners inside one network namespace, held by the gateway. Until a lease is opened they refuse everything. */
+export interface GatewayAttachment {
+  readonly id: string
+  /** As seen inside the namespace: `http://127.0.0.1:3128`. */
+  readonly proxyUrl: string
+}
+
+/** What the job asked for. */
+export interface LeasePolicy {
+  mode: 'http'
+  /** Canonical host patterns; empty means nothing is allowed. */
+  allow: string[]
+  /** Limits for this execution; the gateway's own maxima win. Absent = the gateway's default. */
+  bitsPerSecondUp?: number
+  bitsPerSecondDown?: number
+  connectionsMax?: number
+}
+
+/** An open right to use the gateway for one execution. */
+export interface EgressLease {
+  readonly proxyUrl: string
+  /** Names and values for the job's environment: all six proxy variables, `no_proxy`, `NODE_USE_ENV_PROXY`. */
+  readonly env: Record<string, string>
+  summary(): Promise<EgressSummary>
+  /** Closes every connection within a second and the listeners; resolves with the final summary. Idempotent. */
+  close(): Promise<EgressSummary>
+}
+
+/** The node's egress rules; replaced as a whole. Absent lists mean nothing is allowed. */
+export interface NodeEgressPolicy {
+  allow: string[]
+  /** Wins over everything but `self`. */
+  deny: string[]
+  /** Exact name or address with port that may be reached although its address is not public, for example `10.9.9.9:8080`. */
+  privateExceptions: string[]
+  /** Names and addresses that are the network itself, beyond the node's own interfaces: `orchestrator.test:1234`. */
+  self: string[]
+}
+
+export interface GatewayStatus {
+  /** False after a crash, until it was started again. */
+  running: boolean
+  policyGeneration: number
+  leases: number
+  connections: number
+}
+
+/** The only way out of an execution. One per node. */
+export interface EgressGateway {
+  /**
+   * Creates listeners inside the network namespace `netnsPath` (for example `/proc/123/ns/net`) and holds them.
+   * Rejects with `egress.unavailable` when the machine does not allow it.
+   */
+  attach(netnsPath: string): Promise<GatewayAttachment>
+  /** Binds an identity and a policy to the listeners. A second lease for the same execution is refused. */
+  open(who: Identity, policy: LeasePolicy, attachment: GatewayAttachment): Promise<EgressLease>
+  /** Closes listeners that never got a lease. Idempotent. */
+  detach(attachment: GatewayAttachment): Promise<void>
+  /** Replaces the node's rules: effective within 100 ms, forbidden tunnels closed within 1 s. */
+  setNodePolicy(policy: NodeEgressPolicy): Promise<void>
+  status(): Promise<GatewayStatus>
+  close(): Promise<void>
+}
+
+/** Reads what the gateway recorded. */
+export interface AuditLog {
+  /** Records of one execution with `sequence > after`, at most `limit`. Empty when there are none. */
+  read(executionId: ExecutionId, after: number, limit: number): Promise<AuditRecord[]>
+}
+
+/** The verdict on an address or name, for code outside the gateway that fetches on a job's behalf (inputs). */
+export interface GuardVerdict {
+  allowed: boolean
+  code: ErrorCode | ''
+  message: string
+}
+
+/** The address guard: resolves once, judges every address, dials the very address that was judged. */
+export interface GuardedDialer {
+  /**
+   * Opens a TCP connection to `host:port`. Rejects with `egress.self`, `egress.private_address`, `egress.dns_failed`
+   * or `egress.upstream_failed`. Private exceptions of the operator apply; no allowlist does.
+   */
+  dial(host: string, port: number, signal: AbortSignal): Promise<import('node:net').Socket>
+}

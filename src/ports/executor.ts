@@ -1,0 +1,118 @@
+import type { SpecConfig, TaskSpec } from '../model/job-spec.js'
+import type { OutputStream } from '../model/log.js'
+import type { Resources } from '../model/resources.js'
+import type { ExecutionId, JobId, NodeId } from '../model/state.js'
+import type { ErrorCode } from '../errors.js'
+import type { GatewayAttachment } from './egress-gateway.js'
+
+export type EngineHealth =
+  | { available: true; details: Record<string, string> }
+  /** `message` says what is missing, `hint` what to install or start. */
+  | { available: false; message: string; hint: string }
+
+/** Data that was prepared for a run. */
+export interface Volume {
+  /** Absolute path on the node: a file or a directory. */
+  hostPath: string
+  /** Absolute path inside the job. */
+  target: string
+  writable: boolean
+}
+
+/** A directory whose regular files become part of the result. */
+export interface OutputMount {
+  /** Directory name in the result. */
+  name: string
+  /** Absolute path on the node; empty and writable for the job's user when the run starts. */
+  hostDir: string
+  /** Absolute path inside the job. */
+  path: string
+}
+
+/**
+ * Where the program's output goes while it runs. `write` never rejects and keeps only up to its own bound; when the
+ * promise is pending the executor stops reading from the program.
+ */
+export interface OutputSink {
+  write(stream: OutputStream, data: Uint8Array): Promise<void> | void
+}
+
+/**
+ * The network of one run, made before the run. The executor decides nothing: it joins what it is handed.
+ *
+ * `none` and `http` are namespaces with a loopback interface only; `http` has the gateway's listeners inside.
+ */
+export interface NetworkSlot {
+  readonly mode: 'none' | 'http' | 'full'
+  /** Present for `http`: pass it to `EgressGateway.open`. */
+  readonly attachment?: GatewayAttachment
+  /** Gives the slot back; namespaces are single-use. Idempotent. */
+  release(): Promise<void>
+}
+
+/** An executor that can give its runs a network has this as well. */
+export interface NetworkProvider {
+  /** Modes it can provide now; problems say why one is missing. */
+  modes(): Promise<{ http: boolean; full: boolean; problems: string[] }>
+  /** Rejects with `engine.unavailable` when the mode cannot be provided. */
+  acquire(
+    mode: 'none' | 'http' | 'full',
+    who: { executionId: ExecutionId },
+    signal: AbortSignal,
+  ): Promise<NetworkSlot>
+}
+
+export interface RunSpec {
+  nodeId: NodeId
+  jobId: JobId
+  executionId: ExecutionId
+  task: TaskSpec
+  engine: SpecConfig
+  /** Everything the job sees: task Env, WEIR_* and proxy variables. They win over the image's and the engine's own. */
+  env: Record<string, string>
+  resources: Resources
+  volumes: Volume[]
+  outputs: OutputMount[]
+  network: NetworkSlot
+  output: OutputSink
+  /** A directory of the node that belongs to this run alone; the executor may create files in it. */
+  scratchDir: string
+}
+
+export interface RunExit {
+  /** The program's exit code; 137 when it was killed. */
+  exitCode: number
+  /**
+   * Empty when the program ended by itself, whatever its exit code. Otherwise what ended it:
+   * `execution.out_of_memory`, `execution.output_limit`, `wasm.trap`, `compute.disk`, `engine.failed`, …
+   */
+  code: ErrorCode | ''
+  message: string
+  hint: string
+  /** For the record, for example the image's digest. */
+  details: Record<string, string>
+}
+
+export interface RunningExecution {
+  /** Resolves when the program is gone and all its output was delivered; never rejects. */
+  readonly exit: Promise<RunExit>
+  /** SIGTERM, then SIGKILL after `graceMs`; resolves when the program is gone. Idempotent. */
+  stop(graceMs: number): Promise<void>
+}
+
+/** Runs programs of one engine. Called by the compute node, from many executions at once. */
+export interface Executor {
+  readonly engine: string
+  readonly network?: NetworkProvider
+  probe(signal: AbortSignal): Promise<EngineHealth>
+  /** Checks that need no run, for admission: empty = fine. Must answer within seconds. */
+  admit?(task: TaskSpec, signal: AbortSignal): Promise<{ code: ErrorCode; message: string; hint: string }[]>
+  /**
+   * Pulls or loads what the run needs (image, module) and starts the program. Rejects with a WeirError
+   * (`image.unavailable`, `wasm.invalid`, …). `progress` gets lines for the job's history.
+   */
+  start(run: RunSpec, progress: (message: string) => void, signal: AbortSignal): Promise<RunningExecution>
+  /** Removes what earlier processes left behind, except for `keep`. Returns what was removed, for the log. */
+  reap(keep: ReadonlySet<ExecutionId>): Promise<string[]>
+  close(): Promise<void>
+}

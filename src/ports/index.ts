@@ -1,0 +1,7 @@
+export type * from './clock.js'
+export type * from './data.js'
+export type * from './egress-gateway.js'
+export type * from './executor.js'
+export type * from './job-store.js'
+export type * from './orchestration.js'
+export * from './transport.js'

@@ -1,0 +1,90 @@
+import type {
+  Evaluation,
+  EvaluationId,
+  Execution,
+  ExecutionId,
+  HistoryEvent,
+  Job,
+  JobId,
+  JobState,
+  NewHistoryEvent,
+  NodeId,
+  NodeRecord,
+} from '../model/state.js'
+
+/** Grows by 1 with each commit. */
+export type Revision = number
+
+/**
+ * A frozen view of everything that is active, at one revision. Reads are synchronous and cheap: active jobs, their
+ * executions, evaluations and nodes are held in memory by every store.
+ */
+export interface Snapshot {
+  readonly revision: Revision
+  /** Jobs that have not ended, or that still have executions which have not. */
+  activeJobs(): Iterable<Job>
+  /** Active or ended; ended ones may be read from disk. */
+  job(id: JobId): Job | undefined
+  /** All executions of the job, oldest first. */
+  executionsOfJob(id: JobId): readonly Execution[]
+  execution(id: ExecutionId): Execution | undefined
+  /** Executions on the node whose observed state is not terminal, or whose desired state is Running. */
+  activeExecutionsOnNode(id: NodeId): readonly Execution[]
+  evaluations(): Iterable<Evaluation>
+  nodes(): Iterable<NodeRecord>
+  node(id: NodeId): NodeRecord | undefined
+}
+
+/** One atomic change. Records replace those with the same id. */
+export interface Change {
+  jobs?: Job[]
+  executions?: Execution[]
+  evaluations?: Evaluation[]
+  /** Evaluations that are done. */
+  deleteEvaluations?: EvaluationId[]
+  nodes?: NodeRecord[]
+  deleteNodes?: NodeId[]
+  /** Appended and numbered per job. */
+  history?: NewHistoryEvent[]
+}
+
+export interface JobQuery {
+  /** Undefined or `*` = all. */
+  namespace?: string
+  states?: JobState[]
+  orderBy: 'created_at' | 'modified_at'
+  reverse: boolean
+  /** 0 = no limit (the store still bounds it at 10,000). */
+  limit: number
+  offset: number
+  /** Called for each candidate, for label selectors. */
+  accept?: (job: Job) => boolean
+}
+
+export interface HistoryQuery {
+  level: 'all' | 'job' | 'execution'
+  /** Prefix. */
+  executionId?: string
+  sinceMs?: number
+  afterSequence: number
+  limit: number
+}
+
+/** Keeps jobs. Called from one process; commits are serialised. */
+export interface JobStore {
+  snapshot(): Promise<Snapshot>
+  /**
+   * All or nothing, durable when it resolves. Rejects with `store.stale` when `ifRevision` is not the current
+   * revision (undefined = unconditional), `store.unavailable` when it cannot be written.
+   */
+  commit(change: Change, ifRevision?: Revision): Promise<Revision>
+  /** Every commit after `since`, in order. Ends when the signal aborts. */
+  watch(since: Revision, signal: AbortSignal): AsyncIterable<{ revision: Revision; change: Change }>
+  /** Ids with the prefix, at most `limit`. */
+  jobIdsWithPrefix(prefix: string, limit: number): Promise<JobId[]>
+  executionIdsWithPrefix(prefix: string, limit: number): Promise<ExecutionId[]>
+  jobByIdempotencyToken(token: string): Promise<JobId | undefined>
+  listJobs(query: JobQuery): Promise<{ jobs: Job[]; more: boolean }>
+  history(jobId: JobId, query: HistoryQuery): Promise<{ events: HistoryEvent[]; more: boolean }>
+  close(): Promise<void>
+}
