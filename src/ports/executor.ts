@@ -62,6 +62,13 @@ export interface NetworkProvider {
   ): Promise<NetworkSlot>
 }
 
+/** The modules of a WASM run. */
+export interface RunModules {
+  entry: Volume
+  /** In the order of the specification. `alias` is the module name that imports ask for; empty = the file's name. */
+  imports: { alias: string; volume: Volume }[]
+}
+
 export interface RunSpec {
   nodeId: NodeId
   jobId: JobId
@@ -72,6 +79,11 @@ export interface RunSpec {
   env: Record<string, string>
   resources: Resources
   volumes: Volume[]
+  /**
+   * WASM only: the engine's `EntryModule` and `ImportModules`, fetched like inputs. Each volume's `hostPath` is the
+   * module's file (or a directory with exactly one file); `target` is not used. Absent for other engines.
+   */
+  modules?: RunModules
   outputs: OutputMount[]
   network: NetworkSlot
   output: OutputSink
