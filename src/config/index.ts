@@ -1,0 +1,17 @@
+export {
+  type Config,
+  type ConfigSources,
+  findConfigName,
+  loadConfig,
+  nearestConfigName,
+  variableOf,
+} from './load.js'
+export { writeValue } from './read-value.js'
+export { saveConfigValue } from './save.js'
+export {
+  CONFIG_SCHEMA,
+  type ConfigKey,
+  type ConfigKind,
+  type ConfigName,
+  type ConfigValues,
+} from './schema.js'

@@ -1,0 +1,298 @@
+/**
+ * Every configuration key with its type, default and meaning, in one table: parsing, `weir config list`,
+ * `docs/configuration.md` and the types all come from here. Keys that Bacalhau has keep Bacalhau's name.
+ */
+
+/** How the text of a value is read. */
+export type ConfigKind =
+  | 'text'
+  | 'path'
+  | 'boolean'
+  | 'integer'
+  | 'durationMs'
+  | 'bytes'
+  | 'list'
+  | 'map'
+  | 'amount'
+
+export interface ConfigKey<Kind extends ConfigKind = ConfigKind> {
+  kind: Kind
+  default: ConfigValueOf<Kind>
+  /** One sentence for `weir config list` and the documentation. */
+  description: string
+  /** Never shown, neither by `config list` nor by the API. */
+  secret?: boolean
+  minimum?: number
+  maximum?: number
+  /** Allowed words, for kind text. */
+  words?: readonly string[]
+}
+
+/**
+ * text, path: string (a path starts with `/` or `~/`, empty = none) · integer: whole number · durationMs: milliseconds,
+ * written `90s`, `5m`, `1h30m` · bytes: written `512mb`, `1gi` · list: YAML list or comma separated · map: YAML
+ * map or `k=v,k=v` · amount: a share of what the machine has (`70%`) or an absolute amount (`2`, `4gb`).
+ */
+export type ConfigValueOf<Kind extends ConfigKind> = Kind extends 'text' | 'path' | 'amount'
+  ? string
+  : Kind extends 'boolean'
+    ? boolean
+    : Kind extends 'integer' | 'durationMs' | 'bytes'
+      ? number
+      : Kind extends 'list'
+        ? readonly string[]
+        : Readonly<Record<string, string>>
+
+type Options = Pick<ConfigKey, 'secret' | 'minimum' | 'maximum' | 'words'>
+
+function define<Kind extends ConfigKind>(kind: Kind) {
+  return (fallback: ConfigValueOf<Kind>, description: string, options: Options = {}): ConfigKey<Kind> => ({
+    kind,
+    default: fallback,
+    description,
+    ...options,
+  })
+}
+
+const text = define('text')
+const path = define('path')
+const boolean = define('boolean')
+const integer = define('integer')
+const duration = define('durationMs')
+const bytes = define('bytes')
+const list = define('list')
+const map = define('map')
+const amount = define('amount')
+
+const SECOND = 1000
+const MINUTE = 60 * SECOND
+const HOUR = 60 * MINUTE
+const PORT = { minimum: 0, maximum: 65_535 }
+
+export const CONFIG_SCHEMA = {
+  'API.Host': text('127.0.0.1', 'Address the API listens on; for the client the host to talk to'),
+  'API.Port': integer(1234, 'Port of the API', PORT),
+  'API.AllowInsecure': boolean(false, 'Listen beyond loopback although nobody has to authenticate'),
+
+  Labels: map({}, 'Labels of this node, which jobs can ask for in their constraints'),
+  'Logging.Level': text('info', 'What the server logs', {
+    words: ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'],
+  }),
+
+  'Orchestrator.Enabled': boolean(
+    false,
+    'Run the orchestrator; with neither role enabled `weir serve` runs both',
+  ),
+  'Orchestrator.NodeManager.DisconnectTimeout': duration(
+    MINUTE,
+    'A node that was silent for so long counts as disconnected',
+    {
+      minimum: SECOND,
+    },
+  ),
+  'Orchestrator.Scheduler.LostGrace': duration(
+    MINUTE,
+    'How long executions of a disconnected node are waited for before others replace them',
+  ),
+  'Orchestrator.Scheduler.QueueBackoff': duration(
+    MINUTE,
+    'How often a queued job is looked at when nothing changes',
+    {
+      minimum: SECOND,
+    },
+  ),
+  'Orchestrator.Scheduler.TriesMax': integer(3, 'How many executions a slot of a batch job may use up', {
+    minimum: 1,
+    maximum: 100,
+  }),
+  'Orchestrator.Scheduler.RetryBackoff': duration(
+    SECOND,
+    'Wait before the first retry; doubles with each further one',
+  ),
+
+  'Compute.Enabled': boolean(false, 'Run a compute node; with neither role enabled `weir serve` runs both'),
+  'Compute.Heartbeat.Interval': duration(15 * SECOND, 'The node reports at least so often', { minimum: 100 }),
+  'Compute.AllocatedCapacity.CPU': amount('70%', 'Cores offered to jobs'),
+  'Compute.AllocatedCapacity.Memory': amount('70%', 'Memory offered to jobs'),
+  'Compute.AllocatedCapacity.Disk': amount('70%', 'Disk space offered to jobs'),
+  'Compute.AllocatedCapacity.GPU': amount('100%', 'GPUs offered to jobs'),
+  'Compute.AllowListedLocalPaths': list(
+    [],
+    'Paths that jobs may read as localDirectory inputs: `path[:ro|:rw]`, globs allowed',
+  ),
+  'Compute.OutputBytesMax': bytes(
+    1024 ** 3,
+    'Output kept per execution, stdout and stderr together; what goes beyond is dropped',
+    {
+      minimum: 1024,
+    },
+  ),
+  'Compute.ResultFilesMax': integer(100_000, 'Files that one execution may leave in its results', {
+    minimum: 1,
+  }),
+  'Compute.ResultBytesMax': bytes(
+    10 * 1024 ** 3,
+    'Bytes that one execution may leave in its results when it asks for no disk limit',
+  ),
+  'Compute.KeepFinished': duration(
+    24 * HOUR,
+    'How long logs and audit records of finished executions are kept',
+  ),
+
+  'JobAdmissionControl.AcceptNetworkedJobs': boolean(
+    false,
+    'Accept jobs with network access (http: only to hosts in Egress.Allow)',
+  ),
+  'JobAdmissionControl.RejectStatelessJobs': boolean(false, 'Refuse jobs without inputs'),
+  'JobAdmissionControl.ProbeExec': text(
+    '',
+    'Command that decides about each job: it gets the job as JSON on standard input; exit code 0 accepts',
+  ),
+  'JobAdmissionControl.ProbeHTTP': text(
+    '',
+    'URL that decides about each job: it gets the job as JSON by POST; a status below 400 accepts',
+  ),
+
+  'Egress.Allow': list(
+    [],
+    'Hosts that networked jobs may reach: `host`, `.host` (it and everything below), `*.host` (below only), each with optional `:port`',
+  ),
+  'Egress.AllowFile': path(
+    '',
+    'File with more such patterns, one per line, `#` comments; read again when it changes',
+  ),
+  'Egress.Deny': list([], 'Hosts that no job may reach, whatever else is allowed'),
+  'Egress.DenyFile': path('', 'File with more denied patterns; read again when it changes'),
+  'Egress.PrivateExceptions': list(
+    [],
+    'Exact `name:port` or `address:port` that jobs may reach although the address is not public',
+  ),
+  'Egress.Self': list(
+    [],
+    'More names and addresses that are the network itself and that no job may ever reach, for example the public name of the orchestrator',
+  ),
+  'Egress.Hosts': map({}, 'Addresses of names that the gateway does not ask DNS for: `name=address`'),
+  'Egress.DnsServers': list([], 'DNS servers of the gateway; empty = those of the machine'),
+  'Egress.AllowPublicSuffixes': boolean(
+    false,
+    'Accept patterns such as `.com` or `.github.io` that cover everybody below a public suffix',
+  ),
+  'Egress.AllowECH': boolean(
+    false,
+    'Let TLS hellos pass that hide their server name (ECH), as some browsers always do',
+  ),
+  'Egress.BitsPerSecondUp': integer(10_000_000, 'Upload rate of one execution', { minimum: 8_000 }),
+  'Egress.BitsPerSecondDown': integer(10_000_000, 'Download rate of one execution', { minimum: 8_000 }),
+  'Egress.ConnectionsMax': integer(256, 'Connections of one execution at the same time', {
+    minimum: 1,
+    maximum: 10_000,
+  }),
+  'Egress.IdleTimeout': duration(10 * MINUTE, 'A connection without traffic is closed after this time', {
+    minimum: SECOND,
+  }),
+  'Egress.Full.DnsServers': list(
+    [],
+    'DNS servers of jobs with full network access; empty = public ones of the machine, else 1.1.1.1 and 9.9.9.9',
+  ),
+  'Egress.Full.Enabled': boolean(
+    false,
+    'Also accept jobs that ask for the whole internet (network type Full)',
+  ),
+
+  'JobDefaults.Batch.Priority': integer(0, 'Priority of batch jobs that name none'),
+  'JobDefaults.Batch.Task.Resources.CPU': text('500m', 'Cores of batch tasks that name none'),
+  'JobDefaults.Batch.Task.Resources.Memory': text('1gb', 'Memory of batch tasks that name none'),
+  'JobDefaults.Batch.Task.Resources.Disk': text('', 'Disk of batch tasks that name none'),
+  'JobDefaults.Batch.Task.Resources.GPU': text('', 'GPUs of batch tasks that name none'),
+  'JobDefaults.Batch.Task.Publisher.Type': text(
+    '',
+    'Publisher of batch tasks that name none, for example `local`',
+  ),
+  'JobDefaults.Batch.Task.Publisher.Params': map({}, 'Parameters of that publisher'),
+  'JobDefaults.Batch.Task.Timeouts.ExecutionTimeout': duration(
+    0,
+    'Time limit of one execution of batch tasks that name none; 0 = none',
+  ),
+  'JobDefaults.Batch.Task.Timeouts.TotalTimeout': duration(
+    0,
+    'Time limit of batch jobs that name none; 0 = none',
+  ),
+  'JobDefaults.Ops.Priority': integer(0, 'Priority of ops jobs that name none'),
+  'JobDefaults.Ops.Task.Resources.CPU': text('500m', 'Cores of ops tasks that name none'),
+  'JobDefaults.Ops.Task.Resources.Memory': text('1gb', 'Memory of ops tasks that name none'),
+  'JobDefaults.Ops.Task.Resources.Disk': text('', 'Disk of ops tasks that name none'),
+  'JobDefaults.Ops.Task.Resources.GPU': text('', 'GPUs of ops tasks that name none'),
+  'JobDefaults.Ops.Task.Publisher.Type': text('', 'Publisher of ops tasks that name none'),
+  'JobDefaults.Ops.Task.Publisher.Params': map({}, 'Parameters of that publisher'),
+  'JobDefaults.Ops.Task.Timeouts.ExecutionTimeout': duration(
+    0,
+    'Time limit of one execution of ops tasks that name none; 0 = none',
+  ),
+  'JobDefaults.Ops.Task.Timeouts.TotalTimeout': duration(
+    0,
+    'Time limit of ops jobs that name none; 0 = none',
+  ),
+  'JobDefaults.Service.Priority': integer(0, 'Priority of service jobs that name none'),
+  'JobDefaults.Service.Task.Resources.CPU': text('500m', 'Cores of service tasks that name none'),
+  'JobDefaults.Service.Task.Resources.Memory': text('1gb', 'Memory of service tasks that name none'),
+  'JobDefaults.Service.Task.Resources.Disk': text('', 'Disk of service tasks that name none'),
+  'JobDefaults.Service.Task.Resources.GPU': text('', 'GPUs of service tasks that name none'),
+  'JobDefaults.Daemon.Priority': integer(0, 'Priority of daemon jobs that name none'),
+  'JobDefaults.Daemon.Task.Resources.CPU': text('500m', 'Cores of daemon tasks that name none'),
+  'JobDefaults.Daemon.Task.Resources.Memory': text('1gb', 'Memory of daemon tasks that name none'),
+  'JobDefaults.Daemon.Task.Resources.Disk': text('', 'Disk of daemon tasks that name none'),
+  'JobDefaults.Daemon.Task.Resources.GPU': text('', 'GPUs of daemon tasks that name none'),
+
+  'InputSources.Disabled': list(
+    [],
+    'Input sources this node does not offer: urlDownload, localDirectory, inline',
+  ),
+  'InputSources.ReadTimeout': duration(5 * MINUTE, 'Time limit for fetching one input', { minimum: SECOND }),
+  'InputSources.MaxRetryCount': integer(3, 'Retries of a broken download', { minimum: 0, maximum: 20 }),
+  'InputSources.MaxBytes': bytes(100 * 1024 ** 3, 'Largest single input'),
+
+  'Publishers.Disabled': list([], 'Publishers this node does not offer: local, noop'),
+  'Publishers.Types.Local.Host': text('127.0.0.1', 'Address on which the local publisher serves results'),
+  'Publishers.Types.Local.Address': text(
+    '',
+    'Address or name in result links; empty = the listening address',
+  ),
+  'Publishers.Types.Local.Port': integer(6001, 'Port on which the local publisher serves results', PORT),
+  'Publishers.Types.Local.Retention': duration(
+    24 * HOUR,
+    'Results are deleted and their links expire after this time',
+    { minimum: SECOND },
+  ),
+  'Publishers.Types.Local.Quota': bytes(20 * 1024 ** 3, 'Room for all results of the local publisher'),
+
+  'Engines.Disabled': list([], 'Engines this node does not offer: docker, wasm'),
+  'Engines.Types.Docker.Socket': path('/var/run/docker.sock', 'Socket of the Docker engine'),
+  'Engines.Types.Docker.HolderPoolSize': integer(2, 'Network namespaces kept ready for Docker jobs', {
+    minimum: 0,
+    maximum: 100,
+  }),
+  'Engines.Types.Docker.DropCapabilities': list(
+    [],
+    'Capabilities to take from containers although ordinary images use them',
+  ),
+  'Engines.Types.Docker.PidsMax': integer(1024, 'Processes and threads of one container', { minimum: 16 }),
+  'Engines.Types.Docker.PullTimeout': duration(10 * MINUTE, 'Time limit for pulling an image', {
+    minimum: SECOND,
+  }),
+  'Engines.Types.Docker.PrivateRegistries': list(
+    [],
+    'Registries with private addresses from which images may be pulled: `host[:port]`',
+  ),
+  'Engines.Types.Docker.CredentialsFile': path('', 'Registry logins, in the format of Docker’s config.json'),
+  'Engines.Types.Wasm.PoolSize': integer(1, 'Sandboxes kept ready for WebAssembly jobs', {
+    minimum: 0,
+    maximum: 100,
+  }),
+} as const satisfies Record<string, ConfigKey>
+
+export type ConfigName = keyof typeof CONFIG_SCHEMA
+
+/** Plain values by key. */
+export type ConfigValues = {
+  readonly [Name in ConfigName]: ConfigValueOf<(typeof CONFIG_SCHEMA)[Name]['kind']>
+}
