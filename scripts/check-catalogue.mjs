@@ -1,0 +1,94 @@
+// docs/errors.md lists exactly the codes of src/errors.ts, with the same meaning; docs/configuration.md exactly the
+// keys of src/config/schema.ts. `node scripts/check-catalogue.mjs --write` makes both pages anew.
+import { spawnSync } from 'node:child_process'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+
+/** Returns one line per difference. Needs a build. */
+export function checkCatalogue(root) {
+  return pages(root).flatMap(({ file, text }) => {
+    const path = join(root, file)
+    if (!existsSync(path)) return [`${file} is missing; run node scripts/check-catalogue.mjs --write`]
+    return readFileSync(path, 'utf8') === text
+      ? []
+      : [`${file} differs from the source; run node scripts/check-catalogue.mjs --write`]
+  })
+}
+
+function pages(root) {
+  const script = `
+    const { ERROR_CODES } = await import(${url(root, 'dist/errors.js')})
+    const { CONFIG_SCHEMA, variableOf, writeValue } = await import(${url(root, 'dist/config/index.js')})
+    const keys = Object.entries(CONFIG_SCHEMA).map(([name, key]) => ({ name, variable: variableOf(name), fallback: writeValue(key, key.default), kind: key.kind, description: key.description }))
+    process.stdout.write(JSON.stringify({ codes: ERROR_CODES, keys }))`
+  const { codes, keys } = JSON.parse(evaluate(root, script))
+  return [
+    { file: 'docs/errors.md', text: errorsPage(codes) },
+    { file: 'docs/configuration.md', text: configurationPage(keys) },
+  ]
+}
+
+function errorsPage(codes) {
+  const rows = Object.entries(codes).map(([code, meaning]) => `| \`${code}\` | ${meaning} |`)
+  return `<!-- Made from src/errors.ts by scripts/check-catalogue.mjs; do not edit. -->
+# Errors
+
+Every error has a code that never changes its meaning, a message that quotes the value, and mostly a hint that says what
+to do. \`--output json\` and the API give the code; scripts should match on it and never on the message.
+
+| Code | Meaning |
+| --- | --- |
+${rows.join('\n')}
+`
+}
+
+function configurationPage(keys) {
+  const cell = (text) => text.replaceAll('|', '\\|')
+  const rows = keys.map(
+    ({ name, kind, fallback, description }) =>
+      `| \`${name}\` | ${kind} | ${fallback === '' ? '' : `\`${fallback}\``} | ${cell(description)} |`,
+  )
+  return `<!-- Made from src/config/schema.ts by scripts/check-catalogue.mjs; do not edit. -->
+# Configuration
+
+Defaults < files < environment < flags < \`-c Key=Value\`. Files are YAML: those given with \`-c FILE\`, or
+\`config.yaml\` in the data directory (\`--data-dir\`, \`WEIR_DIR\`, else \`~/.weir\`). Keys may be nested or dotted and
+are matched in any case. The environment variable of \`API.Host\` is \`WEIR_API_HOST\`, and so on. Mistakes are all
+reported at once, before anything listens.
+
+\`weir config list\` shows every key with its value and where the value came from; \`weir config set KEY=VALUE\` writes it.
+
+\`\`\`yaml
+# A node that lets jobs reach two sites and nothing else.
+JobAdmissionControl:
+  AcceptNetworkedJobs: true
+Egress:
+  Allow: [example.com, .example.org]
+Compute:
+  AllowListedLocalPaths: ["/data/**", "/scratch:rw"]
+\`\`\`
+
+| Key | Kind | Default | Meaning |
+| --- | --- | --- | --- |
+${rows.join('\n')}
+`
+}
+
+function evaluate(root, script) {
+  const result = spawnSync(process.execPath, ['--input-type=module', '-e', script], {
+    cwd: root,
+    encoding: 'utf8',
+  })
+  if (result.status !== 0) throw new Error(`the catalogues cannot be read; build first\n${result.stderr}`)
+  return result.stdout
+}
+
+function url(root, file) {
+  return JSON.stringify(pathToFileURL(join(root, file)).href)
+}
+
+if (process.argv[2] === '--write') {
+  const root = join(import.meta.dirname, '..')
+  for (const { file, text } of pages(root)) writeFileSync(join(root, file), text)
+}
