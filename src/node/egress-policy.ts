@@ -1,0 +1,128 @@
+import { readFile, stat } from 'node:fs/promises'
+import type { ConfigValues } from '../config/index.js'
+import { WeirError, toWeirError } from '../errors.js'
+import { parseHostPattern } from '../model/host-pattern.js'
+import type { NodeEgressPolicy } from '../ports/index.js'
+
+const FILE_BYTES_MAX = 4 * 1024 * 1024
+const PATTERNS_MAX = 100_000
+const POLL_MS = 50
+
+/** A file is read again when one of these changed. */
+interface FileStamp {
+  mtimeMs: number
+  size: number
+  inode: number
+}
+
+/** What the watcher needs to know of the world. */
+export interface PolicyWatch {
+  /** Called with each new policy; what it rejects with is reported and the old policy stays. */
+  apply: (policy: NodeEgressPolicy) => Promise<void>
+  /** Called when a file cannot be used: the old policy stays in force. */
+  warn: (error: WeirError) => void
+  signal: AbortSignal
+}
+
+/**
+ * The operator's rules from configuration and files. Rejects with `config.invalid`, naming every bad line: a node does
+ * not start with a policy that it cannot read.
+ */
+export async function readEgressPolicy(values: ConfigValues, self: readonly string[]): Promise<NodeEgressPolicy> {
+  const allowPublicSuffix = values['Egress.AllowPublicSuffixes']
+  const problems: string[] = []
+  const read = async (key: 'Egress.Allow' | 'Egress.Deny', fileKey: 'Egress.AllowFile' | 'Egress.DenyFile') => {
+    const lines = values[key].map((text, index) => ({ text, where: `${key}[${index}]` }))
+    const file = values[fileKey]
+    if (file !== '') lines.push(...(await readPatternFile(file)))
+    // A denied public suffix only narrows what is allowed, so it needs no insisting.
+    return canonical(lines, key === 'Egress.Deny' || allowPublicSuffix, problems)
+  }
+  const allow = await read('Egress.Allow', 'Egress.AllowFile')
+  const deny = await read('Egress.Deny', 'Egress.DenyFile')
+  if (problems.length > 0) {
+    throw new WeirError('config.invalid', ['Cannot use the egress lists:', ...problems].join('\n  '), {
+      hint: 'a pattern is `host`, `.host` or `*.host`, with an optional `:port`',
+      details: { problems },
+    })
+  }
+  return {
+    allow,
+    deny,
+    privateExceptions: [...values['Egress.PrivateExceptions']],
+    self: [...values['Egress.Self'], ...self],
+  }
+}
+
+/** Follows the list files until the signal aborts: a change is in force within 100 ms, a bad file changes nothing. */
+export async function watchEgressPolicy(
+  values: ConfigValues,
+  self: readonly string[],
+  { apply, warn, signal }: PolicyWatch,
+): Promise<void> {
+  const files = [values['Egress.AllowFile'], values['Egress.DenyFile']].filter((file) => file !== '')
+  if (files.length === 0) return
+  let known = JSON.stringify(await Promise.all(files.map(stamp)))
+  while (!signal.aborted) {
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS))
+    const seen = JSON.stringify(await Promise.all(files.map(stamp)))
+    if (seen === known) continue
+    known = seen
+    try {
+      await apply(await readEgressPolicy(values, self))
+    } catch (error) {
+      warn(toWeirError(error, 'config.invalid', 'The egress lists changed but cannot be used; the old ones stay'))
+    }
+  }
+}
+
+async function stamp(file: string): Promise<FileStamp | string> {
+  try {
+    const { mtimeMs, size, ino } = await stat(file)
+    return { mtimeMs, size, inode: ino }
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code ?? 'unreadable'
+  }
+}
+
+async function readPatternFile(file: string): Promise<{ text: string; where: string }[]> {
+  const bytes = await readFile(file).catch((error: Error) => {
+    throw new WeirError('config.invalid', `Cannot read the egress list ${file}: ${error.message}`, { cause: error })
+  })
+  if (bytes.length > FILE_BYTES_MAX)
+    throw new WeirError('config.invalid', `The egress list ${file} has ${bytes.length} bytes, more than ${FILE_BYTES_MAX}`)
+  let text: string
+  try {
+    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+  } catch {
+    throw new WeirError('config.invalid', `The egress list ${file} is not UTF-8`)
+  }
+  const lines = text.split(/\r?\n/).map((line, index) => ({ text: withoutComment(line), where: `${file}:${index + 1}` }))
+  const patterns = lines.filter((line) => line.text !== '')
+  // A truncated file must not silently close or open anything: an operator who wants nothing leaves the key empty.
+  if (patterns.length === 0)
+    throw new WeirError('config.invalid', `The egress list ${file} holds no pattern`, {
+      hint: 'it may be half-written; to allow nothing, remove the key that names it',
+    })
+  return patterns
+}
+
+function withoutComment(line: string): string {
+  return line.replace(/(^|\s)#.*$/, '').trim()
+}
+
+function canonical(lines: { text: string; where: string }[], allowPublicSuffix: boolean, problems: string[]): string[] {
+  if (lines.length > PATTERNS_MAX) {
+    problems.push(`more than ${PATTERNS_MAX} patterns`)
+    return []
+  }
+  return lines.flatMap(({ text, where }) => {
+    try {
+      return [parseHostPattern(text, { allowPublicSuffix }).text]
+    } catch (error) {
+      const { message, hint } = toWeirError(error)
+      problems.push(`${where}: ${message}${hint === undefined ? '' : ` (${hint})`}`)
+      return []
+    }
+  })
+}
