@@ -3,6 +3,7 @@ import { homedir } from 'node:os'
 import { isAbsolute, join } from 'node:path'
 import { parseDocument } from 'yaml'
 import { WeirError } from '../errors.js'
+import { nearestName } from '../model/nearest-name.js'
 import { readValue } from './read-value.js'
 import { CONFIG_SCHEMA, type ConfigKey, type ConfigName, type ConfigValues } from './schema.js'
 
@@ -88,13 +89,7 @@ export function findConfigName(name: string): ConfigName | undefined {
 
 /** The key whose name is nearest to a misspelt one, if any is near. */
 export function nearestConfigName(name: string): ConfigName | undefined {
-  const wanted = name.toLowerCase()
-  let best: { name: ConfigName; distance: number } | undefined
-  for (const candidate of Object.keys(CONFIG_SCHEMA) as ConfigName[]) {
-    const distance = editDistance(wanted, candidate.toLowerCase())
-    if (best === undefined || distance < best.distance) best = { name: candidate, distance }
-  }
-  return best !== undefined && best.distance <= Math.max(3, wanted.length / 3) ? best.name : undefined
+  return nearestName(name, Object.keys(CONFIG_SCHEMA)) as ConfigName | undefined
 }
 
 const NAMES_BY_LOWER_CASE = new Map(
@@ -195,18 +190,4 @@ function quote(name: ConfigName, raw: unknown): string {
   if ((CONFIG_SCHEMA[name] as ConfigKey).secret === true) return 'a secret that is not shown'
   const text = JSON.stringify(raw) ?? String(raw)
   return text.length > 200 ? `${text.slice(0, 200)}…` : text
-}
-
-/** Number of single-character edits between two texts, by dynamic programming over one row. */
-function editDistance(left: string, right: string): number {
-  let row = Array.from({ length: right.length + 1 }, (_, index) => index)
-  for (let i = 1; i <= left.length; i++) {
-    const next = [i]
-    for (let j = 1; j <= right.length; j++) {
-      const substitution = (row[j - 1] ?? 0) + (left[i - 1] === right[j - 1] ? 0 : 1)
-      next.push(Math.min(substitution, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1))
-    }
-    row = next
-  }
-  return row[right.length] ?? 0
 }
