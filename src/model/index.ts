@@ -15,6 +15,12 @@ export {
   parseConstraints,
 } from './constraints.js'
 export type { ConstraintMatch } from './constraints.js'
+export { PATTERNS_MAX, WEB_PORTS, makeHostPattern, parseHostPattern, parseHostPatterns } from './host-pattern.js'
+export type { HostPattern, HostPatternOptions } from './host-pattern.js'
+export { HostPatternSet } from './host-pattern-set.js'
+export type { PatternExplanation } from './host-pattern-set.js'
+export { canonicalName, escapeForRecord, hostInUrl, isSpecialUseName, nameProblem, readHost } from './host.js'
+export type { Host, HostReading } from './host.js'
 export {
   checkNodeId,
   isFullId,
@@ -25,6 +31,16 @@ export {
   shortId,
 } from './ids.js'
 export type { IdSource } from './ids.js'
+export {
+  SPECIAL_ADDRESS_BLOCKS,
+  blockEnds,
+  classifyIpAddress,
+  embeddedIpv4,
+  ipAddressFromBytes,
+  isPublicAddress,
+  parseIpAddress,
+} from './ip-address.js'
+export type { AddressBlock, AddressKind, IpAddress } from './ip-address.js'
 export { CONSTRAINT_OPERATORS, JOB_TYPES, NETWORK_TYPES } from './job-spec.js'
 export type {
   Constraint,
@@ -108,3 +124,8 @@ export {
   totalTimeoutMs,
   wasmEngine,
 } from './task-accessors.js'
+export { WASI_MODULE, WASI_SIGNATURES } from './wasi-preview1.js'
+export { readWasmModule } from './wasm-module.js'
+export type { WasmExport, WasmExternKind, WasmImport, WasmLimits, WasmModule } from './wasm-module.js'
+export { validateWasm } from './wasm-validation.js'
+export type { ImportModule, ValidationOptions, ValidationReport, WasmProblem } from './wasm-validation.js'
