@@ -1,0 +1,402 @@
+import { WeirError } from '../errors.js'
+
+export type WasmExternKind = 'func' | 'table' | 'memory' | 'global' | 'tag'
+
+export interface WasmImport {
+  module: string
+  name: string
+  kind: WasmExternKind
+  /** Of a function: `i32,i32->i32`; empty for other kinds. */
+  signature: string
+}
+
+export interface WasmExport {
+  name: string
+  kind: WasmExternKind
+  /** Of a function: `i32,i32->i32`; empty for other kinds. */
+  signature: string
+}
+
+/** Sizes in pages of 64 KiB for memories, in elements for tables. */
+export interface WasmLimits {
+  min: number
+  /** Absent when the module states none. */
+  max?: number
+  shared: boolean
+  is64: boolean
+}
+
+/** What a module says about itself, without its code. */
+export interface WasmModule {
+  imports: WasmImport[]
+  exports: WasmExport[]
+  /** Defined and imported ones. */
+  memories: WasmLimits[]
+  tables: WasmLimits[]
+  functionCount: number
+  hasStart: boolean
+}
+
+const IMPORTS_MAX = 100_000
+const EXPORTS_MAX = 100_000
+const TYPES_MAX = 1_000_000
+const FUNCTIONS_MAX = 1_000_000
+const NAME_BYTES_MAX = 100_000
+const TABLES_MAX = 100_000
+const PARAMS_MAX = 1_000
+
+/**
+ * Reads the imports, exports and limits of a WebAssembly module, without compiling it.
+ *
+ * Reads the binary format of the WebAssembly core specification 2.0, section 5. Function bodies are not looked at, so
+ * a module that passes may still be refused by the compiler. Every count and length is checked against the bytes that
+ * are there before anything is stored.
+ *
+ * @throws WeirError `wasm.invalid` for text, components, truncated or malformed modules, and unsupported proposals.
+ */
+export function readWasmModule(bytes: Uint8Array): WasmModule {
+  checkHeader(bytes)
+  const reader = new Reader(bytes, 8, bytes.length, 'module')
+  const found: Sections = {
+    types: [],
+    functionTypes: [],
+    importedFunctions: 0,
+    imports: [],
+    exports: [],
+    memories: [],
+    tables: [],
+    hasStart: false,
+  }
+  let last = 0
+  while (!reader.atEnd()) {
+    const at = reader.offset
+    const id = reader.byte()
+    const size = reader.u32()
+    const section = reader.slice(size, SECTION_NAMES[id] ?? `section ${id}`)
+    if (id === 0) {
+      section.name()
+      continue
+    }
+    const rank = SECTION_ORDER.indexOf(id)
+    if (rank < 0) throw malformed(`section id ${id} is not defined`, at)
+    if (rank < last) throw malformed(`the ${SECTION_NAMES[id]} section is out of order or twice`, at)
+    last = rank + 1
+    readSection(id, section, found)
+  }
+  const functions = found.functionTypes
+  return {
+    imports: found.imports,
+    exports: found.exports.map((one) => ({
+      name: one.name,
+      kind: one.kind,
+      signature: one.kind === 'func' ? signatureOf(found, functions[one.index]) : '',
+    })),
+    memories: found.memories,
+    tables: found.tables,
+    functionCount: functions.length,
+    hasStart: found.hasStart,
+  }
+}
+
+const SECTION_NAMES: Record<number, string> = {
+  0: 'custom',
+  1: 'type',
+  2: 'import',
+  3: 'function',
+  4: 'table',
+  5: 'memory',
+  6: 'global',
+  7: 'export',
+  8: 'start',
+  9: 'element',
+  10: 'code',
+  11: 'data',
+  12: 'data count',
+  13: 'tag',
+}
+/** Order of the sections in a module: tags stand before globals, the data count before the code. */
+const SECTION_ORDER = [1, 2, 3, 4, 5, 13, 6, 7, 8, 9, 12, 10, 11]
+const KINDS: WasmExternKind[] = ['func', 'table', 'memory', 'global', 'tag']
+const VALUE_TYPES: Record<number, string> = {
+  0x7f: 'i32',
+  0x7e: 'i64',
+  0x7d: 'f32',
+  0x7c: 'f64',
+  0x7b: 'v128',
+  0x70: 'funcref',
+  0x6f: 'externref',
+  0x69: 'exnref',
+}
+
+interface Sections {
+  /** Signatures by type index. */
+  types: string[]
+  /** Type index by function index, imported functions first. */
+  functionTypes: number[]
+  importedFunctions: number
+  imports: WasmImport[]
+  exports: { name: string; kind: WasmExternKind; index: number }[]
+  memories: WasmLimits[]
+  tables: WasmLimits[]
+  hasStart: boolean
+}
+
+function checkHeader(bytes: Uint8Array): void {
+  if (bytes.length === 0) throw invalid('the file is empty')
+  const magic = bytes[0] === 0 && bytes[1] === 0x61 && bytes[2] === 0x73 && bytes[3] === 0x6d
+  if (!magic) {
+    const start = Buffer.from(bytes.subarray(0, 64)).toString('latin1').trimStart()
+    if (start.startsWith('(module') || start.startsWith('(component') || start.startsWith(';;')) {
+      throw invalid('this is WebAssembly text, not a binary module', 'Convert it with `wat2wasm`')
+    }
+    if (start.startsWith('\x7fELF') || start.startsWith('MZ')) {
+      throw invalid(
+        'this is a native program',
+        'Compile the program for the target wasm32-wasip1 (wasm32-wasi)',
+      )
+    }
+    throw invalid('the file does not start with the bytes 00 61 73 6d ("\\0asm")')
+  }
+  if (bytes.length < 8) throw invalid('the module is truncated after its first bytes')
+  const version = bytes.subarray(4, 8)
+  if (version[2] === 1 && version[3] === 0) {
+    throw invalid(
+      'this is a component (WASI 0.2), not a core module',
+      'Build for WASI preview 1: target wasm32-wasip1 (wasm32-wasi)',
+    )
+  }
+  if (version[0] !== 1 || version[1] !== 0 || version[2] !== 0 || version[3] !== 0) {
+    throw invalid(`version ${[...version].join('.')} of the binary format is not supported`)
+  }
+}
+
+function readSection(id: number, section: Reader, found: Sections): void {
+  if (id === 1) readTypes(section, found)
+  else if (id === 2) readImports(section, found)
+  else if (id === 3) readFunctions(section, found)
+  else if (id === 4) readTables(section, found)
+  else if (id === 5) readMemories(section, found)
+  else if (id === 7) readExports(section, found)
+  else if (id === 8) {
+    section.u32()
+    found.hasStart = true
+    section.end()
+  }
+}
+
+function readTypes(section: Reader, found: Sections): void {
+  for (let left = section.count(TYPES_MAX, 'types'); left > 0; left--) {
+    const form = section.byte()
+    if (form !== 0x60) throw unsupported('types of the garbage collection proposal')
+    const params = readValueTypes(section)
+    found.types.push(`${params}->${readValueTypes(section)}`)
+  }
+  section.end()
+}
+
+function readValueTypes(section: Reader): string {
+  const types: string[] = []
+  for (let left = section.count(PARAMS_MAX, 'parameters'); left > 0; left--)
+    types.push(readValueType(section))
+  return types.join(',')
+}
+
+function readValueType(section: Reader): string {
+  const code = section.byte()
+  const name = VALUE_TYPES[code]
+  if (name !== undefined) return name
+  throw unsupported(`the value type 0x${code.toString(16)}`)
+}
+
+function readImports(section: Reader, found: Sections): void {
+  for (let left = section.count(IMPORTS_MAX, 'imports'); left > 0; left--) {
+    const module = section.name()
+    const name = section.name()
+    const at = section.offset
+    const kind = KINDS[section.byte()]
+    if (kind === undefined) throw malformed('an import is of no known kind', at)
+    let signature = ''
+    if (kind === 'func') {
+      const type = section.u32()
+      signature = signatureOf(found, type)
+      found.functionTypes.push(type)
+      found.importedFunctions++
+    } else if (kind === 'table') {
+      readValueType(section)
+      found.tables.push(readLimits(section))
+    } else if (kind === 'memory') {
+      found.memories.push(readLimits(section))
+    } else if (kind === 'global') {
+      readValueType(section)
+      section.byte()
+    } else {
+      section.byte()
+      section.u32()
+    }
+    found.imports.push({ module, name, kind, signature })
+  }
+  section.end()
+}
+
+function readFunctions(section: Reader, found: Sections): void {
+  for (let left = section.count(FUNCTIONS_MAX, 'functions'); left > 0; left--) {
+    found.functionTypes.push(section.u32())
+  }
+  section.end()
+}
+
+function readTables(section: Reader, found: Sections): void {
+  // A table with an initialiser carries an expression; only its start is read, the rest is left to the compiler.
+  for (let left = section.count(TABLES_MAX, 'tables'); left > 0; left--) {
+    if (section.peek() === 0x40) throw unsupported('tables with initialisers')
+    readValueType(section)
+    found.tables.push(readLimits(section))
+  }
+  section.end()
+}
+
+function readMemories(section: Reader, found: Sections): void {
+  for (let left = section.count(100, 'memories'); left > 0; left--) found.memories.push(readLimits(section))
+  section.end()
+}
+
+function readExports(section: Reader, found: Sections): void {
+  const seen = new Set<string>()
+  for (let left = section.count(EXPORTS_MAX, 'exports'); left > 0; left--) {
+    const at = section.offset
+    const name = section.name()
+    if (seen.has(name)) throw malformed(`the export ${JSON.stringify(name.slice(0, 80))} is there twice`, at)
+    seen.add(name)
+    const kind = KINDS[section.byte()]
+    if (kind === undefined) throw malformed('an export is of no known kind', at)
+    found.exports.push({ name, kind, index: section.u32() })
+  }
+  section.end()
+}
+
+function readLimits(section: Reader): WasmLimits {
+  const at = section.offset
+  const flags = section.byte()
+  if (flags > 7) throw malformed(`limits have the flags ${flags}`, at)
+  const is64 = (flags & 4) !== 0
+  const min = is64 ? section.u64() : section.u32()
+  const limits: WasmLimits = { min, shared: (flags & 2) !== 0, is64 }
+  if ((flags & 1) !== 0) limits.max = is64 ? section.u64() : section.u32()
+  return limits
+}
+
+function signatureOf(found: Sections, type: number | undefined): string {
+  const signature = type === undefined ? undefined : found.types[type]
+  if (signature === undefined)
+    throw invalid(`it refers to the type or function ${String(type)}, which it does not define`)
+  return signature
+}
+
+/** Reads one stretch of the file; never past its end. */
+class Reader {
+  readonly #bytes: Uint8Array
+  readonly #end: number
+  readonly #what: string
+  offset: number
+
+  constructor(bytes: Uint8Array, start: number, end: number, what: string) {
+    this.#bytes = bytes
+    this.#end = end
+    this.#what = what
+    this.offset = start
+  }
+
+  atEnd(): boolean {
+    return this.offset >= this.#end
+  }
+
+  end(): void {
+    if (!this.atEnd()) throw malformed(`the ${this.#what} section is longer than its contents`, this.offset)
+  }
+
+  peek(): number | undefined {
+    return this.atEnd() ? undefined : this.#bytes[this.offset]
+  }
+
+  byte(): number {
+    const value = this.peek()
+    if (value === undefined) throw malformed(`the ${this.#what} is truncated`, this.offset)
+    this.offset++
+    return value
+  }
+
+  u32(): number {
+    const at = this.offset
+    let value = 0
+    for (let factor = 1; ; factor *= 0x80) {
+      const byte = this.byte()
+      value += (byte & 0x7f) * factor
+      if (byte < 0x80) break
+      if (factor === 0x80 ** 4) throw malformed('a number (LEB128) is longer than allowed', at)
+    }
+    if (value > 0xffffffff) throw malformed('a number (LEB128) is larger than allowed', at)
+    return value
+  }
+
+  /** As a number: limits beyond 2^53 lose precision, which no check needs. */
+  u64(): number {
+    const at = this.offset
+    let value = 0n
+    for (let shift = 0; ; shift += 7) {
+      const byte = this.byte()
+      value |= BigInt(byte & 0x7f) << BigInt(shift)
+      if (byte < 0x80) break
+      if (shift + 7 >= 64) throw malformed('a number (LEB128) is longer than allowed', at)
+    }
+    if (value >> 64n !== 0n) throw malformed('a number (LEB128) is larger than allowed', at)
+    return Number(value)
+  }
+
+  /** A count of things of at least one byte each. */
+  count(max: number, what: string): number {
+    const at = this.offset
+    const count = this.u32()
+    if (count > max) throw invalid(`it has ${count} ${what}, more than the ${max} that are allowed`)
+    if (count > this.#end - this.offset)
+      throw malformed(`the ${this.#what} section is too short for ${count} ${what}`, at)
+    return count
+  }
+
+  name(): string {
+    const at = this.offset
+    const length = this.u32()
+    if (length > NAME_BYTES_MAX) throw invalid(`it has a name of ${length} bytes`)
+    if (length > this.#end - this.offset) throw malformed(`a name of ${length} bytes does not fit`, at)
+    const bytes = this.#bytes.subarray(this.offset, this.offset + length)
+    this.offset += length
+    try {
+      return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
+    } catch {
+      throw malformed('a name is not UTF-8', at)
+    }
+  }
+
+  slice(size: number, what: string): Reader {
+    if (size > this.#end - this.offset) {
+      throw malformed(
+        `the ${what} section claims ${size} bytes, ${this.#end - this.offset} are left`,
+        this.offset,
+      )
+    }
+    const part = new Reader(this.#bytes, this.offset, this.offset + size, what)
+    this.offset += size
+    return part
+  }
+}
+
+function invalid(problem: string, hint = 'Check that the file is a complete WebAssembly module'): WeirError {
+  return new WeirError('wasm.invalid', `Cannot use the WebAssembly module: ${problem}`, { hint })
+}
+
+function malformed(problem: string, offset: number): WeirError {
+  return invalid(`${problem} (at byte ${offset})`)
+}
+
+function unsupported(what: string): WeirError {
+  return invalid(`it uses ${what}, which is not supported`, 'Build without this feature')
+}
