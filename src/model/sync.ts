@@ -75,4 +75,9 @@ export interface DesiredExecution {
   createTimeMs: TimeMs
   /** The job's creation, from which its total timeout counts. */
   jobCreateTimeMs: TimeMs
+  /**
+   * Sequence of the stored observation. A node that knows nothing of the execution any more goes on from here, so that
+   * what it then reports counts; above 0 it reports the execution as lost rather than run it twice. Absent = 0.
+   */
+  observedSequence?: number
 }

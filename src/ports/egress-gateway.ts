@@ -76,6 +76,8 @@ export interface EgressGateway {
 export interface AuditLog {
   /** Records of one execution with `sequence > after`, at most `limit`. Empty when there are none. */
   read(executionId: ExecutionId, after: number, limit: number): Promise<AuditRecord[]>
+  /** Removes the records of an execution whose retention is over. Absent: the log looks after its own retention. */
+  remove?(executionId: ExecutionId): Promise<void>
 }
 
 /** The verdict on an address or name, for code outside the gateway that fetches on a job's behalf (inputs). */
