@@ -1,0 +1,3 @@
+export { inlineSource, type InlineSourceOptions } from './inline-source.js'
+export { localDirectorySource, type LocalDirectorySourceOptions } from './local-directory-source.js'
+export { urlSource, type UrlSourceOptions } from './url-source.js'
