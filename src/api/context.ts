@@ -1,0 +1,46 @@
+import type { JobDefaults, NodeId, NodeInfo } from '../model/index.js'
+import type { JobService } from '../ports/index.js'
+import type { AuthMethod } from './authentication.js'
+import type { ClientVersion } from './guards/client-version.js'
+import type { OpenStreams } from './open-streams.js'
+import type { BuildInfo, WireObject } from './wire/index.js'
+
+/** What the server writes to its log; pino's loggers fit. */
+export interface ApiLogger {
+  debug(details: object, message: string): void
+  warn(details: object, message: string): void
+  error(details: object, message: string): void
+}
+
+/** Who this server is. */
+export interface ServerIdentity {
+  nodeId: NodeId
+}
+
+/** What the routes work with. */
+export interface ApiContext {
+  /** Absent on a node that is not an orchestrator: its routes do not exist then. */
+  jobs: JobService | undefined
+  identity: ServerIdentity
+  build: BuildInfo
+  nodeInfo: () => NodeInfo | Promise<NodeInfo>
+  config: () => WireObject
+  debug: () => WireObject | Promise<WireObject>
+  jobDefaults: JobDefaults
+  authMethods: readonly AuthMethod[]
+  streams: OpenStreams
+  logger: ApiLogger
+}
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Undefined for clients that do not say, and for development versions. */
+    clientVersion: ClientVersion | undefined
+    /** The request's own id as sent, empty when it had none. */
+    sentRequestId: string
+  }
+  interface FastifyContextConfig {
+    /** True for routes that may answer for as long as a job runs. */
+    isStream?: boolean
+  }
+}

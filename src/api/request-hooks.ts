@@ -1,0 +1,108 @@
+import { randomUUID } from 'node:crypto'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { Authorizer } from './authentication.js'
+import type { ApiLogger } from './context.js'
+import { checkClientVersion, CLIENT_VERSION_MIN } from './guards/client-version.js'
+import { checkOrigin, type OriginRules } from './guards/origin.js'
+import { writeJson, type BuildInfo } from './wire/index.js'
+
+export interface RequestHookOptions {
+  build: BuildInfo
+  authorizer: Authorizer
+  logger: ApiLogger
+  /** Asked at each request: the address is known only when the server listens. */
+  originRules: () => OriginRules
+}
+
+/**
+ * What happens to every request before its route, in this order: ids and version headers, host and web origin,
+ * (rate limit, registered between the two functions,) authorization, client version.
+ */
+export function firstHooks(app: FastifyInstance, options: RequestHookOptions): void {
+  app.decorateRequest('clientVersion', undefined)
+  app.decorateRequest('sentRequestId', '')
+
+  app.addHook('onRequest', async (request, reply) => {
+    request.sentRequestId = readRequestId(request)
+    reply.headers(options.build.headers)
+    reply.header('x-request-id', request.sentRequestId || randomUUID())
+    if ('pretty' in (request.query as object)) reply.serializer((value: unknown) => writeJson(value, 2))
+    const { host, origin } = request.headers
+    allowOrigin(reply, checkOrigin(host, origin, options.originRules()))
+    if (isPreflight(request)) return answerPreflight(request, reply)
+  })
+
+  app.addHook('onResponse', async (request, reply) => {
+    const { method, routeOptions } = request
+    options.logger.debug(
+      {
+        method,
+        route: routeOptions.url ?? 'none',
+        status: reply.statusCode,
+        ms: Math.round(reply.elapsedTime),
+      },
+      'request',
+    )
+  })
+}
+
+/** The hooks that come after the rate limit. */
+export function lastHooks(app: FastifyInstance, options: RequestHookOptions): void {
+  app.addHook('onRequest', async (request, reply) => {
+    await options.authorizer.authorize({
+      method: request.method,
+      path: request.url.replace(/[?#].*$/s, ''),
+      headers: request.headers,
+      remoteAddress: request.ip ?? '',
+    })
+    return checkVersion(request, reply, options.build)
+  })
+}
+
+/** These two answers have a shape of their own, in Bacalhau too. */
+function checkVersion(request: FastifyRequest, reply: FastifyReply, build: BuildInfo): unknown {
+  const header = request.headers['x-bacalhau-git-version']
+  const text = Array.isArray(header) ? header[0] : header
+  const check = checkClientVersion(text)
+  switch (check.answer) {
+    case 'serve':
+      request.clientVersion = check.version
+      return undefined
+    case 'malformed':
+      return reply.code(400).send({ Error: `Invalid client version ${(text ?? '').slice(0, 120)}` })
+    case 'too_old':
+      return reply.code(403).send({
+        Error: `Client version ${check.version} is too old for this server: it needs at least ${CLIENT_VERSION_MIN}`,
+        MinVersion: CLIENT_VERSION_MIN,
+        ClientVersion: check.version,
+        ServerVersion: build.bacalhauVersion,
+      })
+  }
+}
+
+function readRequestId(request: FastifyRequest): string {
+  const id = request.headers['x-request-id']
+  return typeof id === 'string' && /^[\x21-\x7e]{1,128}$/.test(id) ? id : ''
+}
+
+function allowOrigin(reply: FastifyReply, origin: string | undefined): void {
+  reply.header('vary', 'Origin')
+  if (origin === undefined) return
+  reply.header('access-control-allow-origin', origin)
+  reply.header('access-control-expose-headers', 'X-Request-ID, X-Bacalhau-Git-Version')
+}
+
+function isPreflight(request: FastifyRequest): boolean {
+  return request.method === 'OPTIONS' && request.headers['access-control-request-method'] !== undefined
+}
+
+/** Method and headers are free; the origin was judged already. */
+function answerPreflight(request: FastifyRequest, reply: FastifyReply): unknown {
+  const headers = request.headers['access-control-request-headers'] ?? ''
+  return reply
+    .code(204)
+    .header('access-control-allow-methods', 'GET, HEAD, PUT, POST, DELETE')
+    .header('access-control-allow-headers', headers.replace(/[^A-Za-z0-9, -]/g, '').slice(0, 1024))
+    .header('access-control-max-age', '600')
+    .send()
+}

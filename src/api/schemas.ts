@@ -1,0 +1,449 @@
+import { Type, type TSchema } from 'typebox'
+
+/**
+ * The shapes of requests and answers. Query schemas are what requests are read by (`guards/request-schema.ts`); all of
+ * them make the OpenAPI document; the contract tests hold every answer against them.
+ */
+
+const Text = Type.String()
+const Count = Type.Integer({ minimum: 0 })
+const Texts = Type.Array(Type.String())
+const TextMap = Type.Record(Type.String(), Type.String())
+const Nanoseconds = Type.Integer({ minimum: 0, description: 'Nanoseconds since the epoch' })
+const Time = Type.String({ format: 'date-time' })
+const NextToken = Type.String({ description: 'Empty on the last page' })
+
+/* ---- Queries ---- */
+
+const limit = Type.Optional(Type.Integer({ minimum: 0, maximum: 4_294_967_295, description: '0 = no limit' }))
+const nextToken = Type.Optional(Type.String({ maxLength: 256, description: 'NextToken of the page before' }))
+const reverse = Type.Optional(Type.Boolean({ description: 'Turns the order around' }))
+const namespace = Type.Optional(Type.String({ maxLength: 256, description: 'Empty or * = all' }))
+const labels = Type.Optional(
+  Type.Array(Type.String({ maxLength: 4096 }), {
+    description: 'Kubernetes label selectors; all of them must hold',
+  }),
+)
+const executionId = Type.Optional(
+  Type.String({ maxLength: 64, description: 'Id of an execution, or the beginning of one' }),
+)
+
+function oneOf<const Words extends readonly string[]>(words: Words, description: string) {
+  return Type.Optional(Type.Unsafe<Words[number]>({ type: 'string', enum: [...words], description }))
+}
+
+export const ListJobsQuery = Type.Object({
+  namespace,
+  labels,
+  order_by: oneOf(['created_at', 'modified_at'], 'Default created_at, oldest first'),
+  reverse,
+  limit,
+  next_token: nextToken,
+})
+
+export const GetJobQuery = Type.Object({
+  include: Type.Optional(
+    Type.String({
+      maxLength: 256,
+      description: 'Comma-separated: history, executions; other words are ignored',
+    }),
+  ),
+})
+
+export const StopJobQuery = Type.Object({ reason: Type.Optional(Type.String({ maxLength: 1024 })) })
+
+export const SubmitJobQuery = Type.Object({
+  idempotency_token: Type.Optional(Type.String({ maxLength: 256 })),
+})
+
+export const HistoryQueryParameters = Type.Object({
+  event_type: oneOf(['all', 'job', 'execution'], 'Default all'),
+  execution_id: executionId,
+  since: Type.Optional(
+    Type.Integer({ minimum: 0, description: 'Unix seconds; events recorded at or after' }),
+  ),
+  limit: Type.Optional(Type.Integer({ minimum: 0, maximum: 10_000, description: 'Default 100' })),
+  next_token: nextToken,
+  wait_ms: Type.Optional(
+    Type.Integer({
+      minimum: 0,
+      maximum: 20_000,
+      description: 'Addition of weir: when nothing is new, wait so long for something',
+    }),
+  ),
+})
+
+export const ExecutionsQuery = Type.Object({
+  order_by: oneOf(['create_time', 'created_at', 'modify_time', 'modified_at'], 'Default create_time'),
+  reverse,
+  limit,
+})
+
+export const LogsQuery = Type.Object({
+  execution_id: executionId,
+  follow: Type.Optional(Type.Boolean({ description: 'Keep streaming until the execution ends' })),
+  tail: Type.Optional(Type.Boolean({ description: 'Skip what exists and begin at now' })),
+  encoding: oneOf(['utf8', 'base64'], 'Addition of weir: base64 sends the exact bytes in Data. Default utf8'),
+})
+
+export const EgressQuery = Type.Object({
+  execution_id: executionId,
+  follow: Type.Optional(
+    Type.Boolean({ description: 'Stream records as newline-delimited JSON until the job ends' }),
+  ),
+  denied: Type.Optional(Type.Boolean({ description: 'Only what was refused' })),
+  limit: Type.Optional(Type.Integer({ minimum: 0, maximum: 10_000, description: 'Default 1000' })),
+  next_token: nextToken,
+})
+
+const approval = oneOf(['pending', 'approved', 'rejected'], 'Only nodes in this membership')
+const status = oneOf(['connected', 'disconnected'], 'Only nodes with this connection')
+
+export const ListNodesQuery = Type.Object({
+  labels,
+  'filter-approval': approval,
+  filter_approval: approval,
+  'filter-status': status,
+  filter_status: status,
+  order_by: oneOf(
+    [
+      'id',
+      'type',
+      'available_cpu',
+      'available_memory',
+      'available_disk',
+      'available_gpu',
+      'approval',
+      'status',
+    ],
+    'Default id; resources are ordered from most to least',
+  ),
+  reverse,
+  limit,
+})
+
+/* ---- Paths ---- */
+
+export const JobPath = Type.Object({
+  id: Type.String({ description: 'Id of a job, or a unique beginning of it' }),
+})
+export const NodePath = Type.Object({
+  id: Type.String({ description: 'Id of a node, or a unique beginning of it' }),
+})
+export const AuthPath = Type.Object({ name: Type.String() })
+
+/* ---- Shared ---- */
+
+export const ErrorAnswer = Type.Object({
+  Status: Type.Integer({ description: 'The HTTP status again' }),
+  Message: Text,
+  RequestID: Text,
+  Code: Type.String({ description: "Bacalhau's word for the kind of error" }),
+  Component: Text,
+  Hint: Type.Optional(Text),
+  Details: Type.Optional(TextMap),
+})
+
+const SpecConfig = Type.Object({
+  Type: Text,
+  Params: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
+})
+
+const ResourceAmounts = Type.Object({
+  CPU: Type.Optional(Type.Number({ description: 'Cores' })),
+  Memory: Type.Optional(Type.Integer({ minimum: 0, description: 'Bytes' })),
+  Disk: Type.Optional(Type.Integer({ minimum: 0, description: 'Bytes' })),
+  GPU: Type.Optional(Count),
+})
+
+export const BuildVersion = Type.Object({
+  Major: Type.Optional(Text),
+  Minor: Type.Optional(Text),
+  GitVersion: Text,
+  GitCommit: Text,
+  BuildDate: Time,
+  GOOS: Text,
+  GOARCH: Text,
+  WeirVersion: Text,
+})
+
+/* ---- Jobs ---- */
+
+const Constraint = Type.Object({ Key: Text, Operator: Text, Values: Type.Optional(Texts) })
+
+const Task = Type.Object({
+  Name: Text,
+  Engine: SpecConfig,
+  Publisher: SpecConfig,
+  Env: Type.Optional(TextMap),
+  Meta: Type.Optional(TextMap),
+  InputSources: Type.Optional(Type.Array(Type.Object({ Source: SpecConfig, Alias: Text, Target: Text }))),
+  ResultPaths: Type.Optional(Type.Array(Type.Object({ Name: Text, Path: Text }))),
+  Resources: Type.Object({
+    CPU: Type.Optional(Text),
+    Memory: Type.Optional(Text),
+    Disk: Type.Optional(Text),
+    GPU: Type.Optional(Text),
+  }),
+  Network: Type.Object({ Type: Type.Enum(['None', 'HTTP', 'Full']), Domains: Type.Optional(Texts) }),
+  Timeouts: Type.Object({
+    ExecutionTimeout: Type.Optional(Count),
+    QueueTimeout: Type.Optional(Count),
+    TotalTimeout: Type.Optional(Count),
+  }),
+})
+
+export const JobAnswer = Type.Object({
+  ID: Text,
+  Name: Text,
+  Namespace: Text,
+  Type: Type.Enum(['batch', 'ops', 'service', 'daemon']),
+  Priority: Type.Integer(),
+  Count,
+  Constraints: Type.Array(Constraint),
+  Meta: TextMap,
+  Labels: TextMap,
+  Tasks: Type.Array(Task),
+  State: Type.Object({
+    StateType: Type.Enum(['Undefined', 'Pending', 'Queued', 'Running', 'Completed', 'Failed', 'Stopped']),
+    Message: Type.Optional(Text),
+    Details: Type.Optional(TextMap),
+  }),
+  Version: Count,
+  Revision: Count,
+  CreateTime: Nanoseconds,
+  ModifyTime: Nanoseconds,
+})
+
+export const SubmitJobAnswer = Type.Object({
+  JobID: Text,
+  EvaluationID: Text,
+  Warnings: Type.Array(Text),
+})
+
+export const ListJobsAnswer = Type.Object({ NextToken, Items: Type.Array(JobAnswer) })
+export const StopJobAnswer = Type.Object({
+  EvaluationID: Type.String({ description: 'Empty when the job was stopped already' }),
+})
+export const ResultsAnswer = Type.Object({ NextToken, Items: Type.Array(SpecConfig) })
+
+const HistoryItem = Type.Object({
+  SeqNum: Count,
+  Type: Type.Enum(['JobLevel', 'ExecutionLevel']),
+  JobID: Text,
+  ExecutionID: Type.Optional(Text),
+  JobVersion: Count,
+  Event: Type.Object({ Message: Text, Topic: Text, Timestamp: Time, Details: Type.Optional(TextMap) }),
+  Time,
+  JobState: Type.Optional(Type.Object({})),
+  ExecutionState: Type.Optional(Type.Object({})),
+})
+
+export const HistoryAnswer = Type.Object({
+  NextToken: Type.String({
+    description: 'Not empty while the job runs or more events are stored: poll with it',
+  }),
+  Items: Type.Array(HistoryItem),
+})
+
+const EgressSummary = Type.Object({
+  Records: Count,
+  Allowed: Count,
+  Refused: Count,
+  BytesUp: Count,
+  BytesDown: Count,
+  Destinations: Type.Array(
+    Type.Object({
+      Host: Text,
+      Port: Count,
+      Allowed: Count,
+      Refused: Count,
+      BytesUp: Count,
+      BytesDown: Count,
+      Code: Type.Optional(Text),
+      Advice: Type.Optional(Text),
+    }),
+  ),
+  DestinationsTruncated: Type.Boolean(),
+  ChainHead: Text,
+})
+
+function executionState(description: string) {
+  return Type.Object({
+    StateType: Type.Integer({ minimum: 0, maximum: 11, description }),
+    Message: Type.Optional(Text),
+    Details: Type.Optional(TextMap),
+  })
+}
+
+const ExecutionAnswer = Type.Object({
+  ID: Text,
+  Namespace: Text,
+  EvalID: Text,
+  Name: Text,
+  NodeID: Text,
+  JobID: Text,
+  AllocatedResources: Type.Object({ Tasks: Type.Record(Type.String(), ResourceAmounts) }),
+  DesiredState: executionState('1 running, 2 stopped'),
+  ComputeState: executionState(
+    '1 new, 3 accepted, 4 rejected, 5 preparing, 6 running, 7 publishing, 9 completed, 10 failed, 11 cancelled',
+  ),
+  PublishedResult: SpecConfig,
+  RunOutput: Type.Union([
+    Type.Null(),
+    Type.Object({
+      Stdout: Text,
+      StdoutTruncated: Type.Boolean(),
+      stderr: Text,
+      StderrTruncated: Type.Boolean(),
+      ExitCode: Type.Integer(),
+      ErrorMsg: Text,
+    }),
+  ]),
+  PreviousExecution: Text,
+  NextExecution: Text,
+  FollowupEvalID: Text,
+  Revision: Count,
+  CreateTime: Nanoseconds,
+  ModifyTime: Nanoseconds,
+  JobVersion: Count,
+  PartitionIndex: Count,
+  Attempt: Count,
+  StartTime: Type.Optional(Time),
+  EndTime: Type.Optional(Time),
+  Egress: Type.Optional(EgressSummary),
+})
+
+export const ExecutionsAnswer = Type.Object({ NextToken, Items: Type.Array(ExecutionAnswer) })
+
+export const GetJobAnswer = Type.Object({
+  Job: JobAnswer,
+  History: Type.Optional(HistoryAnswer),
+  Executions: Type.Optional(ExecutionsAnswer),
+})
+
+/** Records keep the exact form over which their hashes were made. */
+const AuditRecord = Type.Object(
+  {
+    timeMs: Count,
+    nodeId: Text,
+    jobId: Text,
+    executionId: Text,
+    sequence: Count,
+    previousHash: Text,
+    kind: Text,
+    method: Text,
+    host: Text,
+    port: Count,
+    decision: Type.Enum(['allow', 'deny']),
+    code: Text,
+    rule: Text,
+    ruleOwner: Text,
+    bytesUp: Count,
+    bytesDown: Count,
+    msTotal: Type.Number(),
+    end: Text,
+    hash: Text,
+  },
+  { additionalProperties: true, description: 'One attempt of the job to leave' },
+)
+
+export const EgressAnswer = Type.Object({ NextToken, Items: Type.Array(AuditRecord) })
+
+/* ---- Nodes ---- */
+
+const NodeInfoAnswer = Type.Object({
+  NodeID: Text,
+  NodeType: Type.Enum(['Compute', 'Requester']),
+  Labels: TextMap,
+  SupportedProtocols: Texts,
+  ComputeNodeInfo: Type.Optional(
+    Type.Object({
+      ExecutionEngines: Texts,
+      Publishers: Texts,
+      StorageSources: Texts,
+      MaxCapacity: ResourceAmounts,
+      QueueCapacity: ResourceAmounts,
+      AvailableCapacity: ResourceAmounts,
+      MaxJobRequirements: ResourceAmounts,
+      RunningExecutions: Count,
+      EnqueuedExecutions: Count,
+      address: Text,
+    }),
+  ),
+  BacalhauVersion: BuildVersion,
+  WeirVersion: Text,
+  Roles: Texts,
+  Egress: Type.Object({
+    AcceptsNetworkedJobs: Type.Boolean(),
+    HTTPEngines: Texts,
+    FullEngines: Texts,
+    Allow: Texts,
+    Deny: Texts,
+    Problems: Texts,
+  }),
+  EngineProblems: TextMap,
+})
+
+const NodeState = {
+  Info: NodeInfoAnswer,
+  Membership: Type.Enum(['PENDING', 'APPROVED', 'REJECTED']),
+  Connection: Type.Enum(['CONNECTED', 'DISCONNECTED']),
+  ConnectionState: Type.Object({
+    Status: Type.Enum(['CONNECTED', 'DISCONNECTED']),
+    LastHeartbeat: Time,
+    ConnectedSince: Time,
+    DisconnectedSince: Time,
+  }),
+}
+
+export const NodeAnswer = Type.Object(NodeState)
+/** NodeState and NodeInfo side by side: clients before 1.6 read the one, later ones the other. */
+export const AgentNodeAnswer = Type.Object({ ...NodeState, ...NodeInfoAnswer.properties })
+
+export const ListNodesAnswer = Type.Object({
+  NextToken,
+  Nodes: Type.Array(NodeAnswer),
+  nodes: Type.Array(NodeAnswer, { description: 'The same, as the Python client spells it' }),
+})
+export const GetNodeAnswer = Type.Object({ Node: NodeAnswer, node: NodeAnswer })
+
+export const UpdateNodeBody = Type.Object({
+  Action: Type.String({ description: 'approve, reject or delete' }),
+  Message: Type.Optional(Text),
+})
+export const UpdateNodeAnswer = Type.Object({
+  Success: Type.Boolean(),
+  success: Type.Boolean(),
+  Error: Type.Optional(Text),
+  error: Type.Optional(Text),
+})
+
+/* ---- Agent and authentication ---- */
+
+export const AliveAnswer = Type.Object({ Status: Type.Literal('OK') })
+export const ConfigAnswer = Type.Object({ config: Type.Record(Type.String(), Type.Unknown()) })
+export const DebugAnswer = Type.Record(Type.String(), Type.Unknown())
+export const VersionBody = Type.Object({ client_id: Type.Optional(Text) })
+export const VersionAnswer = Type.Object({ build_version_info: BuildVersion })
+export const AuthRequirementAnswer = Type.Object({
+  type: Type.Enum(['challenge', 'ask']),
+  params: Type.Record(Type.String(), Type.Unknown()),
+})
+export const AuthMethodsAnswer = Type.Object({
+  NextToken,
+  Methods: Type.Record(Type.String(), AuthRequirementAnswer),
+})
+export const AuthBody = Type.Object({
+  MethodData: Type.String({ contentEncoding: 'base64', description: 'JSON that depends on the method' }),
+})
+export const AuthAnswer = Type.Object({
+  Authentication: Type.Object({
+    success: Type.Boolean(),
+    token: Type.Optional(Text),
+    reason: Type.Optional(Text),
+  }),
+})
+export const PlainText = Type.String()
+
+export type Schema = TSchema

@@ -1,0 +1,244 @@
+import rateLimit from '@fastify/rate-limit'
+import websocket from '@fastify/websocket'
+import fastify, { type FastifyInstance } from 'fastify'
+import { WeirError } from '../errors.js'
+import { STOCK_JOB_DEFAULTS, type JobDefaults, type NodeInfo } from '../model/index.js'
+import type { JobService } from '../ports/index.js'
+import { openAuthorizer, type Authorizer, type AuthMethod } from './authentication.js'
+import { challengeMethod } from './challenge-method.js'
+import type { ApiContext, ApiLogger, ServerIdentity } from './context.js'
+import { errorBody, isDefect } from './error-body.js'
+import { parseJsonBody } from './guards/json-body.js'
+import type { OriginRules } from './guards/origin.js'
+import { readQuery } from './guards/request-schema.js'
+import { isLoopback, listen, type ListenAddress, type ListenOptions } from './listen.js'
+import { answerUnknownRoutes } from './not-found.js'
+import { OpenStreams } from './open-streams.js'
+import { serveOpenApi } from './openapi.js'
+import { firstHooks, lastHooks } from './request-hooks.js'
+import { agentRoutes } from './routes/agent.js'
+import { authRoutes } from './routes/auth.js'
+import { egressRoutes } from './routes/egress.js'
+import { jobRoutes } from './routes/jobs.js'
+import { legacyRoutes, rewriteUnversioned } from './routes/legacy.js'
+import { logRoutes } from './routes/logs.js'
+import { nodeRoutes } from './routes/nodes.js'
+import { buildInfo, writeJson, type ServerVersion, type WireObject } from './wire/index.js'
+
+/** Bounds of the server. */
+export interface ApiLimits {
+  /** Default 10 MB. */
+  bodyBytesMax: number
+  /** Per client address. Default 1000. */
+  requestsPerSecond: number
+  /** Until a request's head must be complete. Default 5,000. */
+  headTimeoutMs: number
+  /** Until the whole request must be read. Default 20,000. */
+  readTimeoutMs: number
+  /** Until a route must have answered; log and egress streams excepted. Default 30,000. */
+  handlerTimeoutMs: number
+  /** Log and egress streams open at the same time. Default 512. */
+  streamsMax: number
+  /** Default 4096. */
+  connectionsMax: number
+}
+
+export interface ApiServerOptions {
+  /** Absent on a node that is not an orchestrator: jobs and nodes are answered with 404 then. */
+  jobs?: JobService
+  identity: ServerIdentity
+  nodeInfo: () => NodeInfo | Promise<NodeInfo>
+  version: ServerVersion
+  /** Effective configuration as a tree, without secrets. Default `{}`. */
+  config?: () => WireObject
+  /** Anything that helps to see what the node is doing. Default: uptime and memory. */
+  debug?: () => WireObject | Promise<WireObject>
+  /** What submissions leave open. Default: half a core and 1 GB. */
+  jobDefaults?: JobDefaults
+  logger?: ApiLogger
+  limits?: Partial<ApiLimits>
+  /** Default: one challenge method that accepts every key. Clients with several methods have to ask a human. */
+  authMethods?: readonly AuthMethod[]
+  /** Default: everybody may do everything. */
+  authorizer?: Authorizer
+  /** More names under which this server may be addressed. */
+  allowedHosts?: readonly string[]
+  /** Web origins whose pages may call the API, `*` for all. Default: pages from loopback and from this server only. */
+  allowedOrigins?: readonly string[]
+  /** PEM texts; plain HTTP without. */
+  tls?: { cert: string; key: string }
+}
+
+export interface ApiServer {
+  /** For routes of the assembly; add them before `listen`. */
+  readonly fastify: FastifyInstance
+  /** Rejects with `port.in_use` or `config.invalid`. */
+  listen(where: ListenOptions): Promise<ListenAddress>
+  /** Ends streams and connections. Idempotent. */
+  close(): Promise<void>
+}
+
+const DEFAULT_LIMITS: ApiLimits = {
+  bodyBytesMax: 10_000_000,
+  requestsPerSecond: 1000,
+  headTimeoutMs: 5_000,
+  readTimeoutMs: 20_000,
+  handlerTimeoutMs: 30_000,
+  streamsMax: 512,
+  connectionsMax: 4096,
+}
+
+/** Builds the HTTP face of a node: everything is in place, nothing listens yet. */
+export async function createApiServer(options: ApiServerOptions): Promise<ApiServer> {
+  const limits = { ...DEFAULT_LIMITS, ...options.limits }
+  const context = buildContext(options, limits)
+  let originRules: OriginRules = {
+    loopbackOnly: true,
+    allowedHosts: (options.allowedHosts ?? []).map((name) => name.toLowerCase()),
+    allowedOrigins: options.allowedOrigins ?? [],
+  }
+  const app = buildFastify(limits, options.tls)
+  speakJson(app, limits)
+  answerErrors(app, context.logger)
+  answerUnknownRoutes(app)
+  boundHandlers(app, limits)
+  await app.register(websocket, { options: { maxPayload: 64 * 1024 }, preClose: closeWebsockets })
+  const hooks = {
+    build: context.build,
+    authorizer: options.authorizer ?? openAuthorizer,
+    logger: context.logger,
+    originRules: () => originRules,
+  }
+  firstHooks(app, hooks)
+  await limitRate(app, limits)
+  lastHooks(app, hooks)
+  await serveOpenApi(app, options.version.weir)
+  addRoutes(app, context)
+  app.addHook('preClose', async () => context.streams.close())
+  return {
+    fastify: app,
+    listen: (where) => {
+      originRules = { ...originRules, loopbackOnly: isLoopback(where) }
+      return listen(app, where, options.tls === undefined ? 'http' : 'https')
+    },
+    close: () => app.close(),
+  }
+}
+
+function addRoutes(app: FastifyInstance, context: ApiContext): void {
+  agentRoutes(app, context)
+  authRoutes(app, context)
+  legacyRoutes(app)
+  if (context.jobs === undefined) return
+  jobRoutes(app, context, context.jobs)
+  logRoutes(app, context, context.jobs)
+  egressRoutes(app, context, context.jobs)
+  nodeRoutes(app, context, context.jobs)
+}
+
+function buildContext(options: ApiServerOptions, limits: ApiLimits): ApiContext {
+  return {
+    jobs: options.jobs,
+    identity: options.identity,
+    build: buildInfo(options.version),
+    nodeInfo: options.nodeInfo,
+    config: options.config ?? (() => ({})),
+    debug: options.debug ?? processDebug,
+    jobDefaults: options.jobDefaults ?? STOCK_JOB_DEFAULTS,
+    authMethods: options.authMethods ?? [challengeMethod({ phrase: options.identity.nodeId })],
+    streams: new OpenStreams(limits.streamsMax),
+    logger: options.logger ?? SILENT,
+  }
+}
+
+function buildFastify(limits: ApiLimits, tls: ApiServerOptions['tls']): FastifyInstance {
+  const timeouts = {
+    headersTimeout: limits.headTimeoutMs,
+    requestTimeout: limits.readTimeoutMs,
+    // How often both are looked at; the default of 30 s would make them meaningless.
+    connectionsCheckingInterval: 1000,
+  }
+  const common = {
+    bodyLimit: limits.bodyBytesMax,
+    requestTimeout: limits.readTimeoutMs,
+    connectionTimeout: 60_000,
+    keepAliveTimeout: 65_000,
+    forceCloseConnections: true,
+    routerOptions: { maxParamLength: 512 },
+    rewriteUrl: ({ url = '/' }: { url?: string }) => rewriteUnversioned(url),
+  }
+  const app = (
+    tls === undefined
+      ? fastify({ ...common, http: timeouts })
+      : fastify({ ...common, https: { ...tls, ...timeouts } })
+  ) as FastifyInstance
+  app.server.maxConnections = limits.connectionsMax
+  return app
+}
+
+/** Requests are read by their schemas, answers written by our own writer. */
+function speakJson(app: FastifyInstance, limits: ApiLimits): void {
+  app.removeAllContentTypeParsers()
+  const parsing = { parseAs: 'string', bodyLimit: limits.bodyBytesMax } as const
+  app.addContentTypeParser<string>('application/json', parsing, async (_request: unknown, body: string) =>
+    parseJsonBody(body),
+  )
+  app.setValidatorCompiler(({ schema, httpPart }) => (data: unknown) => {
+    if (httpPart !== 'querystring') return { value: data }
+    try {
+      return { value: readQuery(schema as object, data) }
+    } catch (error) {
+      return { error: error as Error }
+    }
+  })
+  app.setSerializerCompiler(() => (value) => writeJson(value))
+  app.setReplySerializer((value) => writeJson(value))
+}
+
+function answerErrors(app: FastifyInstance, logger: ApiLogger): void {
+  app.setErrorHandler((error, request, reply) => {
+    const { url: route } = request.routeOptions
+    if (isDefect(error)) logger.error({ err: error, method: request.method, route }, 'request failed')
+    if (error instanceof Error && 'code' in error && error.code === 'FST_ERR_HANDLER_TIMEOUT') {
+      return reply.code(503).type('text/plain; charset=utf-8').send('Server Timeout!')
+    }
+    const body = errorBody(error, request.sentRequestId)
+    return reply.code(body.Status).send(body)
+  })
+}
+
+/** Streams may last; everything else must answer in time. */
+function boundHandlers(app: FastifyInstance, limits: ApiLimits): void {
+  app.addHook('onRoute', (route) => {
+    if (route.config?.isStream !== true) route.handlerTimeout = limits.handlerTimeoutMs
+  })
+}
+
+async function limitRate(app: FastifyInstance, limits: ApiLimits): Promise<void> {
+  await app.register(rateLimit, {
+    global: true,
+    max: limits.requestsPerSecond,
+    timeWindow: 1000,
+    keyGenerator: (request) => request.ip ?? 'unix',
+    errorResponseBuilder: () =>
+      new WeirError('api.overload', 'rate limit exceeded', {
+        hint: 'Send fewer requests per second.',
+        retryable: true,
+      }),
+  })
+}
+
+/** Clients are told that the server goes; their streams end by themselves, the rest is cut by the server's close. */
+function closeWebsockets(this: FastifyInstance, done: () => void): void {
+  for (const client of this.websocketServer.clients) client.close(1001)
+  this.websocketServer.close()
+  done()
+}
+
+function processDebug(): WireObject {
+  return {
+    Process: { UptimeSeconds: Math.round(process.uptime()), ResidentBytes: process.memoryUsage.rss() },
+  }
+}
+
+const SILENT: ApiLogger = { debug: () => {}, warn: () => {}, error: () => {} }

@@ -1,0 +1,105 @@
+import { request as httpRequest, type IncomingHttpHeaders } from 'node:http'
+import { createApiServer, type ApiServerOptions } from '../../src/api/index.js'
+import { MemoryJobService, nodeInfo } from './memory-job-service.js'
+
+export const NODE_ID = 'n-00000001-0000-4000-8000-000000000000'
+
+export interface Answer {
+  status: number
+  headers: IncomingHttpHeaders
+  text: string
+  /** The text as JSON; a test that reads a field that is not there fails. */
+  // eslint-disable-next-line typescript/no-explicit-any
+  json: any
+}
+
+export interface Server {
+  jobs: MemoryJobService
+  url: string
+  port: number
+  /** Over real HTTP. A body that is not a string is sent as JSON. */
+  call(method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<Answer>
+  close(): Promise<void>
+}
+
+/** A real server on a real port, with jobs in memory. */
+export async function startServer(options: Partial<ApiServerOptions> = {}): Promise<Server> {
+  const jobs = new MemoryJobService()
+  const api = await createApiServer({
+    jobs,
+    identity: { nodeId: NODE_ID },
+    nodeInfo: () => nodeInfo(NODE_ID),
+    version: { weir: '0.1.0', gitCommit: 'abc', buildDate: '2024-11-29T10:11:12Z' },
+    config: () => ({
+      API: { Host: '127.0.0.1', Port: 1234 },
+      Publishers: { Local: { AccessToken: 'hush' } },
+    }),
+    ...options,
+  })
+  const { url, port } = await api.listen({ host: '127.0.0.1', port: 0 })
+  return { jobs, url, port, call: (...args) => call(port, ...args), close: () => api.close() }
+}
+
+export const HELLO = {
+  Name: 'hello',
+  Type: 'batch',
+  Count: 1,
+  Labels: { team: 'x' },
+  Tasks: [
+    {
+      Name: 'main',
+      Engine: {
+        Type: 'docker',
+        Params: {
+          Image: 'alpine',
+          Entrypoint: null,
+          Parameters: ['echo', 'hi'],
+          EnvironmentVariables: ['A=1'],
+          WorkingDirectory: '',
+        },
+      },
+      Publisher: { Type: '' },
+      Network: { Type: 'HTTP', Domains: ['example.org', '.example.com'] },
+    },
+  ],
+}
+
+/** Submits {@link HELLO} with changes and returns the job's id. */
+export async function submit(server: Server, change: object = {}): Promise<string> {
+  const answer = await server.call('PUT', '/api/v1/orchestrator/jobs', { Job: { ...HELLO, ...change } })
+  if (answer.status !== 200) throw new Error(answer.text)
+  return answer.json.JobID as string
+}
+
+function call(
+  port: number,
+  method: string,
+  path: string,
+  body?: unknown,
+  headers: Record<string, string> = {},
+): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const payload = body === undefined || typeof body === 'string' ? body : JSON.stringify(body)
+    const type = payload === undefined ? {} : { 'content-type': 'application/json' }
+    const request = httpRequest({ host: '127.0.0.1', port, method, path, headers: { ...type, ...headers } })
+    request.on('error', reject)
+    request.on('response', (response) => {
+      const parts: Buffer[] = []
+      response.on('data', (part: Buffer) => parts.push(part))
+      response.on('error', reject)
+      response.on('end', () => {
+        const text = Buffer.concat(parts).toString('utf8')
+        resolve({ status: response.statusCode ?? 0, headers: response.headers, text, json: parse(text) })
+      })
+    })
+    request.end(payload)
+  })
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined // Not every answer is JSON; a test that expects JSON fails when it reads a field.
+  }
+}
