@@ -1,0 +1,350 @@
+import { readFileSync } from 'node:fs'
+import { WeirError, toWeirError } from '../../errors.js'
+import type { ExecutionId } from '../../model/index.js'
+import type { Clock, NetworkProvider, NetworkSlot } from '../../ports/index.js'
+import { rejection } from './engine-connection.js'
+import type { EngineConnection } from './engine-connection.js'
+import { FullNetwork } from './full-network.js'
+import type { Holder } from './holder-pool.js'
+import { HolderPool } from './holder-pool.js'
+import { ensureHolderImage } from './holder-image.js'
+import { probeIsolation } from './isolation-probe.js'
+import { DockerNetworkSlot, NO_NAME_SERVERS } from './network-slot.js'
+import type { DockerExecutorOptions, DockerLimits, DockerLog } from './options.js'
+
+type Mode = 'none' | 'http' | 'full'
+
+/** What the last isolation probe said. */
+export interface IsolationReport {
+  http: boolean
+  full: boolean
+  /** Why a mode is not offered, one sentence each. */
+  problems: string[]
+}
+
+/** The parts that exist once the engine was reached. */
+interface Parts {
+  image: string
+  /** Namespaces without listeners: for `none`, and for `full` before it is plugged in. */
+  plain: HolderPool
+  http: HolderPool | undefined
+  full: FullNetwork | undefined
+  problems: string[]
+}
+
+/**
+ * Networks for jobs, ready before the jobs are.
+ *
+ * What is offered is what the isolation probe found to be tight: at start, every hour, and within a minute after
+ * somebody removed the rules of the full network. Mode `none` needs no offer: it falls back to the engine's own.
+ */
+export class DockerNetwork implements NetworkProvider {
+  readonly #connection: EngineConnection
+  readonly #options: DockerExecutorOptions
+  readonly #limits: DockerLimits
+  readonly #clock: Clock
+  readonly #log: DockerLog
+  readonly #seccompProfile: string | undefined
+  readonly #closing = new AbortController()
+  #parts: Promise<Parts> | undefined
+  #verdict: Promise<IsolationReport> | undefined
+  #noneUsesHolders = true
+  #watching: Promise<void> | undefined
+
+  constructor(input: {
+    connection: EngineConnection
+    options: DockerExecutorOptions
+    limits: DockerLimits
+    clock: Clock
+    log: DockerLog
+    seccompProfile: string | undefined
+  }) {
+    this.#connection = input.connection
+    this.#options = input.options
+    this.#limits = input.limits
+    this.#clock = input.clock
+    this.#log = input.log
+    this.#seccompProfile = input.seccompProfile
+  }
+
+  /** The first call starts the pools and waits for the first isolation probe. */
+  async modes(): Promise<IsolationReport> {
+    this.#verdict ??= this.isolationProbe()
+    return this.#verdict
+  }
+
+  async acquire(mode: Mode, _who: { executionId: ExecutionId }, signal: AbortSignal): Promise<NetworkSlot> {
+    signal.throwIfAborted()
+    const offered = await Promise.race([this.modes(), rejection(signal)])
+    if (mode !== 'none' && !offered[mode]) {
+      throw new WeirError(
+        'engine.unavailable',
+        `Cannot give a job the network mode "${mode}": this node does not offer it`,
+        {
+          hint: offered.problems.join('; '),
+        },
+      )
+    }
+    const making = this.#slot(mode)
+    try {
+      return await Promise.race([making, rejection(signal)])
+    } catch (error) {
+      making
+        .then((slot) => slot.release())
+        .catch(() => {
+          /* There is no slot to give back. */
+        })
+      throw error
+    }
+  }
+
+  /** Probes every mode now and changes what is offered accordingly. Never rejects. */
+  async isolationProbe(): Promise<IsolationReport> {
+    const report = await this.#probeAll()
+    this.#verdict = Promise.resolve(report)
+    for (const problem of report.problems) this.#log.warn({ problem }, 'a network mode is not offered')
+    return report
+  }
+
+  /** Makes the pooled listeners anew: for when the gateway was started again. */
+  async renewHolders(): Promise<void> {
+    const parts = await this.#parts
+    await parts?.http?.renew()
+  }
+
+  /** Container ids of every holder of this process. */
+  async holderIds(): Promise<Set<string>> {
+    const parts = await this.#parts?.catch(() => undefined)
+    return new Set([...(parts?.plain.ids() ?? []), ...(parts?.http?.ids() ?? [])])
+  }
+
+  /** True when this process has a full network that the reaper must leave alone. */
+  async hasFullNetwork(): Promise<boolean> {
+    const parts = await this.#parts?.catch(() => undefined)
+    return parts?.full !== undefined
+  }
+
+  /** Resolves when as many namespaces as configured are ready. */
+  async warm(): Promise<void> {
+    await this.modes()
+    const parts = await this.#parts?.catch(() => undefined)
+    await Promise.all([parts?.plain.fill(), parts?.http?.fill()])
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort()
+    await this.#watching
+    await this.#verdict?.catch(() => {})
+    const parts = await this.#parts?.catch(() => undefined)
+    await Promise.all([parts?.plain.close(), parts?.http?.close()])
+    await parts?.full?.close()
+  }
+
+  async #slot(mode: Mode): Promise<DockerNetworkSlot> {
+    if (mode === 'none') return this.#slotForNone()
+    const parts = await this.#ensureParts()
+    if (mode === 'http' && parts.http !== undefined) return holderSlot('http', await parts.http.take())
+    if (mode === 'full' && parts.full !== undefined) return fullSlot(await parts.plain.take(), parts.full)
+    throw new WeirError(
+      'engine.unavailable',
+      `Cannot give a job the network mode "${mode}": it is switched off`,
+    )
+  }
+
+  async #slotForNone(): Promise<DockerNetworkSlot> {
+    if (this.#noneUsesHolders) {
+      try {
+        const parts = await this.#ensureParts()
+        return holderSlot('none', await parts.plain.take())
+      } catch (error) {
+        this.#log.warn(
+          { error: toWeirError(error).message },
+          "no holder: using the engine's own isolated network",
+        )
+      }
+    }
+    return new DockerNetworkSlot({
+      mode: 'none',
+      networkMode: 'none',
+      resolvConf: NO_NAME_SERVERS,
+      giveBack: async () => {},
+    })
+  }
+
+  #ensureParts(): Promise<Parts> {
+    this.#parts ??= this.#makeParts().catch((error: unknown) => {
+      this.#parts = undefined
+      throw error
+    })
+    return this.#parts
+  }
+
+  async #makeParts(): Promise<Parts> {
+    const facts = await this.#connection.facts()
+    const docker = await this.#connection.client()
+    const image = await ensureHolderImage(docker, facts.architecture)
+    const { nodeId, attach, detach, full: fullOptions, holderPoolSize: size = 2 } = this.#options
+    const pool = { docker, image, nodeId, size, max: this.#limits.holdersMax, log: this.#log }
+    const problems: string[] = []
+    const wanted = httpProblem(attach !== undefined)
+    if (wanted !== '') problems.push(wanted)
+    const http =
+      wanted !== '' || attach === undefined
+        ? undefined
+        : new HolderPool({ ...pool, attach, ...(detach === undefined ? {} : { detach }) })
+    let full: FullNetwork | undefined
+    try {
+      if (fullOptions === undefined) problems.push('mode full is not switched on')
+      else {
+        full = new FullNetwork(docker, nodeId, fullOptions)
+        await full.open()
+      }
+    } catch (error) {
+      full = undefined
+      problems.push(`mode full: ${toWeirError(error).message}`)
+    }
+    const parts = { image, plain: new HolderPool(pool), http, full, problems }
+    this.#watching ??= this.#watch(parts)
+    void parts.plain.fill()
+    void parts.http?.fill()
+    return parts
+  }
+
+  async #probeAll(): Promise<IsolationReport> {
+    let parts: Parts
+    try {
+      parts = await this.#ensureParts()
+    } catch (error) {
+      return { http: false, full: false, problems: [toWeirError(error).message] }
+    }
+    const problems = [...parts.problems]
+    const plain = await this.#probeMode('none', parts, problems)
+    this.#noneUsesHolders = plain
+    const http = parts.http !== undefined && (await this.#probeMode('http', parts, problems))
+    const full = parts.full !== undefined && plain && (await this.#probeFull(parts, problems))
+    return { http, full, problems }
+  }
+
+  async #probeFull(parts: Parts, problems: string[]): Promise<boolean> {
+    if (parts.full !== undefined && !(await parts.full.rulesIntact())) {
+      try {
+        await parts.full.open()
+      } catch (error) {
+        problems.push(`mode full: ${toWeirError(error).message}`)
+        return false
+      }
+    }
+    return this.#probeMode('full', parts, problems)
+  }
+
+  async #probeMode(mode: Mode, parts: Parts, problems: string[]): Promise<boolean> {
+    let slot: DockerNetworkSlot | undefined
+    try {
+      slot = await (mode === 'http' && parts.http !== undefined
+        ? holderSlot('http', await parts.http.take())
+        : mode === 'full' && parts.full !== undefined
+          ? fullSlot(await parts.plain.take(), parts.full)
+          : holderSlot('none', await parts.plain.take()))
+      const findings = await probeIsolation(slot, {
+        docker: await this.#connection.client(),
+        nodeId: this.#options.nodeId,
+        facts: await this.#connection.facts(),
+        limits: this.#limits,
+        dropCapabilities: this.#options.dropCapabilities ?? [],
+        ...(this.#seccompProfile === undefined ? {} : { seccompProfile: this.#seccompProfile }),
+        image: parts.image,
+        canary: this.#options.canary ?? {},
+        otherJobs: parts.full?.addressesInUse.filter((address) => address !== slot?.address) ?? [],
+        log: this.#log,
+      })
+      problems.push(...findings.map((finding) => `mode ${mode}: ${finding}`))
+      return findings.length === 0
+    } catch (error) {
+      problems.push(`mode ${mode}: ${toWeirError(error).message}`)
+      return false
+    } finally {
+      await slot?.release()
+    }
+  }
+
+  async #watch(parts: Parts): Promise<void> {
+    const { signal } = this.#closing
+    const intervalMs = this.#options.canary?.intervalMs ?? HOUR_MS
+    let probedAt = this.#clock.now()
+    try {
+      for (;;) {
+        await this.#clock.sleep(Math.min(RULES_CHECK_MS, intervalMs), signal)
+        const rulesGone = parts.full !== undefined && !(await parts.full.rulesIntact())
+        if (rulesGone) this.#withdrawFull()
+        if (!rulesGone && this.#clock.now() - probedAt < intervalMs) continue
+        await this.isolationProbe()
+        probedAt = this.#clock.now()
+      }
+    } catch {
+      /* The clock's sleep was cut short: we are closing. */
+    }
+  }
+
+  #withdrawFull(): void {
+    const problem =
+      'mode full: the packet rules of the host were removed by somebody; they are being put back'
+    this.#log.warn({ problem }, 'a network mode is not offered')
+    const before = this.#verdict ?? Promise.resolve({ http: false, full: false, problems: [] })
+    this.#verdict = before.then((report) => ({
+      ...report,
+      full: false,
+      problems: [...report.problems, problem],
+    }))
+  }
+}
+
+const HOUR_MS = 60 * 60_000
+const RULES_CHECK_MS = 30_000
+
+function holderSlot(mode: 'none' | 'http', holder: Holder): DockerNetworkSlot {
+  return new DockerNetworkSlot({
+    mode,
+    networkMode: `container:${holder.id}`,
+    resolvConf: NO_NAME_SERVERS,
+    ...(holder.attachment === undefined ? {} : { attachment: holder.attachment }),
+    giveBack: () => holder.release(),
+  })
+}
+
+async function fullSlot(holder: Holder, network: FullNetwork): Promise<DockerNetworkSlot> {
+  try {
+    const port = await network.plug(holder.pid)
+    return new DockerNetworkSlot({
+      mode: 'full',
+      networkMode: `container:${holder.id}`,
+      resolvConf: network.dnsServers.map((server) => `nameserver ${server}\n`).join(''),
+      address: port.address,
+      giveBack: async () => {
+        await holder.release()
+        port.release()
+      },
+    })
+  } catch (error) {
+    await holder.release()
+    throw error
+  }
+}
+
+/** Why mode `http` cannot be offered; empty when it can. */
+function httpProblem(hasGateway: boolean): string {
+  if (!hasGateway) return 'mode http: there is no gateway'
+  if (hasCapabilities(CAP_NET_ADMIN, CAP_SYS_ADMIN)) return ''
+  return 'mode http: weir needs to run as root (or with CAP_SYS_ADMIN and CAP_NET_ADMIN) to hold listeners inside a job’s network'
+}
+
+const CAP_NET_ADMIN = 12n
+const CAP_SYS_ADMIN = 21n
+
+function hasCapabilities(...bits: bigint[]): boolean {
+  try {
+    const effective = /^CapEff:\s*([0-9a-f]+)/m.exec(readFileSync('/proc/self/status', 'latin1'))?.[1] ?? '0'
+    return bits.every((bit) => (BigInt(`0x${effective}`) & (1n << bit)) !== 0n)
+  } catch {
+    return false
+  }
+}

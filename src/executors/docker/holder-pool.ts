@@ -1,0 +1,258 @@
+import type Docker from 'dockerode'
+import { readFileSync } from 'node:fs'
+import { WeirError, toWeirError } from '../../errors.js'
+import type { NodeId } from '../../model/index.js'
+import type { GatewayAttachment } from '../../ports/index.js'
+import { JOB_HOSTNAME } from './container-options.js'
+import { engineMessage } from './engine-connection.js'
+import { PAUSE_COMMAND } from './holder-image.js'
+import { ownLabels } from './labels.js'
+import type { DockerLog } from './options.js'
+import { removeContainer } from './running-container.js'
+
+/** A network namespace with only a loopback interface, kept alive by a container that does nothing. */
+export interface Holder {
+  readonly id: string
+  readonly pid: number
+  /** `/proc/PID/ns/net`. */
+  readonly netnsPath: string
+  /** Present when the pool attaches the gateway's listeners. */
+  readonly attachment?: GatewayAttachment
+  /** Removes the namespace: holders are single-use. Idempotent. */
+  release(): Promise<void>
+}
+
+export interface HolderPoolOptions {
+  docker: Docker
+  /** Name of the holder image in the engine. */
+  image: string
+  nodeId: NodeId
+  /** How many are kept ready. */
+  size: number
+  /** How many may exist at one time, ready and in use. */
+  max: number
+  /** Creates listeners inside the namespace, before the holder counts as ready. */
+  attach?: (netnsPath: string) => Promise<GatewayAttachment>
+  detach?: (attachment: GatewayAttachment) => Promise<void>
+  log: DockerLog
+}
+
+/**
+ * Keeps holders ready, so that a job's network costs nothing when the job starts. One is made at a time in the
+ * background; when none is ready it is made on demand.
+ */
+export class HolderPool {
+  readonly #options: HolderPoolOptions
+  readonly #ready: LiveHolder[] = []
+  readonly #live = new Map<string, LiveHolder>()
+  #making = 0
+  #filling: Promise<void> | undefined
+  #closed = false
+  /** False where the machine refuses the sysctl that gives the namespace an IPv6 loopback. */
+  #ipv6 = true
+
+  constructor(options: HolderPoolOptions) {
+    this.#options = options
+  }
+
+  /** Rejects with `engine.unavailable` when the engine or the gateway does not allow it, or too many are in use. */
+  async take(): Promise<Holder> {
+    for (let ready = this.#ready.shift(); ready !== undefined; ready = this.#ready.shift()) {
+      if (ready.isAlive()) {
+        this.#fillInBackground()
+        return ready
+      }
+      void ready.release()
+    }
+    const made = await this.#make()
+    this.#fillInBackground()
+    return made
+  }
+
+  /** Resolves when the pool is as full as it can be made now. Never rejects. */
+  async fill(): Promise<void> {
+    this.#filling ??= this.#fill().finally(() => {
+      this.#filling = undefined
+    })
+    await this.#filling
+  }
+
+  /** Removes the ones that are ready, for example because their listeners died with the gateway; refills. */
+  async renew(): Promise<void> {
+    await Promise.all(this.#ready.splice(0).map((holder) => holder.release()))
+    this.#fillInBackground()
+  }
+
+  /** Container ids of every holder, ready or in use. */
+  ids(): Set<string> {
+    return new Set(this.#live.keys())
+  }
+
+  get readyCount(): number {
+    return this.#ready.length
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    await this.#filling
+    await Promise.all([...this.#live.values()].map((holder) => holder.release()))
+  }
+
+  #fillInBackground(): void {
+    if (!this.#closed) void this.fill()
+  }
+
+  async #fill(): Promise<void> {
+    while (!this.#closed && this.#ready.length < this.#options.size) {
+      try {
+        const holder = await this.#make()
+        if (this.#closed) await holder.release()
+        else this.#ready.push(holder)
+      } catch (error) {
+        // The next run that needs a holder tries again and gets the reason.
+        this.#options.log.warn(
+          { error: engineMessage(error) },
+          'cannot make a network namespace ahead of time',
+        )
+        return
+      }
+    }
+  }
+
+  async #make(): Promise<LiveHolder> {
+    if (this.#live.size + this.#making >= this.#options.max) {
+      throw new WeirError('engine.unavailable', `Cannot make a network: ${this.#options.max} are in use`, {
+        retryable: true,
+        hint: 'Wait for running jobs to end',
+      })
+    }
+    this.#making++
+    try {
+      return await this.#start()
+    } finally {
+      this.#making--
+    }
+  }
+
+  async #start(): Promise<LiveHolder> {
+    const { docker, attach, detach, log } = this.#options
+    let container: Docker.Container | undefined
+    try {
+      container = await this.#startContainer(docker)
+      const pid = await pidOf(container)
+      const netnsPath = `/proc/${pid}/ns/net`
+      const attachment = attach === undefined ? undefined : await attach(netnsPath)
+      const { id } = container
+      const remove = async () => {
+        if (attachment !== undefined) await this.#detach(attachment, detach)
+        await removeContainer(docker.getContainer(id), log)
+        this.#live.delete(id)
+      }
+      const holder = new LiveHolder(id, pid, netnsPath, attachment, remove)
+      this.#live.set(id, holder)
+      // The process id could have passed to another process between asking and attaching.
+      if ((await pidOf(container)) === pid) return holder
+      await holder.release()
+      throw new WeirError('engine.unavailable', 'Cannot make a network: its holder ended', {
+        retryable: true,
+      })
+    } catch (error) {
+      if (container !== undefined && !this.#live.has(container.id)) await removeContainer(container, log)
+      throw toWeirError(error, 'engine.unavailable', 'Cannot make a network')
+    }
+  }
+
+  async #detach(attachment: GatewayAttachment, detach: HolderPoolOptions['detach']): Promise<void> {
+    try {
+      await detach?.(attachment)
+    } catch (error) {
+      this.#options.log.warn({ error: engineMessage(error) }, 'cannot give listeners back to the gateway')
+    }
+  }
+
+  async #startContainer(docker: Docker): Promise<Docker.Container> {
+    const container = await docker.createContainer(this.#containerOptions())
+    try {
+      await container.start()
+      return container
+    } catch (error) {
+      await removeContainer(container, this.#options.log)
+      if (!this.#ipv6 || !/sysctl|ipv6/i.test(engineMessage(error))) throw error
+      this.#ipv6 = false
+      return this.#startContainer(docker)
+    }
+  }
+
+  #containerOptions(): Docker.ContainerCreateOptions {
+    const { image, nodeId } = this.#options
+    return {
+      Image: image,
+      Cmd: [PAUSE_COMMAND],
+      Hostname: JOB_HOSTNAME,
+      User: '65534:65534',
+      Labels: ownLabels(nodeId, 'holder'),
+      HostConfig: {
+        NetworkMode: 'none',
+        CapDrop: ['ALL'],
+        SecurityOpt: ['no-new-privileges:true'],
+        ReadonlyRootfs: true,
+        PidsLimit: 4,
+        LogConfig: { Type: 'none', Config: {} },
+        RestartPolicy: { Name: 'no' },
+        // Programs expect ::1 to exist; engines switch IPv6 off in namespaces without an IPv6 network.
+        ...(this.#ipv6 ? { Sysctls: { 'net.ipv6.conf.all.disable_ipv6': '0' } } : {}),
+      },
+    }
+  }
+}
+
+class LiveHolder implements Holder {
+  readonly id: string
+  readonly pid: number
+  readonly netnsPath: string
+  readonly attachment?: GatewayAttachment
+  readonly #startTime: string
+  readonly #remove: () => Promise<void>
+  #released: Promise<void> | undefined
+
+  constructor(
+    id: string,
+    pid: number,
+    netnsPath: string,
+    attachment: GatewayAttachment | undefined,
+    remove: () => Promise<void>,
+  ) {
+    this.id = id
+    this.pid = pid
+    this.netnsPath = netnsPath
+    if (attachment !== undefined) this.attachment = attachment
+    this.#remove = remove
+    this.#startTime = processStartTime(pid)
+  }
+
+  isAlive(): boolean {
+    return this.#startTime !== '' && processStartTime(this.pid) === this.#startTime
+  }
+
+  release(): Promise<void> {
+    this.#released ??= this.#remove()
+    return this.#released
+  }
+}
+
+async function pidOf(container: Docker.Container): Promise<number> {
+  const { State } = await container.inspect()
+  if (State.Running && State.Pid > 0) return State.Pid
+  throw new WeirError('engine.unavailable', 'Cannot make a network: its holder ended', { retryable: true })
+}
+
+/** Start of a process in clock ticks since boot: together with its id it names one process. Empty when it is gone. */
+function processStartTime(pid: number): string {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+    return fields[0] === 'Z' ? '' : (fields[19] ?? '')
+  } catch {
+    return ''
+  }
+}

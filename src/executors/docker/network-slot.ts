@@ -1,0 +1,39 @@
+import type { GatewayAttachment, NetworkSlot } from '../../ports/index.js'
+
+/** A network that this executor made for one run; others' slots carry nothing it could join. */
+export class DockerNetworkSlot implements NetworkSlot {
+  readonly mode: 'none' | 'http' | 'full'
+  readonly attachment?: GatewayAttachment
+  /** The engine's word for the network to join: `container:<id>` or `none`. */
+  readonly networkMode: string
+  /** Lines of the job's `/etc/resolv.conf`. */
+  readonly resolvConf: string
+  /** The job's address in mode `full`. */
+  readonly address: string
+  readonly #giveBack: () => Promise<void>
+  #released: Promise<void> | undefined
+
+  constructor(input: {
+    mode: 'none' | 'http' | 'full'
+    networkMode: string
+    resolvConf: string
+    attachment?: GatewayAttachment
+    address?: string
+    giveBack: () => Promise<void>
+  }) {
+    this.mode = input.mode
+    this.networkMode = input.networkMode
+    this.resolvConf = input.resolvConf
+    if (input.attachment !== undefined) this.attachment = input.attachment
+    this.address = input.address ?? ''
+    this.#giveBack = input.giveBack
+  }
+
+  release(): Promise<void> {
+    this.#released ??= this.#giveBack()
+    return this.#released
+  }
+}
+
+/** Without a name server programs ask their own loopback, where nobody listens, and fail at once instead of waiting. */
+export const NO_NAME_SERVERS = '# this job has no name servers\n'
