@@ -43,6 +43,7 @@ export const ERROR_CODES = {
   'compute.labels': 'The labels of the node do not match',
   'compute.policy': 'The operator of the node does not accept this kind of job',
   'compute.disk': 'The disk limit of the execution was reached',
+  'compute.cleanup': 'Leftovers of an execution cannot be removed',
   'execution.timeout': 'The execution ran longer than its limit',
   'execution.out_of_memory': 'The program needed more memory than its limit',
   'execution.output_limit': 'The program wrote more output than its limit',
@@ -65,6 +66,7 @@ export const ERROR_CODES = {
   'publisher.quota': 'The publisher has no room left',
   'results.unavailable': 'There is nothing to download',
   'results.unsafe': 'A downloaded result contains something that must not be unpacked',
+  'results.conflict': 'Downloaded results have files with the same name, or would overwrite other files',
   'results.corrupt': 'A downloaded result is damaged',
 
   // Egress: one code per reason, see the audit record.
