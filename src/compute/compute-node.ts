@@ -1,0 +1,404 @@
+import { mkdir } from 'node:fs/promises'
+import { toWeirError, WeirError } from '../errors.js'
+import { checkNodeId } from '../model/ids.js'
+import type { Resources } from '../model/resources.js'
+import type { ExecutionId, NodeInfo } from '../model/state.js'
+import type { DesiredExecution, SyncResponse } from '../model/sync.js'
+import {
+  egressSubject,
+  nudgeSubject,
+  outputSubject,
+  type Closable,
+  type EgressReadRequest,
+  type OutputReadRequest,
+} from '../ports/index.js'
+import type { AdmissionView } from './admission.js'
+import { bounded, sleepFor } from './bounded-work.js'
+import { CapacityGate } from './capacity-gate.js'
+import { ClosingStack } from './closing-stack.js'
+import { conductExecution, rejected, type ConductParts } from './conduct-execution.js'
+import { detectMachine } from './detect-machine.js'
+import { EngineHealthBoard } from './engine-health.js'
+import { ExecutionBook, hasEnded, type ExecutionRecord } from './execution-book.js'
+import { executionsDir, isSafeId } from './execution-dirs.js'
+import { shutdownEnd, stoppedEnd } from './execution-end.js'
+import { networkRules, type NetworkRules } from './network-admission.js'
+import { describeNode } from './node-description.js'
+import { offeredCapacity } from './offered-capacity.js'
+import {
+  DEFAULT_LIMITS,
+  SILENT_LOGGER,
+  type ComputeLimits,
+  type ComputeLogger,
+  type ComputeNodeOptions,
+  type ComputePolicy,
+} from './options.js'
+import { OutputLog } from './output-log.js'
+import { reap } from './reaper.js'
+import { sweepFinished } from './retention.js'
+import { cancelled, failed } from './run-execution.js'
+import { readExecutionEgress, readExecutionOutput } from './serve-reads.js'
+import { SyncAgent } from './sync-agent.js'
+import { TakeTurns } from './take-turns.js'
+
+/** The hands: runs what the orchestrator desires of this node, and reports what it sees. */
+export interface ComputeNode {
+  /**
+   * Looks at the machine, clears up after an earlier process, and begins to talk with the orchestrator, which need not
+   * be there yet. Rejects with `config.invalid` when capacity cannot be read, or when the data directory cannot be
+   * used. Call once.
+   */
+  start(): Promise<void>
+  /**
+   * Stops taking executions, ends those that are active (with `drain`: waits for them, at most `drainTimeoutMs`, 1 h by
+   * default), says goodbye to the orchestrator and closes all that this node opened. What could not be reported is
+   * reported at the next start. Idempotent.
+   */
+  close(options?: { drain?: boolean; drainTimeoutMs?: number }): Promise<void>
+  /**
+   * Replaces the rules of admission as a whole; they count for everything that has not begun to run. Running
+   * jobs are the gateway's matter. Throws `pattern.invalid` and keeps the old rules when a list cannot be read.
+   */
+  setPolicy(policy: ComputePolicy): void
+  /** What the node says about itself now. Capacity and engines are empty before `start`. */
+  info(): NodeInfo
+}
+
+/** Makes a node; nothing happens before `start`. Throws `config.invalid` or `pattern.invalid`. */
+export function createComputeNode(options: ComputeNodeOptions): ComputeNode {
+  checkNodeId(options.nodeId)
+  return new Node(options)
+}
+
+/** One execution that has not ended. */
+interface Live {
+  controller: AbortController
+  log: OutputLog
+  done: Promise<void>
+}
+
+class Node implements ComputeNode {
+  readonly #options: ComputeNodeOptions
+  readonly #limits: ComputeLimits
+  readonly #logger: ComputeLogger
+  readonly #book: ExecutionBook
+  readonly #health: EngineHealthBoard
+  readonly #sync: SyncAgent
+  readonly #executors
+  readonly #sources
+  readonly #publishers
+  readonly #live = new Map<ExecutionId, Live>()
+  readonly #closing = new AbortController()
+  readonly #opened: ClosingStack
+  #policy: ComputePolicy
+  #rules: NetworkRules
+  #gate: CapacityGate
+  #conduct: ConductParts | undefined
+  #maxJobRequirements: Resources = NOTHING
+  #labels: Readonly<Record<string, string>>
+  #gatewayRuns = false
+  #draining = false
+  #closed: Promise<void> | undefined
+
+  constructor(options: ComputeNodeOptions) {
+    const { clock, transport, chance, nodeId, policy = {} } = options
+    this.#options = options
+    this.#limits = Object.freeze({ ...DEFAULT_LIMITS, ...options.limits })
+    this.#logger = options.logger ?? SILENT_LOGGER
+    this.#opened = new ClosingStack(this.#logger)
+    this.#policy = policy
+    this.#rules = networkRules(policy)
+    this.#labels = { ...options.labels }
+    this.#gate = new CapacityGate(NOTHING, this.#limits)
+    this.#executors = new Map(options.executors.map((executor) => [executor.engine, executor]))
+    this.#sources = new Map(options.sources.map((source) => [source.type.toLowerCase(), source]))
+    this.#publishers = new Map(
+      options.publishers.map((publisher) => [publisher.type.toLowerCase(), publisher]),
+    )
+    this.#health = new EngineHealthBoard(this.#executors, clock, this.#limits.checkTimeoutMs)
+    this.#book = new ExecutionBook({
+      dataDir: options.dataDir,
+      clock,
+      logger: this.#logger,
+      onChange: (urgency) => this.#sync.trigger(urgency),
+    })
+    this.#sync = new SyncAgent({
+      nodeId,
+      incarnation: options.incarnation ?? chance.uuid(),
+      transport,
+      clock,
+      chance,
+      book: this.#book,
+      info: () => this.info(),
+      apply: (response) => this.#apply(response),
+      limits: this.#limits,
+      logger: this.#logger,
+    })
+  }
+
+  async start(): Promise<void> {
+    try {
+      await this.#prepare()
+      await this.#serve()
+    } catch (error) {
+      await this.#opened.close()
+      throw error
+    }
+    this.#sync.start()
+    this.#opened.add('conversation with the orchestrator', () => this.#sync.close())
+    this.#repeat('engines', this.#limits.healthIntervalMs, async (signal) => {
+      if (await this.#refresh(signal)) this.#sync.trigger('now')
+    })
+    this.#repeat('retention', SWEEP_MS, async () => {
+      await this.#sweep()
+    })
+  }
+
+  close({ drain = false, drainTimeoutMs = DRAIN_MS } = {}): Promise<void> {
+    return (this.#closed ??= this.#shutDown(drain ? drainTimeoutMs : 0))
+  }
+
+  setPolicy(policy: ComputePolicy): void {
+    this.#rules = networkRules(policy)
+    this.#policy = policy
+    this.#sync.trigger('now')
+  }
+
+  info(): NodeInfo {
+    const { nodeId, roles = ['compute'], version } = this.#options
+    return describeNode({ nodeId, roles, version }, this.#view(), this.#gate)
+  }
+
+  async #prepare(): Promise<void> {
+    const { dataDir, capacity, clock, gateway, nodeId } = this.#options
+    await mkdir(executionsDir(dataDir), { recursive: true, mode: 0o700 })
+    const machine = await detectMachine(dataDir)
+    for (const problem of machine.problems) this.#logger.warn({ problem }, 'a graphics card cannot be asked')
+    const { maxCapacity, maxJobRequirements } = offeredCapacity(machine.resources, capacity)
+    this.#maxJobRequirements = maxJobRequirements
+    this.#labels = { ...machine.labels, ...this.#options.labels }
+    this.#gate = new CapacityGate(maxCapacity, this.#limits)
+    this.#conduct = {
+      nodeId,
+      executors: this.#executors,
+      sources: this.#sources,
+      publishers: this.#publishers,
+      ...(gateway !== undefined && { gateway }),
+      clock,
+      limits: this.#limits,
+      logger: this.#logger,
+      book: this.#book,
+      gate: this.#gate,
+      admissions: new TakeTurns(this.#limits.admissionsMax),
+      view: () => this.#view(),
+    }
+    await reap({ book: this.#book, executors: this.#executors.values(), clock, logger: this.#logger })
+    await this.#sweep()
+    await this.#refresh(this.#closing.signal)
+  }
+
+  async #serve(): Promise<void> {
+    const { transport, nodeId, auditLog, clock } = this.#options
+    const reads = {
+      book: this.#book,
+      liveLog: (id: ExecutionId) => this.#live.get(id)?.log,
+      ...(auditLog !== undefined && { auditLog }),
+      clock,
+    }
+    const opened: [string, Promise<Closable>][] = [
+      [
+        'nudges',
+        transport.serve(nudgeSubject(nodeId), async () => {
+          this.#sync.trigger('nudge')
+          return {}
+        }),
+      ],
+      [
+        'output',
+        transport.serve(outputSubject(nodeId), (body, signal) =>
+          readExecutionOutput(body as OutputReadRequest, reads, signal),
+        ),
+      ],
+      [
+        'egress records',
+        transport.serve(egressSubject(nodeId), (body, signal) =>
+          readExecutionEgress(body as EgressReadRequest, reads, signal),
+        ),
+      ],
+    ]
+    for (const [what, opening] of opened) {
+      const served = await opening
+      this.#opened.add(what, () => served.close())
+    }
+  }
+
+  #view(): AdmissionView {
+    return {
+      executors: this.#executors,
+      sources: this.#sources,
+      publishers: this.#publishers,
+      health: this.#health,
+      hasGateway: this.#gatewayRuns,
+      policy: this.#policy,
+      rules: this.#rules,
+      maxJobRequirements: this.#maxJobRequirements,
+      labels: this.#labels,
+      clock: this.#options.clock,
+      limits: this.#limits,
+    }
+  }
+
+  /** True when the node's description changed. */
+  async #refresh(signal: AbortSignal): Promise<boolean> {
+    const before = this.#gatewayRuns
+    const [changed] = await Promise.all([this.#health.refresh(signal), this.#askGateway(signal)])
+    return changed || before !== this.#gatewayRuns
+  }
+
+  async #askGateway(signal: AbortSignal): Promise<void> {
+    const { gateway, clock } = this.#options
+    if (gateway === undefined) return
+    try {
+      const { running } = await bounded(() => gateway.status(), {
+        clock,
+        signal,
+        ms: this.#limits.checkTimeoutMs,
+        timeout: () => new WeirError('egress.unavailable', 'The egress gateway does not answer'),
+      })
+      this.#gatewayRuns = running
+    } catch (error) {
+      this.#gatewayRuns = false
+      this.#logger.warn({ error }, 'the egress gateway does not answer; http jobs are refused')
+    }
+  }
+
+  async #sweep(): Promise<void> {
+    const { auditLog, clock } = this.#options
+    await sweepFinished({
+      book: this.#book,
+      ...(auditLog !== undefined && { auditLog }),
+      limits: this.#limits,
+      nowMs: clock.now(),
+      busy: (id) => this.#live.has(id),
+      logger: this.#logger,
+    })
+  }
+
+  #repeat(what: string, intervalMs: number, work: (signal: AbortSignal) => Promise<void>): void {
+    const { signal } = this.#closing
+    const loop = async () => {
+      while (await sleepFor(this.#options.clock, intervalMs, signal)) {
+        try {
+          await work(signal)
+        } catch (error) {
+          if (!signal.aborted) this.#logger.error({ error, what }, 'a regular task failed')
+        }
+      }
+    }
+    const running = loop()
+    this.#opened.add(what, () => running)
+  }
+
+  #apply({ desired, complete }: SyncResponse): void {
+    for (const one of desired) {
+      if (isSafeId(one.executionId)) this.#desire(one, complete)
+      else
+        this.#logger.error({ executionId: one.executionId }, 'ignores an execution whose id cannot be used')
+    }
+    if (!complete) return
+    const wanted = new Set(desired.map(({ executionId }) => executionId))
+    for (const record of this.#book.all()) if (!wanted.has(record.executionId)) this.#disown(record)
+  }
+
+  #desire(desired: DesiredExecution, complete: boolean): void {
+    const { executionId, state, message, observedSequence = 0 } = desired
+    const live = this.#live.get(executionId)
+    if (live !== undefined) {
+      if (state === 'Stopped') live.controller.abort(stoppedEnd(message))
+      return
+    }
+    if (this.#book.get(executionId) !== undefined) {
+      // It has ended here, and the orchestrator counts it among those that have not.
+      if (complete) this.#background(this.#book.repeat(executionId))
+      return
+    }
+    const record = this.#book.open(desired)
+    if (state === 'Stopped') return this.#endAtOnce(record, cancelled(stoppedEnd(message)))
+    if (observedSequence > 0) return this.#endAtOnce(record, failed(forgotten()))
+    if (this.#draining) return this.#endAtOnce(record, rejected([LEAVING]))
+    this.#begin(desired, record)
+  }
+
+  #begin(desired: DesiredExecution, record: ExecutionRecord): void {
+    const { executionId } = desired
+    const parts = this.#conduct
+    if (parts === undefined) return
+    const controller = new AbortController()
+    const log = new OutputLog(record.dirs.outputFile, this.#limits.outputBytesMax, this.#options.clock)
+    const done = conductExecution(desired, { record, log }, parts, controller.signal)
+      .catch((error: unknown) =>
+        this.#logger.error({ error, executionId }, 'an execution could not be conducted'),
+      )
+      .finally(() => {
+        this.#live.delete(executionId)
+        // Its capacity is free again: the orchestrator may have something for it.
+        this.#sync.trigger('now')
+      })
+    this.#live.set(executionId, { controller, log, done })
+  }
+
+  #endAtOnce({ executionId }: ExecutionRecord, { observed, event }: ReturnType<typeof failed>): void {
+    this.#background(this.#book.end(executionId, observed, event))
+  }
+
+  /** The orchestrator knows nothing of it, so nobody waits for a report. */
+  #disown(record: ExecutionRecord): void {
+    const { executionId } = record
+    const live = this.#live.get(executionId)
+    const settle = () => {
+      const { observed } = this.#book.get(executionId) ?? record
+      this.#book.acknowledge({ [executionId]: observed.sequence })
+    }
+    if (live === undefined) return hasEnded(record) ? settle() : undefined
+    live.controller.abort(stoppedEnd('The orchestrator does not know the execution any more'))
+    this.#background(live.done.then(settle))
+  }
+
+  #background(work: Promise<unknown>): void {
+    work.catch((error: unknown) => this.#logger.error({ error }, 'a record could not be changed'))
+  }
+
+  async #shutDown(drainMs: number): Promise<void> {
+    const { clock } = this.#options
+    this.#draining = true
+    this.#sync.trigger('now')
+    const patience = new AbortController()
+    const all = () => Promise.all([...this.#live.values()].map(({ done }) => done))
+    if (drainMs > 0) await Promise.race([all(), sleepFor(clock, drainMs, patience.signal)])
+    for (const { controller } of this.#live.values()) controller.abort(shutdownEnd())
+    await Promise.race([all(), sleepFor(clock, this.#limits.stopGraceMs + STOP_PATIENCE_MS, patience.signal)])
+    patience.abort()
+    this.#closing.abort(toWeirError(new Error('the node is closing')))
+    await this.#opened.close()
+    await this.#book.idle()
+  }
+}
+
+const NOTHING: Resources = Object.freeze({ cpu: 0, memoryBytes: 0, diskBytes: 0, gpu: 0 })
+const SWEEP_MS = 60_000
+const DRAIN_MS = 3_600_000
+const STOP_PATIENCE_MS = 15_000
+
+const LEAVING = Object.freeze({
+  code: 'compute.policy' as const,
+  message: 'This node is being stopped and takes no more executions',
+  hint: 'Choose another node',
+  retryable: true,
+})
+
+function forgotten(): WeirError {
+  return new WeirError('execution.lost', 'The node has lost its record of the execution', {
+    retryable: true,
+    hint: 'The job is tried again if its type allows',
+  })
+}

@@ -1,0 +1,329 @@
+import { mkdir, readFile, readdir, stat } from 'node:fs/promises'
+import type { DesiredExecution, ExecutionEvent, ObservedReport } from '../model/sync.js'
+import {
+  isTerminalObservedState,
+  type ExecutionId,
+  type JobId,
+  type ObservedExecution,
+} from '../model/state.js'
+import type { Clock } from '../ports/index.js'
+import { executionDirs, executionsDir, isSafeId, writeDurably, type ExecutionDirs } from './execution-dirs.js'
+import type { ComputeLogger } from './options.js'
+import { removeTree } from './remove-tree.js'
+
+/** What the node knows about one execution. */
+export interface ExecutionRecord {
+  readonly executionId: ExecutionId
+  readonly jobId: JobId
+  readonly dirs: ExecutionDirs
+  readonly observed: ObservedExecution
+  /** Not acknowledged yet; each with the sequence of the report that carries it first. */
+  readonly events: readonly { event: ExecutionEvent; sequence: number }[]
+  /** Reports up to this sequence have arrived. */
+  readonly acknowledged: number
+  /** Bytes of the output log, once the execution has ended. */
+  readonly logBytes: number
+  /** True when output was dropped. */
+  readonly outputTruncated: boolean
+}
+
+/** A line for the job's history. */
+export interface EventDraft {
+  topic: string
+  message: string
+  details?: Record<string, string>
+}
+
+/** How soon the orchestrator should hear of a change. */
+export type Urgency = 'now' | 'soon'
+
+/** True when nothing more will happen to the execution. */
+export function hasEnded({ observed }: ExecutionRecord): boolean {
+  return isTerminalObservedState(observed.state)
+}
+
+/**
+ * The node's memory of its executions and the only writer of their observed state.
+ *
+ * Each accepted execution has a state file that is written before anybody hears of its acceptance and again before
+ * anybody hears of its end; so after a crash the node knows what was active. In between, sequence numbers grow in
+ * memory only: after a restart they go on far above anything that can have been sent.
+ */
+export class ExecutionBook {
+  readonly #dataDir: string
+  readonly #clock: Clock
+  readonly #logger: ComputeLogger
+  readonly #onChange: (urgency: Urgency) => void
+  readonly #records = new Map<ExecutionId, Draft>()
+  readonly #writing = new Set<Promise<void>>()
+
+  constructor(parts: {
+    dataDir: string
+    clock: Clock
+    logger: ComputeLogger
+    onChange: (urgency: Urgency) => void
+  }) {
+    this.#dataDir = parts.dataDir
+    this.#clock = parts.clock
+    this.#logger = parts.logger
+    this.#onChange = parts.onChange
+  }
+
+  /** Reads the state files of earlier processes. Directories without a readable one are removed. */
+  async load(): Promise<void> {
+    const parent = executionsDir(this.#dataDir)
+    await mkdir(parent, { recursive: true, mode: 0o700 })
+    for (const name of await readdir(parent)) {
+      const dirs = executionDirs(this.#dataDir, name)
+      const saved = isSafeId(name) ? await this.#readState(dirs) : undefined
+      if (saved !== undefined && saved.executionId === name) {
+        this.#records.set(name, revive(saved, dirs))
+        continue
+      }
+      this.#logger.warn({ directory: name }, 'removes an execution directory without a readable state')
+      await removeTree(`${parent}/${name}`)
+    }
+  }
+
+  /** Begins a record, in memory only. `sequence`: what the orchestrator has stored already. */
+  open({ executionId, jobId, observedSequence = 0 }: DesiredExecution): ExecutionRecord {
+    const record: Draft = {
+      executionId,
+      jobId,
+      dirs: executionDirs(this.#dataDir, executionId),
+      observed: {
+        state: 'New',
+        sequence: observedSequence,
+        message: '',
+        code: '',
+        hint: '',
+        retryable: false,
+      },
+      events: [],
+      // An event takes a sequence, so none can have had a higher index.
+      eventIndex: observedSequence,
+      notes: 0,
+      ending: false,
+      acknowledged: observedSequence,
+      logBytes: 0,
+      outputTruncated: false,
+      saved: false,
+    }
+    this.#records.set(executionId, record)
+    return record
+  }
+
+  get(id: ExecutionId): ExecutionRecord | undefined {
+    return this.#records.get(id)
+  }
+
+  all(): ExecutionRecord[] {
+    return [...this.#records.values()]
+  }
+
+  /** Changes the observed state in memory. Terminal states go through {@link end}. Ignored after the end. */
+  observe(id: ExecutionId, change: Partial<ObservedExecution>, event?: EventDraft): void {
+    const record = this.#records.get(id)
+    if (record === undefined || record.ending) return
+    this.#change(record, change, event)
+    this.#onChange('now')
+  }
+
+  /** Adds a line to the history. At most 200 per execution; then one more says that lines are missing. */
+  note(id: ExecutionId, event: EventDraft): void {
+    const record = this.#records.get(id)
+    if (record === undefined || record.ending || record.notes > NOTES_MAX) return
+    record.notes += 1
+    const last = record.notes > NOTES_MAX
+    this.#change(record, {}, last ? { ...event, message: 'Further progress is not recorded' } : event)
+    this.#onChange('soon')
+  }
+
+  /** Makes the acceptance durable, then reports it. */
+  async accept(id: ExecutionId): Promise<void> {
+    const record = this.#records.get(id)
+    if (record === undefined) return
+    await mkdir(record.dirs.root, { recursive: true, mode: 0o700 })
+    await this.#save(record, { ...record.observed, state: 'Accepted' })
+    this.#change(record, { state: 'Accepted' })
+    this.#onChange('now')
+  }
+
+  /**
+   * Ends the execution: durable first, then reported. Executions that were never accepted leave nothing on disk.
+   * A second end is ignored.
+   */
+  async end(
+    id: ExecutionId,
+    change: Partial<ObservedExecution>,
+    event: EventDraft,
+    log: { bytes: number; truncated: boolean } = { bytes: 0, truncated: false },
+  ): Promise<void> {
+    const record = this.#records.get(id)
+    if (record === undefined || record.ending) return
+    record.ending = true
+    record.logBytes = log.bytes
+    record.outputTruncated = log.truncated
+    const full = { ...change, endTimeMs: this.#clock.now() }
+    const after: Draft = { ...record, events: [...record.events] }
+    this.#change(after, full, event)
+    try {
+      if (record.saved) await this.#save(after, after.observed)
+    } catch (error) {
+      // Reported all the same; after a crash the node would report it as lost, which the orchestrator then ignores.
+      this.#logger.error({ error, executionId: id }, 'the state of an execution could not be written')
+    }
+    Object.assign(record, { observed: after.observed, events: after.events, eventIndex: after.eventIndex })
+    this.#onChange('now')
+  }
+
+  /** Reports that were not acknowledged, oldest change first, at most `bytesMax` of JSON but at least one. */
+  reports(bytesMax: number): { reports: ObservedReport[]; more: boolean } {
+    const reports: ObservedReport[] = []
+    let bytes = 0
+    for (const { executionId, jobId, observed, events, acknowledged } of this.#records.values()) {
+      if (observed.sequence <= acknowledged) continue
+      const report = { executionId, jobId, observed, events: events.map(({ event }) => event) }
+      bytes += Buffer.byteLength(JSON.stringify(report))
+      if (bytes > bytesMax && reports.length > 0) return { reports, more: true }
+      reports.push(report)
+    }
+    return { reports, more: false }
+  }
+
+  acknowledge(sequences: Readonly<Record<ExecutionId, number>>): void {
+    for (const [id, sequence] of Object.entries(sequences)) {
+      const record = this.#records.get(id)
+      if (record === undefined || !(sequence > record.acknowledged)) continue
+      record.acknowledged = Math.min(sequence, record.observed.sequence)
+      record.events = record.events.filter((entry) => entry.sequence > record.acknowledged)
+      if (record.acknowledged >= record.observed.sequence) this.#settle(record)
+    }
+  }
+
+  /** The orchestrator asks for something that has ended here: tell it again. */
+  async repeat(id: ExecutionId): Promise<void> {
+    const record = this.#records.get(id)
+    if (record === undefined || record.acknowledged < record.observed.sequence) return
+    const saved = record.saved ? await this.#readState(record.dirs) : undefined
+    if (saved !== undefined) record.observed = { ...saved.observed, sequence: record.observed.sequence }
+    record.observed = { ...record.observed, sequence: record.observed.sequence + 1 }
+    this.#onChange('soon')
+  }
+
+  /** Removes the record and everything on disk. */
+  async forget(id: ExecutionId): Promise<void> {
+    const record = this.#records.get(id)
+    this.#records.delete(id)
+    await this.idle()
+    if (record?.saved === true) await removeTree(record.dirs.root)
+  }
+
+  /** Resolves when nothing is being written any more. */
+  async idle(): Promise<void> {
+    await Promise.all(this.#writing)
+  }
+
+  /** Nobody waits for the record any more: what was sent need not stay in memory, nor be sent after a restart. */
+  #settle(record: Draft): void {
+    if (!isTerminalObservedState(record.observed.state)) return
+    if (record.saved) this.#track(this.#save(record, record.observed))
+    const { runOutput: _output, egress: _egress, publishedResult: _result, ...slim } = record.observed
+    record.observed = slim
+  }
+
+  #track(writing: Promise<void>): void {
+    const tracked = writing
+      .catch((error: unknown) => this.#logger.debug({ error }, 'an acknowledgement was not written'))
+      .finally(() => this.#writing.delete(tracked))
+    this.#writing.add(tracked)
+  }
+
+  #change(record: Draft, change: Partial<ObservedExecution>, event?: EventDraft): void {
+    const sequence = record.observed.sequence + 1
+    record.observed = { ...record.observed, ...change, sequence }
+    if (event === undefined) return
+    const { topic, message, details = {} } = event
+    record.eventIndex += 1
+    const line = { index: record.eventIndex, topic, message, details, timeMs: this.#clock.now() }
+    record.events = [...record.events, { event: line, sequence }]
+  }
+
+  async #save(record: Draft, observed: ObservedExecution): Promise<void> {
+    const { executionId, jobId, events, eventIndex, acknowledged, logBytes, outputTruncated } = record
+    const state: SavedState = {
+      format: 1,
+      executionId,
+      jobId,
+      observed,
+      events: [...events],
+      eventIndex,
+      acknowledged,
+      logBytes,
+      outputTruncated,
+    }
+    await writeDurably(record.dirs.stateFile, record.dirs.root, JSON.stringify(state))
+    record.saved = true
+  }
+
+  async #readState(dirs: ExecutionDirs): Promise<SavedState | undefined> {
+    try {
+      if ((await stat(dirs.stateFile)).size > STATE_BYTES_MAX) return undefined
+      const state = JSON.parse(await readFile(dirs.stateFile, 'utf8')) as SavedState
+      return state.format === 1 && typeof state.observed?.sequence === 'number' ? state : undefined
+    } catch {
+      // Missing, or cut by a crash before it was ever reported: nobody knows of it.
+      return undefined
+    }
+  }
+}
+
+const NOTES_MAX = 200
+const STATE_BYTES_MAX = 16 * 1024 ** 2
+
+/** More than one process can have added in memory. */
+const RESTART_STEP = 1_000_000
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] }
+
+interface Draft extends Mutable<ExecutionRecord> {
+  eventIndex: number
+  notes: number
+  /** The end is being written, or was: nothing changes any more. */
+  ending: boolean
+  /** There is a state file. */
+  saved: boolean
+}
+
+interface SavedState {
+  format: 1
+  executionId: ExecutionId
+  jobId: JobId
+  observed: ObservedExecution
+  events: { event: ExecutionEvent; sequence: number }[]
+  eventIndex: number
+  acknowledged: number
+  logBytes: number
+  outputTruncated: boolean
+}
+
+function revive(saved: SavedState, dirs: ExecutionDirs): Draft {
+  const { executionId, jobId, observed, events, eventIndex, acknowledged, logBytes, outputTruncated } = saved
+  const ended = isTerminalObservedState(observed.state)
+  const step = ended ? 0 : RESTART_STEP
+  return {
+    executionId,
+    jobId,
+    dirs,
+    observed: { ...observed, sequence: observed.sequence + step },
+    events,
+    eventIndex: eventIndex + step,
+    // May be behind the truth: then the last report is sent once more, which is harmless.
+    acknowledged,
+    notes: 0,
+    ending: ended,
+    logBytes,
+    outputTruncated,
+    saved: true,
+  }
+}

@@ -1,0 +1,49 @@
+import type { NodeId, NodeInfo } from '../model/state.js'
+import type { Resources } from '../model/resources.js'
+import type { AdmissionView } from './admission.js'
+import type { CapacityGate } from './capacity-gate.js'
+
+/** What the node tells others about itself. */
+export function describeNode(
+  self: { nodeId: NodeId; roles: NodeInfo['roles']; version: string },
+  { health, sources, publishers, rules, hasGateway, labels, maxJobRequirements }: AdmissionView,
+  gate: CapacityGate,
+): NodeInfo {
+  const engines = health.all()
+  const available = engines.filter(([, status]) => status.health.available)
+  const names = (able: (typeof engines)[number][]) => able.map(([engine]) => engine)
+  const networkProblems = engines.flatMap(([, { networkProblems: problems }]) => problems)
+  return {
+    ...self,
+    roles: [...self.roles],
+    labels: { ...labels },
+    engines: names(available),
+    sources: [...sources.keys()],
+    publishers: [...new Set([...publishers.keys(), 'noop'])],
+    maxCapacity: gate.total,
+    maxJobRequirements: amounts(maxJobRequirements),
+    availableCapacity: gate.free,
+    queuedCapacity: gate.queued,
+    runningExecutions: gate.running,
+    queuedExecutions: gate.waiting,
+    egress: {
+      acceptsNetworkedJobs: rules.acceptNetworkedJobs,
+      httpEngines: hasGateway ? names(available.filter(([, { http }]) => http)) : [],
+      fullEngines: rules.acceptFullNetwork ? names(available.filter(([, { full }]) => full)) : [],
+      allow: rules.allow.patterns.map(({ text }) => text),
+      deny: rules.deny.patterns.map(({ text }) => text),
+      problems: rules.acceptNetworkedJobs
+        ? [...new Set([...networkProblems, ...(hasGateway ? [] : ['the egress gateway is not running'])])]
+        : [],
+    },
+    engineProblems: Object.fromEntries(
+      engines.flatMap(([engine, { health: known }]) =>
+        known.available ? [] : [[engine, `${known.message} (${known.hint})`]],
+      ),
+    ),
+  }
+}
+
+function amounts({ cpu, memoryBytes, diskBytes, gpu }: Resources): Resources {
+  return { cpu, memoryBytes, diskBytes, gpu }
+}

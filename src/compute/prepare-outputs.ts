@@ -1,0 +1,56 @@
+import { chmod, mkdir } from 'node:fs/promises'
+import { join, posix } from 'node:path'
+import { WeirError } from '../errors.js'
+import type { ResultPathSpec, TaskSpec } from '../model/job-spec.js'
+import { task } from '../model/task-accessors.js'
+import type { OutputMount } from '../ports/index.js'
+import type { Run } from './run.js'
+
+/**
+ * Makes one empty directory per result path, writable for whatever user the job runs as; their parent is closed to
+ * everybody else. Every job has `/outputs`, unless one of its paths is or overlaps it.
+ */
+export async function prepareOutputs({ desired, dirs }: Run): Promise<OutputMount[]> {
+  const mounts = resultPaths(task(desired.jobSpec)).map(({ Name, Path }, index) => ({
+    name: Name,
+    hostDir: join(dirs.outputs, String(index)),
+    path: Path,
+  }))
+  for (const { name, hostDir } of mounts) {
+    if (!isResultName(name)) {
+      throw new WeirError('spec.invalid', `Cannot use ${JSON.stringify(name)} as the name of a result path`, {
+        hint: 'Use one path segment other than stdout, stderr and exitCode',
+      })
+    }
+    await mkdir(hostDir, { recursive: true, mode: 0o700 })
+    // Not by `mode`: the process's umask would narrow it.
+    await chmod(hostDir, 0o777)
+  }
+  return mounts
+}
+
+/** The task's result paths, with the default one. */
+export function resultPaths({ ResultPaths, InputSources }: TaskSpec): ResultPathSpec[] {
+  const taken =
+    ResultPaths.some(({ Name, Path }) => Name === DEFAULT.Name || overlaps(Path, DEFAULT.Path)) ||
+    InputSources.some(({ Target }) => overlaps(Target, DEFAULT.Path))
+  return taken ? ResultPaths : [...ResultPaths, DEFAULT]
+}
+
+const DEFAULT: ResultPathSpec = Object.freeze({ Name: 'outputs', Path: '/outputs' })
+
+const OWN_NAMES: readonly string[] = ['stdout', 'stderr', 'exitCode', '.', '..', '']
+
+function isResultName(name: string): boolean {
+  return !OWN_NAMES.includes(name) && !/[/\\\0]/.test(name) && name.length <= 255
+}
+
+function overlaps(a: string, b: string): boolean {
+  const [left, right] = [withSlash(a), withSlash(b)]
+  return left.startsWith(right) || right.startsWith(left)
+}
+
+function withSlash(path: string): string {
+  const normal = posix.normalize(path)
+  return normal.endsWith('/') ? normal : `${normal}/`
+}

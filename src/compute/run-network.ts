@@ -1,0 +1,103 @@
+import { WeirError, toWeirError } from '../errors.js'
+import type { EgressSummary } from '../model/state.js'
+import { task } from '../model/task-accessors.js'
+import type { EgressLease, NetworkSlot } from '../ports/index.js'
+import { kind } from './admission.js'
+import { bounded } from './bounded-work.js'
+import type { Run } from './run.js'
+
+/** The network of one run: a place to be, and for http the right to leave it. */
+export interface RunNetwork {
+  slot: NetworkSlot
+  /** For the job's environment; empty without http. */
+  env: Record<string, string>
+  /** Ends the right to leave; the final summary, or undefined without http. Never rejects. Idempotent. */
+  closeEgress(): Promise<EgressSummary | undefined>
+}
+
+/**
+ * Takes a slot from the engine and, for http, a lease from the gateway. Both are closed with the run's stack.
+ * Fails closed: without gateway, attachment or lease nothing runs (`egress.unavailable`).
+ */
+export async function openNetwork(run: Run): Promise<RunNetwork> {
+  const slot = await acquireSlot(run)
+  run.closing.add('network slot', () => slot.release())
+  if (slot.mode !== 'http') return { slot, env: {}, closeEgress: async () => undefined }
+  const lease = await openLease(run, slot)
+  let closed: Promise<EgressSummary | undefined> | undefined
+  const closeEgress = () => (closed ??= closeLease(run, lease))
+  run.closing.add('egress lease', closeEgress)
+  return { slot, env: lease.env, closeEgress }
+}
+
+async function acquireSlot({ desired, parts, signal }: Run): Promise<NetworkSlot> {
+  const { Engine, Network } = task(desired.jobSpec)
+  const mode = MODES[Network.Type]
+  const provider = parts.executors.get(kind(Engine.Type))?.network
+  if (provider === undefined) {
+    if (mode === 'none') return NO_NETWORK
+    throw new WeirError(
+      'compute.network',
+      `Engine "${Engine.Type}" cannot be given ${mode} network access here`,
+    )
+  }
+  const slot = await bounded((inner) => provider.acquire(mode, { executionId: desired.executionId }, inner), {
+    clock: parts.clock,
+    signal,
+    ms: parts.limits.startTimeoutMs,
+    timeout: () => new WeirError('engine.unavailable', 'Cannot make the network of the run in time', RETRY),
+    late: (made) => made.release(),
+  })
+  if (slot.mode === mode) return slot
+  await slot.release()
+  throw new WeirError('internal', `The engine gave network "${slot.mode}" where "${mode}" was asked for`)
+}
+
+async function openLease({ desired, parts, signal }: Run, slot: NetworkSlot): Promise<EgressLease> {
+  const { jobId, executionId, jobSpec } = desired
+  const { gateway, clock, limits } = parts
+  const { attachment } = slot
+  if (gateway === undefined || attachment === undefined) {
+    throw new WeirError(
+      'egress.unavailable',
+      'Cannot give the job http network access: no gateway is attached',
+      {
+        hint: 'Choose another node, or ask the operator to start the gateway',
+      },
+    )
+  }
+  const policy = { mode: 'http' as const, allow: task(jobSpec).Network.Domains }
+  try {
+    return await bounded(() => gateway.open({ jobId, executionId }, policy, attachment), {
+      clock,
+      signal,
+      ms: limits.checkTimeoutMs,
+      timeout: () => new WeirError('egress.unavailable', 'The egress gateway does not answer', RETRY),
+      late: (made) => made.close(),
+    })
+  } catch (error) {
+    signal.throwIfAborted()
+    throw toWeirError(error, 'egress.unavailable', 'Cannot open the egress lease')
+  }
+}
+
+async function closeLease({ parts, desired }: Run, lease: EgressLease): Promise<EgressSummary | undefined> {
+  try {
+    return await bounded(() => lease.close(), {
+      clock: parts.clock,
+      signal: new AbortController().signal,
+      ms: LEASE_CLOSE_MS,
+      timeout: () => new WeirError('egress.unavailable', 'The egress gateway does not close the lease'),
+    })
+  } catch (error) {
+    parts.logger.error({ error, executionId: desired.executionId }, 'an egress lease could not be closed')
+    return undefined
+  }
+}
+
+const MODES = { None: 'none', HTTP: 'http', Full: 'full' } as const
+const LEASE_CLOSE_MS = 10_000
+const RETRY = { retryable: true, hint: 'Try again; see the log of the node' }
+
+/** For engines whose runs have no sockets at all. */
+const NO_NETWORK: NetworkSlot = Object.freeze({ mode: 'none' as const, release: async () => {} })

@@ -1,0 +1,145 @@
+import { WeirError, toWeirError } from '../errors.js'
+import { executionTimeoutMs, task } from '../model/task-accessors.js'
+import type { OutputMount, RunExit, RunningExecution } from '../ports/index.js'
+import { kind } from './admission.js'
+import { bounded, sleepFor } from './bounded-work.js'
+import { watchDisk } from './disk-use.js'
+import { ExecutionEnd, stoppedEnd, timeoutEnd } from './execution-end.js'
+import { jobEnvironment } from './job-environment.js'
+import type { PreparedInputs } from './prepare-inputs.js'
+import type { Run } from './run.js'
+import type { RunNetwork } from './run-network.js'
+
+/** What the program gets to work with. */
+export interface ProgramPlace {
+  inputs: PreparedInputs
+  outputs: OutputMount[]
+  network: RunNetwork
+}
+
+/** How the program ended, and who ended it when it did not do so by itself. */
+export interface ProgramEnd {
+  exit: RunExit
+  end?: ExecutionEnd
+}
+
+/** Has the engine pull what it needs and start the program. Rejects with what the engine says. */
+export async function startProgram(run: Run, place: ProgramPlace): Promise<RunningExecution> {
+  const { desired, parts, signal } = run
+  const of = task(desired.jobSpec)
+  const executor = parts.executors.get(kind(of.Engine.Type))
+  if (executor === undefined) {
+    throw new WeirError('compute.engine', `This node does not offer engine "${of.Engine.Type}"`)
+  }
+  const spec = {
+    nodeId: parts.nodeId,
+    jobId: desired.jobId,
+    executionId: desired.executionId,
+    task: of,
+    engine: of.Engine,
+    env: jobEnvironment(parts.nodeId, desired, place.network.env),
+    resources: run.resources,
+    volumes: place.inputs.volumes,
+    ...(place.inputs.modules !== undefined && { modules: place.inputs.modules }),
+    outputs: place.outputs,
+    network: place.network.slot,
+    output: run.log,
+    scratchDir: run.dirs.scratch,
+  }
+  const progress = (message: string) => run.note({ topic: 'Preparing Environment', message })
+  try {
+    return await bounded((inner) => executor.start(spec, progress, inner), {
+      clock: parts.clock,
+      signal,
+      ms: parts.limits.startTimeoutMs,
+      timeout: () =>
+        new WeirError(
+          'engine.failed',
+          `The program did not start within ${parts.limits.startTimeoutMs / 1000} s`,
+          {
+            hint: 'Look at the log of the node; a large image may need to be pulled beforehand',
+            retryable: true,
+          },
+        ),
+      late: (running) => running.stop(0),
+    })
+  } catch (error) {
+    signal.throwIfAborted()
+    throw toWeirError(error, 'engine.failed')
+  }
+}
+
+/**
+ * Waits for the program's end and brings it about when something says so first: the time limit (from now on), the
+ * disk, or the run's signal. A limit that is reached leaves half a second, so the program is gone within one.
+ */
+export async function watchProgram(
+  run: Run,
+  running: RunningExecution,
+  place: ProgramPlace,
+): Promise<ProgramEnd> {
+  const watching = new AbortController()
+  const exited = running.exit.then((exit) => ({ exit }))
+  try {
+    const ends = firstEnd(run, place, watching.signal).then((end) => ({ end }))
+    const first = await Promise.race([exited, ends])
+    if ('exit' in first) return first
+    return { exit: await stopProgram(run, running, first.end), end: first.end }
+  } finally {
+    watching.abort()
+  }
+}
+
+/** Never resolves when nothing ends the program from outside. */
+function firstEnd(run: Run, { inputs }: ProgramPlace, signal: AbortSignal): Promise<ExecutionEnd> {
+  const { desired, parts, dirs } = run
+  return new Promise((resolve) => {
+    const aborted = () => resolve(asEnd(run.signal.reason))
+    if (run.signal.aborted) aborted()
+    run.signal.addEventListener('abort', aborted, { once: true, signal })
+    const limitMs = executionTimeoutMs(desired.jobSpec)
+    if (limitMs !== undefined) {
+      void sleepFor(parts.clock, limitMs, signal).then((passed) => passed && resolve(timeoutEnd(limitMs)))
+    }
+    const bounds = {
+      bytesMax: Math.max(0, run.diskBytesMax - inputs.bytes),
+      filesMax: parts.limits.resultFilesMax,
+      reserveBytes: parts.limits.diskReserveBytes,
+    }
+    const rhythm = { clock: parts.clock, intervalMs: parts.limits.diskCheckMs }
+    watchDisk([dirs.outputs, dirs.scratch], bounds, rhythm, signal).then(
+      (end) => end !== undefined && resolve(end),
+      (error: unknown) => parts.logger.error({ error }, 'the disk of an execution cannot be watched'),
+    )
+  })
+}
+
+async function stopProgram(run: Run, running: RunningExecution, end: ExecutionEnd): Promise<RunExit> {
+  const { clock, limits, logger } = run.parts
+  const graceMs = end.kind === 'timeout' || end.kind === 'disk' ? limits.limitGraceMs : limits.stopGraceMs
+  const patience = new AbortController()
+  const gone = running.stop(graceMs).then(
+    () => running.exit,
+    (error: unknown) => {
+      logger.error({ error, executionId: run.desired.executionId }, 'a program could not be stopped')
+      return running.exit
+    },
+  )
+  const overdue = sleepFor(clock, graceMs + KILL_PATIENCE_MS, patience.signal).then(() => undefined)
+  const exit = await Promise.race([gone, overdue])
+  patience.abort()
+  return exit ?? { ...KILLED, message: 'The engine does not confirm that the program is gone' }
+}
+
+function asEnd(reason: unknown): ExecutionEnd {
+  return reason instanceof ExecutionEnd ? reason : stoppedEnd(toWeirError(reason).message)
+}
+
+const KILL_PATIENCE_MS = 10_000
+const KILLED: RunExit = Object.freeze({
+  exitCode: 137,
+  code: 'engine.failed',
+  message: '',
+  hint: '',
+  details: {},
+})

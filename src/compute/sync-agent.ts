@@ -1,0 +1,144 @@
+import { toWeirError } from '../errors.js'
+import type { NodeId, NodeInfo } from '../model/state.js'
+import type { SyncRequest, SyncResponse } from '../model/sync.js'
+import { SYNC_SUBJECT, type Chance, type Clock, type Transport } from '../ports/index.js'
+import { sleepFor } from './bounded-work.js'
+import type { ExecutionBook, Urgency } from './execution-book.js'
+import type { ComputeLimits, ComputeLogger } from './options.js'
+
+/** What the agent talks with and about. */
+export interface SyncParts {
+  nodeId: NodeId
+  incarnation: string
+  transport: Transport
+  clock: Clock
+  chance: Chance
+  book: ExecutionBook
+  info: () => NodeInfo
+  /** Brings what is desired into effect; returns at once. */
+  apply: (response: SyncResponse) => void
+  limits: ComputeLimits
+  logger: ComputeLogger
+}
+
+/**
+ * The node's half of the conversation in `model/sync.ts`: one request at a time, at once when something changed or
+ * the orchestrator nudges, otherwise every `syncIntervalMs`. What was not acknowledged is sent again. While the
+ * orchestrator is away the tries get rarer; changes of the node do not hurry them, a nudge does.
+ */
+export class SyncAgent {
+  readonly #parts: SyncParts
+  readonly #closing = new AbortController()
+  #knownRevision = 0
+  #failures = 0
+  /** When the next exchange is due; Infinity = not wanted. */
+  #dueMs = 0
+  #wake = new AbortController()
+  #loop: Promise<void> = Promise.resolve()
+
+  constructor(parts: SyncParts) {
+    this.#parts = parts
+  }
+
+  start(): void {
+    this.#loop = this.#converse()
+  }
+
+  trigger(urgency: Urgency | 'nudge'): void {
+    if (urgency === 'nudge') this.#failures = 0
+    const waitMs = urgency === 'soon' ? SOON_MS : 0
+    const dueMs = this.#parts.clock.now() + waitMs
+    if (dueMs >= this.#dueMs) return
+    this.#dueMs = dueMs
+    this.#wake.abort()
+  }
+
+  /** Says goodbye with all that is not acknowledged; gives up after a few seconds. Idempotent. */
+  async close(): Promise<void> {
+    if (this.#closing.signal.aborted) return
+    this.#closing.abort()
+    this.#wake.abort()
+    const patience = new AbortController()
+    const left = await Promise.race([
+      this.#loop.then(() => true),
+      sleepFor(this.#parts.clock, GOODBYE_MS, patience.signal).then(() => false),
+    ])
+    patience.abort()
+    // An exchange that hangs means that nobody hears a goodbye either.
+    if (!left) return
+    for (let tries = 0; tries < GOODBYES_MAX; tries++) {
+      const more = await this.#exchange(true)
+      if (more !== true) return
+    }
+  }
+
+  async #converse(): Promise<void> {
+    while (!this.#closing.signal.aborted) {
+      this.#dueMs = Infinity
+      this.#wake = new AbortController()
+      const again = await this.#exchange(false)
+      this.#failures = again === undefined ? this.#failures + 1 : 0
+      if (again !== true) await this.#pause()
+    }
+  }
+
+  /** True: there is more to say at once. Undefined: no answer. */
+  async #exchange(leaving: boolean): Promise<boolean | undefined> {
+    const { transport, limits, logger } = this.#parts
+    const { reports, more } = this.#parts.book.reports(REPORT_BYTES_MAX)
+    const request: SyncRequest = {
+      nodeId: this.#parts.nodeId,
+      incarnation: this.#parts.incarnation,
+      info: this.#parts.info(),
+      knownRevision: this.#knownRevision,
+      observed: reports,
+      leaving,
+    }
+    const timeoutMs = leaving ? Math.min(GOODBYE_MS, limits.syncTimeoutMs) : limits.syncTimeoutMs
+    try {
+      const response = (await transport.request(SYNC_SUBJECT, request, timeoutMs)) as SyncResponse
+      // Only what makes progress is hurried: an orchestrator that acknowledges nothing hears from us at intervals.
+      const progress = Object.keys(response.acknowledged).length > 0
+      return this.#take(response) || (more && progress)
+    } catch (error) {
+      const { code, message } = toWeirError(error)
+      const level = this.#failures === 0 ? 'warn' : 'debug'
+      logger[level]({ code, message }, 'the orchestrator does not answer; the node keeps trying')
+      return undefined
+    }
+  }
+
+  /** True when the orchestrator seems to have lost what it told us: then ask for everything. */
+  #take(response: SyncResponse): boolean {
+    this.#parts.book.acknowledge(response.acknowledged)
+    if (!response.complete && response.revision < this.#knownRevision) {
+      this.#knownRevision = 0
+      return true
+    }
+    this.#knownRevision = response.revision
+    if (!this.#closing.signal.aborted) this.#parts.apply(response)
+    return false
+  }
+
+  async #pause(): Promise<void> {
+    const { clock, limits, chance } = this.#parts
+    const away = this.#failures > 0
+    const backoffMs = Math.min(limits.syncBackoffMaxMs, BACKOFF_MS * 2 ** Math.min(this.#failures, 16))
+    const untilMs = clock.now() + (away ? backoffMs * (0.5 + chance.random() / 2) : limits.syncIntervalMs)
+    while (!this.#closing.signal.aborted) {
+      const stillAway = away && this.#failures > 0
+      const nextMs = stillAway ? untilMs : Math.min(untilMs, this.#dueMs)
+      const waitMs = nextMs - clock.now()
+      if (waitMs <= 0) return
+      if (this.#wake.signal.aborted) this.#wake = new AbortController()
+      await sleepFor(clock, waitMs, this.#wake.signal)
+    }
+  }
+}
+
+const SOON_MS = 250
+const BACKOFF_MS = 125
+const GOODBYE_MS = 3_000
+const GOODBYES_MAX = 20
+/** Messages are at most 1 MiB; the node's info needs room too. */
+const REPORT_BYTES_MAX = 384 * 1024
