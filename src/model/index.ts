@@ -15,7 +15,13 @@ export {
   parseConstraints,
 } from './constraints.js'
 export type { ConstraintMatch } from './constraints.js'
-export { PATTERNS_MAX, WEB_PORTS, makeHostPattern, parseHostPattern, parseHostPatterns } from './host-pattern.js'
+export {
+  PATTERNS_MAX,
+  WEB_PORTS,
+  makeHostPattern,
+  parseHostPattern,
+  parseHostPatterns,
+} from './host-pattern.js'
 export type { HostPattern, HostPatternOptions } from './host-pattern.js'
 export { HostPatternSet } from './host-pattern-set.js'
 export type { PatternExplanation } from './host-pattern-set.js'
@@ -129,3 +135,24 @@ export { readWasmModule } from './wasm-module.js'
 export type { WasmExport, WasmExternKind, WasmImport, WasmLimits, WasmModule } from './wasm-module.js'
 export { validateWasm } from './wasm-validation.js'
 export type { ImportModule, ValidationOptions, ValidationReport, WasmProblem } from './wasm-validation.js'
+export { fillTemplate } from './job-template.js'
+export { STOCK_JOB_DEFAULTS, applyJobDefaults } from './job-defaults.js'
+export type { JobDefaults, JobTypeDefaults } from './job-defaults.js'
+export { RESERVED_META_PREFIX, jobJsonSchema } from './job-shape.js'
+export { parseImageReference } from './image-reference.js'
+export type { ImageReference } from './image-reference.js'
+export {
+  DEFAULT_INPUT_TARGET,
+  formatInputArgument,
+  parseInputArgument,
+  parseOutputArgument,
+  parsePublisherArgument,
+} from './input-argument.js'
+export { nearestName } from './nearest-name.js'
+export { parseJobSpec } from './parse-job.js'
+export type { ParseJobOptions, ParsedJob } from './parse-job.js'
+export { JOB_TEXT_BYTES_MAX, parseJobText } from './parse-job-text.js'
+export type { ParseJobTextOptions } from './parse-job-text.js'
+export { hasUnprintable, printable, quoted } from './printable.js'
+export type { JsonSchema } from './shape-json-schema.js'
+export type { SpecProblem } from './spec-problem.js'

@@ -1,0 +1,110 @@
+import { checkConstraint } from './constraints.js'
+import { fieldPlace, itemPlace } from './spec-problem.js'
+import type { Constraint, JobSpec, TaskSpec } from './job-spec.js'
+import type { Place, ProblemList } from './spec-problem.js'
+
+/** Rules between the fields of a job, each of which is fine by itself. */
+export function checkJob(spec: JobSpec, root: Place, problems: ProblemList): void {
+  const [task] = spec.Tasks
+  const at = itemPlace(fieldPlace(root, 'Tasks'), 0)
+  checkConstraints(spec.Constraints, fieldPlace(root, 'Constraints'), problems)
+  checkNetwork(task, fieldPlace(at, 'Network'), problems)
+  checkDuplicates(task, at, problems)
+  checkProgramSize(task, at, problems)
+}
+
+/** Rules that hold once the server has filled in its defaults. */
+export function checkCompleteJob(spec: JobSpec, root: Place, problems: ProblemList): void {
+  const [task] = spec.Tasks
+  const at = itemPlace(fieldPlace(root, 'Tasks'), 0)
+  if (task.ResultPaths.length > 0 && task.Publisher.Type === '') {
+    problems.add(fieldPlace(at, 'Publisher'), {
+      message: 'publisher must be set if result paths are set',
+      hint: 'Add a publisher, for example --publisher local',
+    })
+  }
+  const { ExecutionTimeout, QueueTimeout, TotalTimeout } = task.Timeouts
+  if (TotalTimeout > 0 && ExecutionTimeout + QueueTimeout > TotalTimeout) {
+    problems.add(fieldPlace(at, 'Timeouts'), {
+      message:
+        `execution and queue timeout should be less than total timeout: ` +
+        `${ExecutionTimeout} + ${QueueTimeout} > ${TotalTimeout}`,
+    })
+  }
+}
+
+const PROGRAM_BYTES_MAX = 1024 * 1024
+
+function checkConstraints(constraints: readonly Constraint[], at: Place, problems: ProblemList): void {
+  constraints.forEach((constraint, index) => {
+    // An empty operator was reported by the reader.
+    if ((constraint.Operator as string) === '') return
+    const complaint = checkConstraint(constraint)
+    if (complaint !== undefined) problems.add(itemPlace(at, index), complaint)
+  })
+}
+
+function checkNetwork({ Network }: TaskSpec, at: Place, problems: ProblemList): void {
+  if (Network.Type === 'HTTP' && Network.Domains.length === 0) {
+    problems.add(at, {
+      message: 'at least one domain is required when HTTP networking is enabled',
+      hint: 'Name the hosts, for example --domain example.com',
+    })
+  }
+  if (Network.Type !== 'HTTP' && Network.Domains.length > 0) {
+    problems.add(fieldPlace(at, 'Domains'), {
+      message: `domains can only be set for HTTP network mode, found ${Network.Type}`,
+      hint: 'Use --network http',
+    })
+  }
+}
+
+function checkDuplicates(task: TaskSpec, at: Place, problems: ProblemList): void {
+  const inputs = fieldPlace(at, 'InputSources')
+  const results = fieldPlace(at, 'ResultPaths')
+  const mounted = new Map<string, string>()
+  const unique = (seen: Map<string, string>, value: string, what: string, place: Place): void => {
+    if (value === '') return
+    if (seen.has(value)) problems.add(place, { message: `${what} ${value} already exists` }, value)
+    seen.set(value, place.path)
+  }
+  const aliases = new Map<string, string>()
+  task.InputSources.forEach(({ Alias, Target }, index) => {
+    unique(aliases, Alias, 'alias', fieldPlace(itemPlace(inputs, index), 'Alias'))
+    unique(mounted, Target, 'target', fieldPlace(itemPlace(inputs, index), 'Target'))
+  })
+  const names = new Map<string, string>()
+  task.ResultPaths.forEach(({ Name, Path }, index) => {
+    unique(names, Name, 'result name', fieldPlace(itemPlace(results, index), 'Name'))
+    unique(mounted, Path, 'result path', fieldPlace(itemPlace(results, index), 'Path'))
+  })
+}
+
+/** What the kernel would have to take when the program starts. */
+function checkProgramSize(task: TaskSpec, at: Place, problems: ProblemList): void {
+  const params = task.Engine.Params ?? {}
+  const place = fieldPlace(fieldPlace(at, 'Engine'), 'Params')
+  const argumentBytes = textBytes(params.Parameters) + textBytes(params.Entrypoint)
+  if (argumentBytes > PROGRAM_BYTES_MAX)
+    problems.add(fieldPlace(place, 'Parameters'), tooLarge('arguments', argumentBytes))
+  const environmentBytes = textBytes(params.EnvironmentVariables) + textBytes(task.Env)
+  if (environmentBytes > PROGRAM_BYTES_MAX) {
+    problems.add(fieldPlace(at, 'Env'), tooLarge('environment variables', environmentBytes))
+  }
+}
+
+function tooLarge(what: string, bytes: number): { message: string; hint: string } {
+  return {
+    message: `the ${what} are ${bytes} bytes long in all, at most ${PROGRAM_BYTES_MAX} are allowed`,
+    hint: 'Pass the data as an input',
+  }
+}
+
+/** Bytes of the texts in a list or map, with the byte that ends each. */
+function textBytes(value: unknown): number {
+  if (typeof value !== 'object' || value === null) return 0
+  const texts = Array.isArray(value)
+    ? value
+    : Object.entries(value).map(([key, item]) => `${key}=${String(item)}`)
+  return texts.reduce((sum: number, item) => sum + Buffer.byteLength(String(item)) + 1, 0)
+}

@@ -1,0 +1,194 @@
+import { isWeirError } from '../errors.js'
+import { ARGUMENT_CHARACTERS_MAX, ENVIRONMENT_ENTRIES_MAX, engineShape } from './engine-shapes.js'
+import { parseHostPattern } from './host-pattern.js'
+import { CONSTRAINT_OPERATORS, JOB_TYPES, NETWORK_TYPES } from './job-spec.js'
+import { checkLabelKey, checkLabelValue } from './labels.js'
+import { quoted } from './printable.js'
+import { publisherShape } from './publisher-shapes.js'
+import { compactQuantity, parseBytes, parseCpu, parseGpu } from './resources.js'
+import { integer, list, map, object, text } from './shape.js'
+import { shapeJsonSchema } from './shape-json-schema.js'
+import { inputSource } from './source-shapes.js'
+import {
+  argumentLength,
+  environmentName,
+  jobPath,
+  normaliseJobPath,
+  readableName,
+  resultName,
+  ruleOf,
+} from './value-rules.js'
+import type { Complaint } from './labels.js'
+import type { TextShape } from './shape.js'
+import type { JsonSchema } from './shape-json-schema.js'
+
+/** Meta keys with this prefix belong to the server. */
+export const RESERVED_META_PREFIX = 'bacalhau.org/'
+
+/** Keys of a stored job that only the server sets; lower case. */
+export const SERVER_FIELDS: ReadonlySet<string> = new Set([
+  'id',
+  'state',
+  'revision',
+  'version',
+  'createtime',
+  'modifytime',
+])
+
+export const DOMAINS_MAX = 10_000
+export const COUNT_MAX = 10_000
+const TIMEOUT_SECONDS_MAX = 10 * 365 * 24 * 3600
+
+const trim = (value: string): string => value.trim()
+
+function quantity(description: string, parse: (value: string) => unknown): TextShape {
+  return text(description, { numbers: true, lengthMax: 64, normalise: compactQuantity, check: ruleOf(parse) })
+}
+
+function seconds(which: string, description: string): ReturnType<typeof integer> {
+  return integer(description, {
+    min: 0,
+    max: TIMEOUT_SECONDS_MAX,
+    belowMin: (value) => `invalid ${which} timeout value: ${value}`,
+  })
+}
+
+const meta = map('Free notes, not used by weir', {
+  lengthMax: 1000,
+  checkKey: (key) =>
+    key.trim() === '' || key.length > 256 ? { message: 'invalid meta key' } : readableName(key),
+  values: text('Note', { lengthMax: 64 * 1024 }),
+})
+
+const hostPattern: TextShape = text(
+  'Host pattern: host, .host (and below) or *.host (only below), optional :port',
+  {
+    lengthMax: 2048,
+    normalise: (pattern) => canonicalPattern(pattern.trim()),
+    check: ruleOf(parseHostPattern),
+  },
+)
+
+/** Canonical when it can be read; otherwise as written, for the check to complain about. */
+function canonicalPattern(pattern: string): string {
+  try {
+    return parseHostPattern(pattern).text
+  } catch (error) {
+    if (!isWeirError(error)) throw error
+    return pattern
+  }
+}
+
+const constraint = object('A condition on the labels of nodes', {
+  Key: text('Label key; with the prefix favour_ it only ranks nodes', { lengthMax: 400, normalise: trim }),
+  Operator: {
+    required: 'missing operator',
+    shape: text('How label and values relate', {
+      normalise: trim,
+      choices: CONSTRAINT_OPERATORS,
+      wrongChoice: (word) => `invalid operator: ${quoted(word)}`,
+    }),
+  },
+  Values: list('Values to compare with', text('Value', { normalise: trim, numbers: true }), 1000),
+})
+
+const task = object('One program to run', {
+  Name: {
+    required: 'missing task name',
+    shape: text('Name', { lengthMax: 256, normalise: trim, check: readableName }),
+  },
+  Engine: engineShape,
+  Publisher: publisherShape,
+  Env: map('Environment of the program', {
+    lengthMax: ENVIRONMENT_ENTRIES_MAX,
+    checkKey: environmentName,
+    values: text('Value', { lengthMax: ARGUMENT_CHARACTERS_MAX, check: argumentLength }),
+  }),
+  Meta: meta,
+  InputSources: list('Data that is fetched before the program runs', inputSource('One input'), 1000),
+  ResultPaths: list(
+    'Directories that become part of the result',
+    object('One directory', {
+      Name: {
+        required: 'missing name',
+        shape: text('Name in the result', { normalise: trim, check: resultName }),
+      },
+      Path: {
+        required: 'missing path',
+        shape: text('Absolute path inside the job', {
+          lengthMax: 4096,
+          normalise: normaliseJobPath,
+          check: jobPath,
+        }),
+      },
+    }),
+    100,
+  ),
+  Resources: object('What the program needs; the default where absent', {
+    CPU: quantity('Cores: 2, 0.5 or 500m', parseCpu),
+    Memory: quantity('Bytes: 512mb, 1gb, 1gi', (value) => parseBytes(value, 'memory')),
+    Disk: quantity('Bytes: 512mb, 1gb, 1gi', (value) => parseBytes(value, 'disk')),
+    GPU: quantity('Whole devices', parseGpu),
+  }),
+  Network: object('What the program may reach; nothing when absent', {
+    Type: text('None: nothing. HTTP: the listed hosts only. Full: the internet', {
+      normalise: trim,
+      choices: NETWORK_TYPES,
+      otherWords: { default: 'None' },
+      fallback: 'None',
+      wrongChoice: (word) => `unknown network type '${word}'`,
+    }),
+    Domains: list('Hosts that an HTTP task may reach; empty never means all', hostPattern, DOMAINS_MAX),
+  }),
+  Timeouts: object('Limits in seconds; 0 or absent means none', {
+    ExecutionTimeout: seconds('execution', 'For one execution'),
+    QueueTimeout: seconds('queue', 'How long the job may wait for a node'),
+    TotalTimeout: seconds('total', 'For the whole job'),
+  }),
+})
+
+/** The whole job specification, as users write it. */
+export const jobShape = object('A job', {
+  Name: text('Name of the job; its id when absent', { lengthMax: 256, check: blankOrUnreadable }),
+  Namespace: text('Namespace', { lengthMax: 256, fallback: 'default', check: blankOrUnreadable }),
+  Type: {
+    required: 'missing job type',
+    shape: text(
+      'batch: Count executions to the end. ops: once on every matching node. service, daemon: kept running',
+      {
+        normalise: trim,
+        choices: JOB_TYPES,
+        wrongChoice: (word) => `invalid job type: "${word}"`,
+      },
+    ),
+  },
+  Priority: integer('Higher is placed first', { min: -1_000_000, max: 1_000_000 }),
+  Count: integer('Executions wanted (batch, service); 1 when absent', {
+    min: 0,
+    max: COUNT_MAX,
+    belowMin: (value) => `job count must be >= 0, found ${value}`,
+  }),
+  Constraints: list('Conditions on nodes, all of which must hold', constraint, 100),
+  Meta: meta,
+  Labels: map('Labels of the job, for queries', {
+    lengthMax: 1000,
+    checkKey: (key) => named(key, checkLabelKey(key)),
+    values: text('Label value', { normalise: trim, check: (value) => named(value, checkLabelValue(value)) }),
+  }),
+  Tasks: list('Exactly one task', task, 100),
+})
+
+/** The job specification as a JSON Schema (2020-12), for the API's description. */
+export function jobJsonSchema(): JsonSchema {
+  return shapeJsonSchema(jobShape)
+}
+
+function blankOrUnreadable(value: string): Complaint | undefined {
+  return value.trim() === '' ? { message: 'must not be blank' } : readableName(value)
+}
+
+function named(value: string, complaint: Complaint | undefined): Complaint | undefined {
+  return complaint === undefined
+    ? undefined
+    : { ...complaint, message: `${quoted(value)} ${complaint.message}` }
+}
