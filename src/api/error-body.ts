@@ -76,7 +76,7 @@ function textDetails(details: Readonly<Record<string, unknown>>): Record<string,
   const texts: Record<string, string> = {}
   for (const [key, value] of Object.entries(details)) {
     if (value === undefined) continue
-    texts[key] = typeof value === 'object' ? JSON.stringify(value) : String(value)
+    texts[key] = typeof value === 'string' ? value : JSON.stringify(value)
   }
   return texts
 }

@@ -5,7 +5,7 @@ export interface OpenStream {
   /** Aborts when the stream is released and when the server closes. */
   readonly signal: AbortSignal
   /** Idempotent. */
-  release(): void
+  readonly release: () => void
 }
 
 /** Log and egress streams that are open now: bounded in number, and all ended when the server closes. */

@@ -1,5 +1,6 @@
 import { request as httpRequest, type IncomingHttpHeaders } from 'node:http'
 import { createApiServer, type ApiServerOptions } from '../../src/api/index.js'
+import { deviations, type OpenApi } from './openapi-conformance.js'
 import { MemoryJobService, nodeInfo } from './memory-job-service.js'
 
 export const NODE_ID = 'n-00000001-0000-4000-8000-000000000000'
@@ -17,6 +18,8 @@ export interface Server {
   jobs: MemoryJobService
   url: string
   port: number
+  /** What the server promises; every answer that `call` receives is held against it. */
+  document: OpenApi
   /** Over real HTTP. A body that is not a string is sent as JSON. */
   call(method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<Answer>
   close(): Promise<void>
@@ -37,7 +40,21 @@ export async function startServer(options: Partial<ApiServerOptions> = {}): Prom
     ...options,
   })
   const { url, port } = await api.listen({ host: '127.0.0.1', port: 0 })
-  return { jobs, url, port, call: (...args) => call(port, ...args), close: () => api.close() }
+  const document = (await call(port, 'GET', '/api/v1/openapi.json')).json as OpenApi
+  return {
+    jobs,
+    url,
+    port,
+    document,
+    call: async (method, path, ...rest) => {
+      const answer = await call(port, method, path, ...rest)
+      const type = answer.headers['content-type'] ?? ''
+      const wrong = deviations(document, method, path, { status: answer.status, type, json: answer.json })
+      if (wrong.length > 0) throw new Error(`${wrong.join('\n')}\n${answer.text}`)
+      return answer
+    },
+    close: () => api.close(),
+  }
 }
 
 export const HELLO = {
@@ -80,7 +97,10 @@ function call(
 ): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const payload = body === undefined || typeof body === 'string' ? body : JSON.stringify(body)
-    const type = payload === undefined ? {} : { 'content-type': 'application/json' }
+    const type =
+      payload === undefined
+        ? {}
+        : { 'content-type': 'application/json', 'content-length': String(Buffer.byteLength(payload)) }
     const request = httpRequest({ host: '127.0.0.1', port, method, path, headers: { ...type, ...headers } })
     request.on('error', reject)
     request.on('response', (response) => {

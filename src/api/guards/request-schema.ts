@@ -6,7 +6,7 @@ function parametersOf(schema: object): Record<string, ParameterSchema> {
 
 interface ParameterSchema {
   type?: string
-  enum?: readonly unknown[]
+  enum?: readonly string[]
   maximum?: number
   maxLength?: number
 }
@@ -57,9 +57,9 @@ function readParameter(name: string, text: string, schema: ParameterSchema): unk
 /** Words are matched without regard to case. */
 function readWord(name: string, text: string, schema: ParameterSchema): string {
   if (schema.enum === undefined) return text
-  const word = schema.enum.find((candidate) => String(candidate).toLowerCase() === text.trim().toLowerCase())
+  const word = schema.enum.find((candidate) => candidate.toLowerCase() === text.trim().toLowerCase())
   if (word === undefined) throw invalid(name, text, `Use one of: ${schema.enum.join(', ')}.`)
-  return String(word)
+  return word
 }
 
 function readInteger(name: string, text: string, maximum: number): number {

@@ -1,0 +1,345 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { parseServerAddress, type ServerAddress } from './address.js'
+import { HttpConnection, type Call, type ConnectionOptions } from './http.js'
+import { readLogStream } from './log-stream.js'
+import { serverError } from './server-error.js'
+import type {
+  AuditRecord,
+  DescribedJob,
+  LogChunk,
+  Page,
+  SubmittedJob,
+  WireBuildVersion,
+  WireExecution,
+  WireHistoryItem,
+  WireJob,
+  WireNode,
+  WireNodeInfo,
+  WireSpecConfig,
+} from './wire.js'
+
+export interface ClientOptions extends ConnectionOptions {
+  /** `http://host:port`, `https://host:port` or `unix:/path`. Default `http://127.0.0.1:1234`. */
+  baseUrl?: string
+}
+
+/** What every call takes last. */
+export interface CallOptions {
+  /** Aborting rejects the call with the signal's reason and closes its connection. */
+  signal?: AbortSignal
+}
+
+export interface JobsQuery {
+  namespace?: string
+  /** Label selectors. */
+  labels?: readonly string[]
+  orderBy?: 'created_at' | 'modified_at'
+  reverse?: boolean
+  limit?: number
+  nextToken?: string
+}
+
+export interface ExecutionsQuery {
+  orderBy?: 'created_at' | 'modified_at'
+  reverse?: boolean
+  limit?: number
+}
+
+export interface HistoryRequest {
+  eventType?: 'all' | 'job' | 'execution'
+  /** Id or beginning of one. */
+  executionId?: string
+  sinceSeconds?: number
+  limit?: number
+  nextToken?: string
+  /** Wait so long for something new. Default 0. */
+  waitMs?: number
+}
+
+export interface LogsRequest {
+  executionId?: string
+  /** Until the execution ends. */
+  follow?: boolean
+  /** Skip what exists. */
+  fromEnd?: boolean
+}
+
+export interface EgressRequest {
+  executionId?: string
+  /** Only what was refused. */
+  denied?: boolean
+  limit?: number
+  nextToken?: string
+}
+
+export interface NodesQuery {
+  labels?: readonly string[]
+  approval?: 'pending' | 'approved' | 'rejected'
+  status?: 'connected' | 'disconnected'
+  orderBy?: string
+  reverse?: boolean
+  limit?: number
+}
+
+const LONG_POLL_MS = 10_000
+const POLL_PAUSE_MS = [20, 50, 100, 200, 500] as const
+
+/**
+ * Talks to one server. Every call rejects with a `WeirError`: the server's own, or `api.unreachable` when nobody
+ * answers. Connections are kept and do not hold the process; {@link close} drops them.
+ */
+export class WeirClient {
+  readonly address: ServerAddress
+  readonly #connection: HttpConnection
+
+  constructor(options: ClientOptions = {}) {
+    const { baseUrl = 'http://127.0.0.1:1234', ...connection } = options
+    this.address = parseServerAddress(baseUrl)
+    this.#connection = new HttpConnection(this.address, connection)
+  }
+
+  /**
+   * Submits a job (the specification in the wire's shape). Answers before it is scheduled. Submitting again with the
+   * same `idempotencyToken` gives the id of the job that exists.
+   */
+  submit(job: object, options: CallOptions & { idempotencyToken?: string } = {}): Promise<SubmittedJob> {
+    const body = { Job: job, IdempotencyToken: options.idempotencyToken ?? '' }
+    return this.#json('PUT', '/orchestrator/jobs', 'submit the job', options, body)
+  }
+
+  /** A job by id or unique beginning of it. */
+  job(
+    id: string,
+    options: CallOptions & { include?: readonly ('history' | 'executions')[] } = {},
+  ): Promise<DescribedJob> {
+    const query = queryOf({ include: options.include?.join(',') })
+    return this.#json('GET', `${jobPath(id)}${query}`, `look up job ${id}`, options)
+  }
+
+  /** One page. */
+  jobs(query: JobsQuery = {}, options: CallOptions = {}): Promise<Page<WireJob>> {
+    const text = queryOf({
+      namespace: query.namespace,
+      labels: query.labels,
+      order_by: query.orderBy,
+      reverse: query.reverse,
+      limit: query.limit,
+      next_token: query.nextToken,
+    })
+    return this.#json('GET', `/orchestrator/jobs${text}`, 'list jobs', options)
+  }
+
+  /** All pages, job by job. */
+  async *allJobs(query: JobsQuery = {}, options: CallOptions = {}): AsyncIterable<WireJob> {
+    let nextToken = query.nextToken
+    do {
+      const page: Page<WireJob> = await this.jobs({ ...query, nextToken }, options)
+      yield* page.Items
+      nextToken = page.NextToken
+    } while (nextToken !== '')
+  }
+
+  /** Rejects with `job.terminal` when the job has ended; an empty evaluation id means that it was stopped before. */
+  stop(id: string, reason: string, options: CallOptions = {}): Promise<{ EvaluationID: string }> {
+    return this.#json('DELETE', jobPath(id), `stop job ${id}`, options, { reason })
+  }
+
+  executions(
+    id: string,
+    query: ExecutionsQuery = {},
+    options: CallOptions = {},
+  ): Promise<Page<WireExecution>> {
+    const text = queryOf({ order_by: query.orderBy, reverse: query.reverse, limit: query.limit })
+    return this.#json('GET', `${jobPath(id)}/executions${text}`, `list executions of job ${id}`, options)
+  }
+
+  /** One page. `NextToken` stays filled while the job runs: ask again with it. */
+  history(
+    id: string,
+    request: HistoryRequest = {},
+    options: CallOptions = {},
+  ): Promise<Page<WireHistoryItem>> {
+    const text = queryOf({
+      event_type: request.eventType,
+      execution_id: request.executionId,
+      since: request.sinceSeconds,
+      limit: request.limit,
+      next_token: request.nextToken,
+      wait_ms: request.waitMs,
+    })
+    return this.#json('GET', `${jobPath(id)}/history${text}`, `read the history of job ${id}`, options)
+  }
+
+  /** Every event as it happens, until the job (or the execution asked for) has ended. */
+  async *pollHistory(
+    id: string,
+    request: HistoryRequest = {},
+    options: CallOptions = {},
+  ): AsyncIterable<WireHistoryItem> {
+    let nextToken = request.nextToken
+    for (let idle = 0; ; ) {
+      const page: Page<WireHistoryItem> = await this.history(
+        id,
+        { waitMs: LONG_POLL_MS, ...request, nextToken },
+        options,
+      )
+      yield* page.Items
+      if (page.NextToken === '') return
+      nextToken = page.NextToken
+      // A server that does not wait by itself (Bacalhau) is asked less and less often.
+      idle = page.Items.length > 0 ? 0 : Math.min(idle + 1, POLL_PAUSE_MS.length - 1)
+      if (page.Items.length === 0) await sleep(POLL_PAUSE_MS[idle], undefined, { signal: options.signal })
+    }
+  }
+
+  /** Where results were published. */
+  results(id: string, options: CallOptions = {}): Promise<Page<WireSpecConfig>> {
+    return this.#json('GET', `${jobPath(id)}/results`, `list results of job ${id}`, options)
+  }
+
+  /** Output of the program, byte for byte. */
+  logs(id: string, request: LogsRequest = {}, options: CallOptions = {}): AsyncIterable<LogChunk> {
+    const text = queryOf({
+      execution_id: request.executionId,
+      follow: request.follow,
+      tail: request.fromEnd,
+      encoding: 'base64',
+    })
+    return readLogStream(this.#connection, `${API}${jobPath(id)}/logs${text}`, options.signal)
+  }
+
+  /** A page of what the job tried to reach. */
+  egress(id: string, request: EgressRequest = {}, options: CallOptions = {}): Promise<Page<AuditRecord>> {
+    return this.#json('GET', egressPath(id, request, false), `read the egress of job ${id}`, options)
+  }
+
+  /** What the job tries to reach, as it happens, until the job has ended. */
+  async *followEgress(
+    id: string,
+    request: Pick<EgressRequest, 'executionId' | 'denied'> = {},
+    options: CallOptions = {},
+  ): AsyncIterable<AuditRecord> {
+    const call: Call = {
+      method: 'GET',
+      path: `${API}${egressPath(id, request, true)}`,
+      what: `follow the egress of job ${id}`,
+      signal: options.signal,
+    }
+    for await (const line of this.#connection.lines(call)) {
+      const record = JSON.parse(line) as AuditRecord | { Error: { Status?: number } }
+      if ('Error' in record)
+        throw serverError(record.Error.Status ?? 0, JSON.stringify(record.Error), call.what)
+      yield record
+    }
+  }
+
+  async nodes(query: NodesQuery = {}, options: CallOptions = {}): Promise<WireNode[]> {
+    const text = queryOf({
+      labels: query.labels,
+      'filter-approval': query.approval,
+      'filter-status': query.status,
+      order_by: query.orderBy,
+      reverse: query.reverse,
+      limit: query.limit,
+    })
+    const answer = await this.#json<{ Nodes: WireNode[] }>(
+      'GET',
+      `/orchestrator/nodes${text}`,
+      'list nodes',
+      options,
+    )
+    return answer.Nodes
+  }
+
+  async node(id: string, options: CallOptions = {}): Promise<WireNode> {
+    const path = `/orchestrator/nodes/${encodeURIComponent(id)}`
+    return (await this.#json<{ Node: WireNode }>('GET', path, `look up node ${id}`, options)).Node
+  }
+
+  /** Never rejects because of the node: a refusal is in the answer. */
+  updateNode(
+    id: string,
+    action: 'approve' | 'reject' | 'delete',
+    message = '',
+    options: CallOptions = {},
+  ): Promise<{ Success: boolean; Error?: string }> {
+    const body = { Action: action, Message: message, NodeID: id }
+    return this.#json(
+      'PUT',
+      `/orchestrator/nodes/${encodeURIComponent(id)}`,
+      `${action} node ${id}`,
+      options,
+      body,
+    )
+  }
+
+  /** Rejects with `api.unreachable` when nobody answers. */
+  alive(options: CallOptions = {}): Promise<{ Status: string }> {
+    return this.#json('GET', '/agent/alive', 'ask whether the server is alive', options)
+  }
+
+  version(options: CallOptions = {}): Promise<WireBuildVersion> {
+    return this.#json('GET', '/agent/version', 'ask for the version', options)
+  }
+
+  /** The node that answers, in the forms of old and new clients at once. */
+  agentNode(options: CallOptions = {}): Promise<WireNode & WireNodeInfo> {
+    return this.#json('GET', '/agent/node', 'ask for the node', options)
+  }
+
+  /** The server's effective configuration, without secrets. */
+  async config(options: CallOptions = {}): Promise<Record<string, unknown>> {
+    const answer = await this.#json<{ config: Record<string, unknown> }>(
+      'GET',
+      '/agent/config',
+      'ask for the configuration',
+      options,
+    )
+    return answer.config
+  }
+
+  close(): void {
+    this.#connection.close()
+  }
+
+  #json<Answer>(
+    method: Call['method'],
+    path: string,
+    what: string,
+    options: CallOptions,
+    body?: unknown,
+  ): Promise<Answer> {
+    const call: Call = { method, path: `${API}${path}`, what, body, signal: options.signal }
+    return this.#connection.json(call) as Promise<Answer>
+  }
+}
+
+const API = '/api/v1'
+
+function jobPath(id: string): string {
+  return `/orchestrator/jobs/${encodeURIComponent(id)}`
+}
+
+function egressPath(id: string, request: EgressRequest, follow: boolean): string {
+  return `${jobPath(id)}/egress${queryOf({
+    execution_id: request.executionId,
+    denied: request.denied,
+    follow: follow || undefined,
+    limit: request.limit,
+    next_token: request.nextToken,
+  })}`
+}
+
+type QueryValue = string | number | boolean | readonly string[] | undefined
+
+/** `?a=1&b=2`, or an empty text; what is undefined or empty is left out. */
+function queryOf(values: Readonly<Record<string, QueryValue>>): string {
+  const query = new URLSearchParams()
+  for (const [name, value] of Object.entries(values)) {
+    for (const item of [value].flat()) {
+      if (item !== undefined && item !== '') query.append(name, String(item))
+    }
+  }
+  const text = query.toString()
+  return text === '' ? '' : `?${text}`
+}

@@ -1,0 +1,34 @@
+export { formatServerAddress, parseServerAddress } from './address.js'
+export type { ServerAddress } from './address.js'
+export { WeirClient } from './client.js'
+export type {
+  CallOptions,
+  ClientOptions,
+  EgressRequest,
+  ExecutionsQuery,
+  HistoryRequest,
+  JobsQuery,
+  LogsRequest,
+  NodesQuery,
+} from './client.js'
+export type { ConnectionOptions } from './http.js'
+export { executionStateName } from './wire.js'
+export type {
+  DescribedJob,
+  LogChunk,
+  Page,
+  SubmittedJob,
+  WireBuildVersion,
+  WireEgressDestination,
+  WireEgressSummary,
+  WireExecution,
+  WireHistoryItem,
+  WireJob,
+  WireNode,
+  WireNodeInfo,
+  WireResources,
+  WireRunOutput,
+  WireSpecConfig,
+  WireState,
+  WireTask,
+} from './wire.js'

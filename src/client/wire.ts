@@ -1,0 +1,235 @@
+import type { AuditRecord, JobState, NodeConnection, NodeMembership } from '../model/index.js'
+
+/**
+ * Answers of the API as they come over the wire. Times in nanoseconds exceed what a number holds exactly: they are off
+ * by less than a microsecond.
+ */
+export interface Page<Item> {
+  /** Empty on the last page. */
+  NextToken: string
+  Items: Item[]
+}
+
+export interface WireSpecConfig {
+  Type: string
+  Params?: Record<string, unknown>
+}
+
+export interface WireState<StateType> {
+  StateType: StateType
+  Message?: string
+  Details?: Record<string, string>
+}
+
+export interface WireTask {
+  Name: string
+  Engine: WireSpecConfig
+  Publisher: WireSpecConfig
+  Env?: Record<string, string>
+  Meta?: Record<string, string>
+  InputSources?: { Source: WireSpecConfig; Alias: string; Target: string }[]
+  ResultPaths?: { Name: string; Path: string }[]
+  Resources: { CPU?: string; Memory?: string; Disk?: string; GPU?: string }
+  Network: { Type: 'None' | 'HTTP' | 'Full'; Domains?: string[] }
+  Timeouts: { ExecutionTimeout?: number; QueueTimeout?: number; TotalTimeout?: number }
+}
+
+export interface WireJob {
+  ID: string
+  Name: string
+  Namespace: string
+  Type: 'batch' | 'ops' | 'service' | 'daemon'
+  Priority: number
+  Count: number
+  Constraints: { Key: string; Operator: string; Values?: string[] }[]
+  Meta: Record<string, string>
+  Labels: Record<string, string>
+  Tasks: WireTask[]
+  State: WireState<JobState | 'Undefined'>
+  Version: number
+  Revision: number
+  CreateTime: number
+  ModifyTime: number
+}
+
+export interface SubmittedJob {
+  JobID: string
+  EvaluationID: string
+  Warnings: string[] | null
+}
+
+/** A job with what was included on request. */
+export interface DescribedJob {
+  Job: WireJob
+  History?: Page<WireHistoryItem>
+  Executions?: Page<WireExecution>
+}
+
+export interface WireHistoryItem {
+  SeqNum: number
+  Type: 'JobLevel' | 'ExecutionLevel'
+  JobID: string
+  ExecutionID?: string
+  JobVersion: number
+  Event: { Message: string; Topic: string; Timestamp: string; Details?: Record<string, string> }
+  Time: string
+}
+
+export interface WireResources {
+  CPU?: number
+  Memory?: number
+  Disk?: number
+  GPU?: number
+}
+
+/** First 2 KiB of each stream. */
+export interface WireRunOutput {
+  Stdout: string
+  StdoutTruncated: boolean
+  stderr: string
+  StderrTruncated: boolean
+  ExitCode: number
+  ErrorMsg: string
+}
+
+export interface WireEgressDestination {
+  Host: string
+  Port: number
+  Allowed: number
+  Refused: number
+  BytesUp: number
+  BytesDown: number
+  /** Why the last refusal happened. */
+  Code?: string
+  /** The flag that would allow it. */
+  Advice?: string
+}
+
+export interface WireEgressSummary {
+  Records: number
+  Allowed: number
+  Refused: number
+  BytesUp: number
+  BytesDown: number
+  Destinations: WireEgressDestination[]
+  DestinationsTruncated: boolean
+  ChainHead: string
+}
+
+export interface WireExecution {
+  ID: string
+  Namespace: string
+  EvalID: string
+  Name: string
+  NodeID: string
+  JobID: string
+  AllocatedResources: { Tasks: Record<string, WireResources> }
+  /** 1 running, 2 stopped. */
+  DesiredState: WireState<number>
+  /** See {@link executionStateName}. */
+  ComputeState: WireState<number>
+  PublishedResult: WireSpecConfig
+  RunOutput: WireRunOutput | null
+  PreviousExecution: string
+  NextExecution: string
+  FollowupEvalID: string
+  Revision: number
+  CreateTime: number
+  ModifyTime: number
+  JobVersion: number
+  PartitionIndex: number
+  Attempt: number
+  StartTime?: string
+  EndTime?: string
+  /** Absent while nothing tried to leave. */
+  Egress?: WireEgressSummary
+}
+
+export interface WireBuildVersion {
+  Major?: string
+  Minor?: string
+  GitVersion: string
+  GitCommit: string
+  BuildDate: string
+  GOOS: string
+  GOARCH: string
+  /** Absent when the server is not weir. */
+  WeirVersion?: string
+}
+
+export interface WireNodeInfo {
+  NodeID: string
+  NodeType: 'Compute' | 'Requester'
+  Labels: Record<string, string>
+  SupportedProtocols: string[]
+  /** Absent on nodes that run no jobs. */
+  ComputeNodeInfo?: {
+    ExecutionEngines: string[]
+    Publishers: string[]
+    StorageSources: string[]
+    MaxCapacity: WireResources
+    QueueCapacity: WireResources
+    AvailableCapacity: WireResources
+    MaxJobRequirements: WireResources
+    RunningExecutions: number
+    EnqueuedExecutions: number
+    address: string
+  }
+  BacalhauVersion: WireBuildVersion
+  WeirVersion: string
+  Roles: string[]
+  Egress: {
+    AcceptsNetworkedJobs: boolean
+    HTTPEngines: string[]
+    FullEngines: string[]
+    Allow: string[]
+    Deny: string[]
+    Problems: string[]
+  }
+  EngineProblems: Record<string, string>
+}
+
+export interface WireNode {
+  Info: WireNodeInfo
+  Membership: NodeMembership
+  Connection: NodeConnection
+  ConnectionState: {
+    Status: NodeConnection
+    LastHeartbeat: string
+    ConnectedSince: string
+    DisconnectedSince: string
+  }
+}
+
+/** A piece of output. */
+export interface LogChunk {
+  stream: 'stdout' | 'stderr'
+  /** As the program wrote it. */
+  data: Uint8Array
+  /** Empty when the server does not say (Bacalhau). */
+  executionId: string
+  /** RFC 3339; empty when the server does not say. */
+  time: string
+}
+
+export type { AuditRecord }
+
+/** The name of a `ComputeState.StateType`; `Unknown (n)` for others. */
+export function executionStateName(stateType: number): string {
+  return EXECUTION_STATES[stateType] ?? `Unknown (${stateType})`
+}
+
+const EXECUTION_STATES: Readonly<Record<number, string>> = {
+  0: 'Undefined',
+  1: 'New',
+  2: 'AskForBid',
+  3: 'Accepted',
+  4: 'Rejected',
+  5: 'Preparing',
+  6: 'Running',
+  7: 'Publishing',
+  8: 'BidRejected',
+  9: 'Completed',
+  10: 'Failed',
+  11: 'Cancelled',
+}
