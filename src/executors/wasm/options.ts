@@ -1,0 +1,65 @@
+/** What the executor logs to; pino's loggers are one. */
+export interface WasmLogger {
+  debug(fields: object, message: string): void
+  info(fields: object, message: string): void
+  warn(fields: object, message: string): void
+  error(fields: object, message: string): void
+}
+
+/** Bounds of the operator; a job gets the smaller of these and what it asked for. */
+export interface WasmLimits {
+  /** Largest module file. */
+  moduleBytesMax: number
+  importModulesMax: number
+  /** From the job's arrival in the sandbox to compiled code. */
+  compileTimeoutMs: number
+  /** Guest memory for jobs that state none. */
+  memoryBytesDefault: number
+  /** Bytes a job that states no disk may add to its writable directories; also the largest single file of any job. */
+  diskBytesMax: number
+  filesMax: number
+  openFilesMax: number
+  /** stdout and stderr together; a program that writes more is ended. */
+  outputBytesMax: number
+  /** Arguments and environment together. */
+  argumentBytesMax: number
+  /** Modules up to this size are compiled with the optimising compiler at once, larger ones as they run. */
+  optimiseBytesMax: number
+  /** Inputs up to this size are copied into a waiting slot; larger ones are bound into a slot of their own. */
+  copyBytesMax: number
+  /** Time for a sandbox to come up. */
+  bootTimeoutMs: number
+}
+
+export interface WasmExecutorOptions {
+  nodeId: string
+  /** A directory of the node for slots; made when missing, private to the node. Best on the file system of the outputs. */
+  dataDir: string
+  limits?: Partial<WasmLimits>
+  logger?: WasmLogger
+  /** Sandboxes that wait ready for the next job. Default 1; 0 starts one for each job. */
+  warmSlots?: number
+  /** Where programs are looked for. Default: the PATH of this process. */
+  path?: string
+  /** False leaves control groups alone. Default true: they are used where they can be. */
+  cgroups?: boolean
+}
+
+const MIB = 1024 * 1024
+
+export const DEFAULT_WASM_LIMITS: WasmLimits = Object.freeze({
+  moduleBytesMax: 128 * MIB,
+  importModulesMax: 32,
+  compileTimeoutMs: 60_000,
+  memoryBytesDefault: 512 * MIB,
+  diskBytesMax: 10 * 1024 * MIB,
+  filesMax: 100_000,
+  openFilesMax: 1_024,
+  outputBytesMax: 1024 * MIB,
+  argumentBytesMax: MIB,
+  optimiseBytesMax: MIB,
+  copyBytesMax: MIB,
+  bootTimeoutMs: 10_000,
+})
+
+export const SILENT: WasmLogger = Object.freeze({ debug() {}, info() {}, warn() {}, error() {} })

@@ -1,0 +1,74 @@
+import { entryPoint } from '../../package-root.js'
+import type { Toolbox } from './toolbox.js'
+
+/** A directory or file that the sandbox gets to see. */
+export interface Bind {
+  /** Path inside the sandbox. */
+  at: string
+  writable: boolean
+  /** Path on the node, or an open descriptor by its number in the sandbox's process. */
+  from: string | number
+}
+
+export interface SandboxCommandOptions {
+  toolbox: Toolbox
+  binds: Bind[]
+  /** Largest file it can write. */
+  fileBytesMax: number
+  openFilesMax: number
+  /** The bundled runner; tests of the sandbox itself pass other programs. */
+  runner?: string
+}
+
+/** Descriptors of bubblewrap's own; 3 and 4 belong to the runner. */
+export const SECCOMP_FD = 5
+export const INFO_FD = 6
+export const BLOCK_FD = 7
+export const FIRST_BIND_FD = 8
+
+/** Node's own descriptors: event loops, the worker threads' wake-ups. */
+const SPARE_DESCRIPTORS = 64
+
+/**
+ * The command that starts one sandbox, outside in: resource limits → name spaces, a root that holds nothing but Node,
+ * its libraries, the runner and the job's directories, no /proc, /dev or /sys, no environment → system call list.
+ *
+ * Run by root, the processes keep root's number on the outside, without any capability, and 65534 inside: so they can
+ * read inputs that only root may read, and nothing that was not bound.
+ */
+export function sandboxCommand(options: SandboxCommandOptions): { command: string; args: string[] } {
+  const { toolbox, binds, runner = entryPoint('executors/wasm/sandbox/runner.cjs') } = options
+  const readOnly = [
+    ['--ro-bind', toolbox.node, '/bin/node'],
+    ...toolbox.libraries.map((one) => ['--ro-bind', one, one]),
+    ['--ro-bind', runner, '/run.cjs'],
+  ]
+  const args = [
+    `--fsize=${Math.ceil(options.fileBytesMax)}`,
+    `--nofile=${options.openFilesMax + SPARE_DESCRIPTORS}`,
+    '--core=0',
+    '--memlock=0',
+    '--msgqueue=0',
+    '--',
+    toolbox.bwrap,
+    ...['--unshare-all', '--die-with-parent', '--new-session'],
+    ...['--cap-drop', 'ALL', '--clearenv', '--uid', '65534', '--gid', '65534', '--hostname', 'sandbox'],
+    ...readOnly.flat(),
+    ...binds.flatMap(bindArguments),
+    // Without this the root is a writable file system in memory, without limit.
+    ...['--remount-ro', '/', '--chdir', '/'],
+    ...['--seccomp', String(SECCOMP_FD), '--info-fd', String(INFO_FD), '--block-fd', String(BLOCK_FD)],
+    '--',
+    '/bin/node',
+    ...NODE_FLAGS,
+    '/run.cjs',
+  ]
+  return { command: toolbox.prlimit, args }
+}
+
+const NODE_FLAGS = ['--no-warnings', '--max-old-space-size=256']
+
+function bindArguments({ at, writable, from }: Bind): string[] {
+  const option = writable ? '--bind' : '--ro-bind'
+  return typeof from === 'number' ? [`${option}-fd`, String(from), at] : [option, from, at]
+}

@@ -1,0 +1,68 @@
+/** What the node writes into a slot: one message, four bytes of length (big endian) and JSON. */
+export interface SandboxJob {
+  /** Path of the entry module inside the sandbox. */
+  module: string
+  /** Import modules by the name that others ask for. */
+  imports: { name: string; module: string }[]
+  entryPoint: string
+  /** argv[0] first. */
+  args: string[]
+  env: Record<string, string>
+  mounts: SandboxMount[]
+  /** Largest guest memory in pages of 64 KiB. */
+  memoryPages: number
+  /** Bytes that the program may add to its writable directories. */
+  diskBytes: number
+  /** Files, directories and links that the program may make. */
+  filesMax: number
+  /** File descriptors that the program may have open. */
+  openFilesMax: number
+  /** True compiles each function once with the optimising compiler, false begins with the quick one. */
+  optimise: boolean
+}
+
+/** One directory or file of the job's tree. */
+export interface SandboxMount {
+  /** Absolute path that the program sees. */
+  target: string
+  /** Absolute path inside the sandbox. */
+  source: string
+  kind: 'directory' | 'file'
+  writable: boolean
+}
+
+/** What the slot writes on its status descriptor: one JSON object per line. */
+export type SandboxStatus =
+  | { status: 'ready' }
+  | { status: 'started' }
+  /** The module cannot be compiled, linked or started. */
+  | {
+      status: 'refused'
+      code: 'wasm.invalid' | 'wasm.imports' | 'wasm.entry_point' | 'memory'
+      message: string
+    }
+  | SandboxEnd
+
+/** How the program ended. */
+export interface SandboxEnd {
+  status: 'ended'
+  how: 'returned' | 'exit' | 'raise' | 'trap'
+  /** Exit code (`exit`) or signal number (`raise`), 0 otherwise. */
+  value: number
+  /** Text of the trap. */
+  message: string
+  memoryPages: number
+  /** True when it is proven that the program ran out of memory before it trapped. */
+  outOfMemory: boolean
+  /** True when a write was refused because the disk limit was reached. */
+  diskFull: boolean
+}
+
+/** Longest job message; far above what any legal job needs. */
+export const JOB_BYTES_MAX = 8 * 1024 * 1024
+/** Longest line of status. */
+export const STATUS_BYTES_MAX = 64 * 1024
+/** Descriptor the slot writes its status to. */
+export const STATUS_FD = 3
+/** Descriptor the slot reads its job from. */
+export const JOB_FD = 4

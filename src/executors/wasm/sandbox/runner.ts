@@ -1,0 +1,137 @@
+/**
+ * The program inside the sandbox: takes one job from descriptor 4, runs it, reports on descriptor 3, and is gone.
+ *
+ * It is bundled into one file, sees no module directory, and trusts the job message alone; the program's own words
+ * never reach the status except as the text of a trap.
+ */
+import { readFileSync, readSync, writeSync } from 'node:fs'
+import v8 from 'node:v8'
+import {
+  JOB_BYTES_MAX,
+  JOB_FD,
+  STATUS_FD,
+  type SandboxEnd,
+  type SandboxJob,
+  type SandboxStatus,
+} from './job.js'
+import { type CompiledModules, type Program, link, ownValue } from './link.js'
+import { type WasiState, createWasiState } from './wasi/index.js'
+import { wasmApi } from './web-assembly.js'
+
+const MESSAGE_CHARS_MAX = 4_000
+
+// The job's module cannot ask for these; they are JavaScript features the sandbox has no use for.
+v8.setFlagsFromString('--wasm-max-table-size=1000000')
+// WASI errors are answers, not defects: no time is spent on where they came from.
+Error.stackTraceLimit = 0
+
+tell({ status: 'ready' })
+run(readJob())
+
+function run(job: SandboxJob): void {
+  let program: Program | undefined
+  const finish = (how: SandboxEnd['how'], value: number, message = '', outOfMemory = false): never => {
+    const memoryPages = program?.memory === undefined ? 0 : program.memory.buffer.byteLength / 65_536
+    const diskFull = state.budget.refused
+    tell({
+      status: 'ended',
+      how,
+      value,
+      message: message.slice(0, MESSAGE_CHARS_MAX),
+      memoryPages,
+      outOfMemory,
+      diskFull,
+    })
+    process.exit(0)
+  }
+  const state = createWasiState(job, (how, value) => finish(how, value))
+  const modules = compile(job)
+  // After compiling and before instantiating: a cap that is set earlier keeps cached code from being used.
+  v8.setFlagsFromString(`--wasm-max-mem-pages=${job.memoryPages}`)
+  tell({ status: 'started' })
+  try {
+    program = link(job, modules, state)
+    const start = ownValue(program.entry.exports, job.entryPoint)
+    if (typeof start !== 'function')
+      refuse('wasm.entry_point', `The module exports no function "${job.entryPoint}"`)
+    else (start as () => void)()
+  } catch (error) {
+    const message = textOf(error)
+    if (error instanceof wasmApi.LinkError) refuse('wasm.imports', message)
+    if (program === undefined && isMemoryRefusal(error)) refuse('memory', message)
+    finish('trap', 0, trapText(message), ranOutOfMemory(program, state))
+  }
+  finish('returned', 0)
+}
+
+function compile(job: SandboxJob): CompiledModules {
+  if (job.optimise) v8.setFlagsFromString('--no-liftoff')
+  const load = (path: string): object => {
+    try {
+      return new wasmApi.Module(readFileSync(path))
+    } catch (error) {
+      return refuse('wasm.invalid', textOf(error))
+    }
+  }
+  const entry = load(job.module)
+  return { entry, imports: new Map(job.imports.map((one) => [one.name, load(one.module)])) }
+}
+
+/** V8 cannot make the memory a module starts with: it is larger than the cap. */
+function isMemoryRefusal(error: unknown): boolean {
+  return error instanceof RangeError && /memory/i.test(error.message)
+}
+
+/** Proof that memory had run out: not one page is left, or Rust's allocator said how many bytes it could not get. */
+function ranOutOfMemory(program: Program | undefined, state: WasiState): boolean {
+  const memory = program?.memory
+  if (memory === undefined) return false
+  const asked = /memory allocation of (\d+) bytes failed/.exec(state.stderrTail)?.[1]
+  const pages = asked === undefined ? 1 : Math.max(1, Math.ceil(Number(asked) / 65_536))
+  try {
+    memory.grow(pages)
+    return false
+  } catch {
+    return true
+  }
+}
+
+function trapText(message: string): string {
+  if (/maximum call stack size exceeded/i.test(message)) return 'stack overflow'
+  return message
+}
+
+function textOf(error: unknown): string {
+  const text = error instanceof Error ? error.message : String(error)
+  return text.replace(/^WebAssembly\.(Module|Instance)\(\): /, '')
+}
+
+function refuse(
+  code: 'wasm.invalid' | 'wasm.imports' | 'wasm.entry_point' | 'memory',
+  message: string,
+): never {
+  tell({ status: 'refused', code, message: message.slice(0, MESSAGE_CHARS_MAX) })
+  process.exit(0)
+}
+
+function readJob(): SandboxJob {
+  const length = readExactly(4).readUInt32BE(0)
+  if (length > JOB_BYTES_MAX) process.exit(2)
+  return JSON.parse(readExactly(length).toString('utf8')) as SandboxJob
+}
+
+/** The node closes the pipe of a slot it does not need any more. */
+function readExactly(length: number): Buffer {
+  const buffer = Buffer.alloc(length)
+  for (let have = 0; have < length; ) {
+    const count = readSync(JOB_FD, buffer, have, length - have, null)
+    if (count === 0) process.exit(0)
+    have += count
+  }
+  return buffer
+}
+
+function tell(status: SandboxStatus): void {
+  const bytes = Buffer.from(`${JSON.stringify(status)}\n`)
+  for (let sent = 0; sent < bytes.length; ) sent += writeSync(STATUS_FD, bytes, sent)
+}

@@ -1,0 +1,102 @@
+/** Numbers of the WASI preview 1 binary interface (witx). */
+
+export const FILETYPE = {
+  UNKNOWN: 0,
+  BLOCK_DEVICE: 1,
+  CHARACTER_DEVICE: 2,
+  DIRECTORY: 3,
+  REGULAR_FILE: 4,
+  SOCKET_DGRAM: 5,
+  SOCKET_STREAM: 6,
+  SYMBOLIC_LINK: 7,
+} as const
+
+export const FDFLAGS = { APPEND: 1, DSYNC: 2, NONBLOCK: 4, RSYNC: 8, SYNC: 16, ALL: 31 } as const
+export const OFLAGS = { CREAT: 1, DIRECTORY: 2, EXCL: 4, TRUNC: 8, ALL: 15 } as const
+export const LOOKUP_SYMLINK_FOLLOW = 1
+export const FSTFLAGS = { ATIM: 1, ATIM_NOW: 2, MTIM: 4, MTIM_NOW: 8 } as const
+export const WHENCE = { SET: 0, CUR: 1, END: 2 } as const
+export const CLOCK = { REALTIME: 0, MONOTONIC: 1, PROCESS_CPU: 2, THREAD_CPU: 3 } as const
+export const EVENTTYPE = { CLOCK: 0, FD_READ: 1, FD_WRITE: 2 } as const
+export const SUBCLOCK_ABSTIME = 1
+
+export const RIGHTS = {
+  FD_DATASYNC: 1n << 0n,
+  FD_READ: 1n << 1n,
+  FD_SEEK: 1n << 2n,
+  FD_FDSTAT_SET_FLAGS: 1n << 3n,
+  FD_SYNC: 1n << 4n,
+  FD_TELL: 1n << 5n,
+  FD_WRITE: 1n << 6n,
+  FD_ADVISE: 1n << 7n,
+  FD_ALLOCATE: 1n << 8n,
+  PATH_CREATE_DIRECTORY: 1n << 9n,
+  PATH_CREATE_FILE: 1n << 10n,
+  PATH_LINK_SOURCE: 1n << 11n,
+  PATH_LINK_TARGET: 1n << 12n,
+  PATH_OPEN: 1n << 13n,
+  FD_READDIR: 1n << 14n,
+  PATH_READLINK: 1n << 15n,
+  PATH_RENAME_SOURCE: 1n << 16n,
+  PATH_RENAME_TARGET: 1n << 17n,
+  PATH_FILESTAT_GET: 1n << 18n,
+  PATH_FILESTAT_SET_SIZE: 1n << 19n,
+  PATH_FILESTAT_SET_TIMES: 1n << 20n,
+  FD_FILESTAT_GET: 1n << 21n,
+  FD_FILESTAT_SET_SIZE: 1n << 22n,
+  FD_FILESTAT_SET_TIMES: 1n << 23n,
+  PATH_SYMLINK: 1n << 24n,
+  PATH_REMOVE_DIRECTORY: 1n << 25n,
+  PATH_UNLINK_FILE: 1n << 26n,
+  POLL_FD_READWRITE: 1n << 27n,
+} as const
+
+const R = RIGHTS
+
+export const FILE_RIGHTS: bigint =
+  R.FD_DATASYNC |
+  R.FD_READ |
+  R.FD_SEEK |
+  R.FD_FDSTAT_SET_FLAGS |
+  R.FD_SYNC |
+  R.FD_TELL |
+  R.FD_WRITE |
+  R.FD_ADVISE |
+  R.FD_ALLOCATE |
+  R.FD_FILESTAT_GET |
+  R.FD_FILESTAT_SET_SIZE |
+  R.FD_FILESTAT_SET_TIMES |
+  R.POLL_FD_READWRITE
+
+export const DIRECTORY_RIGHTS: bigint =
+  R.FD_FDSTAT_SET_FLAGS |
+  R.FD_SYNC |
+  R.FD_DATASYNC |
+  R.FD_ADVISE |
+  R.PATH_CREATE_DIRECTORY |
+  R.PATH_CREATE_FILE |
+  R.PATH_LINK_SOURCE |
+  R.PATH_LINK_TARGET |
+  R.PATH_OPEN |
+  R.FD_READDIR |
+  R.PATH_READLINK |
+  R.PATH_RENAME_SOURCE |
+  R.PATH_RENAME_TARGET |
+  R.PATH_FILESTAT_GET |
+  R.PATH_FILESTAT_SET_SIZE |
+  R.PATH_FILESTAT_SET_TIMES |
+  R.FD_FILESTAT_GET |
+  R.FD_FILESTAT_SET_TIMES |
+  R.PATH_SYMLINK |
+  R.PATH_REMOVE_DIRECTORY |
+  R.PATH_UNLINK_FILE |
+  R.POLL_FD_READWRITE
+
+/** What an opened file or directory needs to be open for writing. */
+export const WRITING_RIGHTS: bigint = R.FD_WRITE | R.FD_ALLOCATE | R.FD_FILESTAT_SET_SIZE
+export const READING_RIGHTS: bigint = R.FD_READ | R.FD_READDIR
+
+export const STDIN_RIGHTS: bigint =
+  R.FD_READ | R.FD_FILESTAT_GET | R.POLL_FD_READWRITE | R.FD_FDSTAT_SET_FLAGS
+export const STDOUT_RIGHTS: bigint =
+  R.FD_WRITE | R.FD_FILESTAT_GET | R.POLL_FD_READWRITE | R.FD_FDSTAT_SET_FLAGS

@@ -1,0 +1,261 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
+import { closeSync, constants, mkdirSync, openSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Readable, Writable } from 'node:stream'
+import { WeirError, isWeirError } from '../../errors.js'
+import type { Cgroup, CgroupLimits, CgroupTree } from './cgroup.js'
+import { removeTree } from './remove-tree.js'
+import { type SandboxJob, STATUS_BYTES_MAX, type SandboxStatus } from './sandbox/job.js'
+import { BLOCK_FD, type Bind, FIRST_BIND_FD, INFO_FD, sandboxCommand } from './sandbox-command.js'
+import { StatusReader } from './status-reader.js'
+import type { Toolbox } from './toolbox.js'
+
+/** Directories for outputs that every waiting slot has bound already. */
+export const SPARE_OUTPUTS = 2
+
+export interface SlotOptions {
+  toolbox: Toolbox
+  /** Below it every slot has its directory. */
+  slotsDir: string
+  /** File with the seccomp program. */
+  seccompFile: string
+  cgroups: CgroupTree | undefined
+  fileBytesMax: number
+  openFilesMax: number
+  bootTimeoutMs: number
+  /** Further directories and files of the node, for a slot that is made for one job. */
+  binds?: Bind[]
+  runner?: string
+}
+
+/** How the sandbox's process ended. */
+export interface SlotEnd {
+  /** The runner's last word; undefined when it was killed before it could say anything. */
+  status: SandboxStatus | undefined
+  exitCode: number | null
+  signal: NodeJS.Signals | null
+  wasOutOfMemory: boolean
+  /** What the sandbox said on stderr before the job came: why it did not come up. */
+  complaint: string
+}
+
+/**
+ * One sandboxed process for one job: started, waiting, used once, gone.
+ *
+ * Inside it are `/mod` (modules), `/in` (copied inputs), `/out/0`, `/out/1` (outputs) and `/tmp`, all directories of the
+ * slot's own directory on the node.
+ */
+export class Slot {
+  readonly name: string
+  readonly dir: string
+  /** Resolves when Node is up inside; rejects with `sandbox.unavailable`. */
+  readonly ready: Promise<void>
+  /** Resolves when all its processes are gone and its output is closed; never rejects. */
+  readonly end: Promise<SlotEnd>
+  readonly #child: ChildProcess
+  readonly #status = new StatusReader(STATUS_BYTES_MAX)
+  readonly #cgroup: Promise<Cgroup | undefined>
+  #hasEnded = false
+  #isReady = false
+  #complaint = ''
+
+  constructor(options: SlotOptions) {
+    this.name = `s-${randomUUID()}`
+    this.dir = join(options.slotsDir, this.name)
+    makeSlotDirectories(this.dir)
+    this.#child = start(options, this.dir)
+    const pipes: readonly unknown[] = this.#child.stdio
+    const pid = firstPid(pipes[INFO_FD] as Readable)
+    this.#cgroup = pid.then((found) => enterCgroup(options, this.name, found))
+    // An error is told through `ready`; the sandbox stays blocked and is killed.
+    void this.#cgroup.then(
+      () => (pipes[BLOCK_FD] as Writable).end('go'),
+      () => this.kill(),
+    )
+    for (const one of this.#child.stdio) one?.on('error', () => undefined)
+    const status = this.#child.stdio[3] as Readable
+    status.on('data', (bytes: Buffer) => {
+      if (!this.#status.push(bytes)) this.kill()
+    })
+    this.end = this.#watchEnd()
+    this.ready = this.#watchReady(options.bootTimeoutMs)
+    // Whoever needs the slot awaits it; until then a failure is no unhandled rejection.
+    this.ready.catch(() => undefined)
+  }
+
+  get stdout(): Readable {
+    return this.#child.stdout as Readable
+  }
+
+  get stderr(): Readable {
+    return this.#child.stderr as Readable
+  }
+
+  /** True while the process is there and waits for its job. */
+  get isWaiting(): boolean {
+    return this.#isReady && !this.#hasEnded
+  }
+
+  /** Gives the slot its only job. Call after `ready`. */
+  async run(job: SandboxJob, limits: CgroupLimits): Promise<void> {
+    const cgroup = await this.#cgroup
+    await cgroup?.limit(limits)
+    const body = Buffer.from(JSON.stringify(job))
+    const head = Buffer.alloc(4)
+    head.writeUInt32BE(body.length)
+    ;(this.#child.stdio[4] as Writable).end(Buffer.concat([head, body]))
+  }
+
+  /** Resolves with the first status that is not `ready`, or undefined when the process ended without one. */
+  firstAnswer(): Promise<SandboxStatus | undefined> {
+    return this.#status.afterReady()
+  }
+
+  /** Ends it at once: the whole process tree, from outside. Idempotent. */
+  kill(): void {
+    if (!this.#hasEnded) this.#child.kill('SIGKILL')
+  }
+
+  /** Kills it and removes its directory and control group. */
+  async dispose(): Promise<void> {
+    this.kill()
+    await this.end
+    const cgroup = await this.#cgroup.catch(() => undefined)
+    await Promise.all([cgroup?.remove(), removeTree(this.dir)])
+  }
+
+  async #watchReady(timeoutMs: number): Promise<void> {
+    let timer: NodeJS.Timeout | undefined
+    const keep = (bytes: Buffer): void => {
+      this.#complaint = (this.#complaint + bytes.toString('utf8')).slice(0, 2_000)
+    }
+    this.stderr.on('data', keep)
+    const late = new Promise<'late'>((resolve) => {
+      timer = setTimeout(() => resolve('late'), timeoutMs)
+    })
+    const entered = this.#cgroup.then(
+      () => new Promise<never>(() => undefined),
+      (error: unknown) => error,
+    )
+    const first = await Promise.race([this.#status.ready(), this.end, late, entered])
+    clearTimeout(timer)
+    this.stderr.off('data', keep)
+    this.stderr.pause()
+    if (first === 'ready') {
+      this.#isReady = true
+      return
+    }
+    this.kill()
+    if (isWeirError(first)) throw first
+    const why =
+      first === 'late' ? `it was not up within ${timeoutMs / 1000} s` : this.#complaint.trim().split('\n')[0]
+    throw new WeirError(
+      'sandbox.unavailable',
+      `Cannot build the sandbox: ${why === '' ? 'it ended at once' : why}`,
+      {
+        hint: hintFor(this.#complaint),
+      },
+    )
+  }
+
+  async #watchEnd(): Promise<SlotEnd> {
+    const [exitCode, signal] = await new Promise<[number | null, NodeJS.Signals | null]>((resolve) => {
+      this.#child.once('error', (error) => {
+        this.#complaint = error.message
+        resolve([null, null])
+      })
+      this.#child.once('close', (code, killedBy) => resolve([code, killedBy]))
+    })
+    this.#hasEnded = true
+    this.#status.close()
+    const cgroup = await this.#cgroup.catch(() => undefined)
+    const wasOutOfMemory = (await cgroup?.wasOutOfMemory()) ?? false
+    return { status: this.#status.last, exitCode, signal, wasOutOfMemory, complaint: this.#complaint }
+  }
+}
+
+function makeSlotDirectories(dir: string): void {
+  mkdirSync(dir, { mode: 0o700 })
+  for (const one of ['mod', 'in', 'tmp']) mkdirSync(join(dir, one), { mode: 0o700 })
+  for (let index = 0; index < SPARE_OUTPUTS; index++) mkdirSync(outputDir(dir, index), { mode: 0o700 })
+}
+
+/** A slot's own directory for an output; `/out/<index>` inside. */
+export function outputDir(slotDir: string, index: number): string {
+  return join(slotDir, `out-${index}`)
+}
+
+function start(options: SlotOptions, dir: string): ChildProcess {
+  const own: Bind[] = [
+    { at: '/mod', writable: false, from: join(dir, 'mod') },
+    { at: '/in', writable: false, from: join(dir, 'in') },
+    { at: '/tmp', writable: true, from: join(dir, 'tmp') },
+  ]
+  for (let index = 0; index < SPARE_OUTPUTS; index++) {
+    own.push({ at: `/out/${index}`, writable: true, from: outputDir(dir, index) })
+  }
+  const opened: number[] = []
+  try {
+    const extra = (options.binds ?? []).map((bind) => byDescriptor(bind, options.toolbox, opened))
+    const { command, args } = sandboxCommand({ ...options, binds: [...own, ...extra] })
+    const seccomp = openSync(options.seccompFile, constants.O_RDONLY)
+    opened.unshift(seccomp)
+    const [, ...binds] = opened
+    return spawn(command, args, {
+      // Nothing of the node's environment reaches even bubblewrap; a working directory cannot be held by a mount.
+      env: {},
+      cwd: '/',
+      stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', seccomp, 'pipe', 'pipe', ...binds],
+    })
+  } finally {
+    for (const one of opened) closeSync(one)
+  }
+}
+
+/** Not in Node's constants: a descriptor that only names a place. */
+const O_PATH = 0o10000000
+
+/** Opens what is to be bound, so that nobody can swap the path for a link in between. */
+function byDescriptor(bind: Bind, toolbox: Toolbox, opened: number[]): Bind {
+  if (!toolbox.canBindDescriptors || typeof bind.from === 'number') return bind
+  opened.push(openSync(bind.from, O_PATH | constants.O_NOFOLLOW))
+  return { ...bind, from: FIRST_BIND_FD + opened.length - 1 }
+}
+
+/** bubblewrap writes `{"child-pid": 123}` once the new process exists, and then holds it until it is told to go on. */
+async function firstPid(info: Readable): Promise<number> {
+  let text = ''
+  for await (const bytes of info as AsyncIterable<Buffer>) {
+    text += bytes.toString('utf8')
+    const pid = /"child-pid": (\d+)/.exec(text)?.[1]
+    if (pid !== undefined) return Number(pid)
+    if (text.length > 4096) break
+  }
+  throw new WeirError('sandbox.unavailable', 'Cannot build the sandbox: bubblewrap did not start it')
+}
+
+async function enterCgroup(options: SlotOptions, name: string, pid: number): Promise<Cgroup | undefined> {
+  const cgroup = await options.cgroups?.create(name)
+  try {
+    await cgroup?.enter(pid)
+    return cgroup
+  } catch (error) {
+    await cgroup?.remove()
+    throw new WeirError(
+      'sandbox.unavailable',
+      `Cannot put the sandbox into its control group: ${(error as Error).message}`,
+      {
+        hint: 'Check /sys/fs/cgroup, or switch control groups off in the node’s configuration',
+        cause: error,
+      },
+    )
+  }
+}
+
+function hintFor(complaint: string): string {
+  if (/namespace|Operation not permitted|uid map|clone/i.test(complaint)) {
+    return 'Allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0), or run the node as root'
+  }
+  return 'Run bwrap --unshare-all --ro-bind / / true to see what this machine refuses'
+}
