@@ -36,15 +36,15 @@ const CHUNK_BYTES = 256 * 1024
  */
 export async function packTar(options: PackOptions): Promise<Readable> {
   const { pack: newPack } = await import('tar-stream')
-  const pack = newPack()
+  return Readable.from(chunksOf(newPack(), options), { objectMode: false })
+}
+
+/** Packing begins when somebody reads, so that a failure always has somebody to tell. */
+async function* chunksOf(pack: Pack, options: PackOptions): AsyncGenerator<Uint8Array> {
   const packing = packRoot(pack, options).then(
     () => pack.finalize(),
     (error: unknown) => pack.destroy(error instanceof Error ? error : new Error(String(error))),
   )
-  return Readable.from(chunksOf(pack, packing), { objectMode: false })
-}
-
-async function* chunksOf(pack: Pack, packing: Promise<void>): AsyncGenerator<Uint8Array> {
   try {
     yield* pack as AsyncIterable<Uint8Array>
   } finally {
