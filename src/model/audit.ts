@@ -31,6 +31,8 @@ export interface AuditRecord {
   sequence: number
   previousHash: string
   policyGeneration: number
+  /** The generation that withdrew the permission; absent unless `end` is `revoked`. */
+  revokedByGeneration?: number
   kind: EgressKind
   /** Upper case for HTTP, `CONNECT` for tunnels, empty when the request was unreadable. */
   method: string

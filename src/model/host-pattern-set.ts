@@ -24,7 +24,14 @@ export class HostPatternSet {
   readonly patterns: readonly HostPattern[]
   readonly #root: Branch = new Map()
 
-  constructor(patterns: Iterable<HostPattern>) {
+  readonly #portless: (port: number) => boolean
+
+  /**
+   * With `portlessMeans: 'any'`, for deny lists, a pattern without port holds its hosts on every port; the algebra
+   * (`covers`, `intersect`) is for sets of the default kind only.
+   */
+  constructor(patterns: Iterable<HostPattern>, options: { portlessMeans?: 'web' | 'any' } = {}) {
+    this.#portless = options.portlessMeans === 'any' ? () => true : isWebPort
     const unique = new Map<string, HostPattern>()
     for (const pattern of patterns) unique.set(pattern.text, pattern)
     this.patterns = [...unique.values()]
@@ -42,7 +49,10 @@ export class HostPatternSet {
 
   /** The most specific pattern that holds this canonical host (IPv6 without brackets) and port, or undefined. */
   match(host: string, port: number): HostPattern | undefined {
-    return this.#find(host, (rules) => rules.get(port) ?? (isWebPort(port) ? rules.get(ANY_WEB) : undefined))
+    return this.#find(
+      host,
+      (rules) => rules.get(port) ?? (this.#portless(port) ? rules.get(ANY_WEB) : undefined),
+    )
   }
 
   /** The most specific pattern that holds the host on any port. */

@@ -1,5 +1,5 @@
 import type { ErrorCode } from '../errors.js'
-import type { AuditRecord } from '../model/audit.js'
+import type { AuditEntry, AuditRecord } from '../model/audit.js'
 import type { EgressSummary, ExecutionId, JobId } from '../model/state.js'
 
 /** Who is calling: the lease's listener is the identity, nothing a job sends can change it. */
@@ -45,6 +45,8 @@ export interface NodeEgressPolicy {
   privateExceptions: string[]
   /** Names and addresses that are the network itself, beyond the node's own interfaces: `orchestrator.test:1234`. */
   self: string[]
+  /** The list of the whole network. Absent: the network restricts nothing; empty: nothing is allowed. */
+  network?: string[]
 }
 
 export interface GatewayStatus {
@@ -78,6 +80,35 @@ export interface AuditLog {
   read(executionId: ExecutionId, after: number, limit: number): Promise<AuditRecord[]>
   /** Removes the records of an execution whose retention is over. Absent: the log looks after its own retention. */
   remove?(executionId: ExecutionId): Promise<void>
+}
+
+/** Where the gateway writes its records. One writer per execution. */
+export interface AuditSink {
+  /**
+   * Opens the ledger of one execution; continues where an earlier one stopped. Attempts that were begun and never
+   * ended, because the gateway died, become records with `end: 'error'` now. Rejects with `egress.audit_failed`.
+   */
+  open(executionId: ExecutionId): Promise<AuditLedger>
+}
+
+/** The hash chain of one execution. Calls may overlap; records get their sequence in the order of the calls. */
+export interface AuditLedger {
+  /**
+   * Notes, before any byte leaves, that an attempt was allowed; the note is on disk when this resolves.
+   * Rejects with `egress.audit_failed`: then the attempt must not go on.
+   */
+  begin(entry: AuditEntry): Promise<AuditTicket>
+  /** Writes the one record of an attempt. `ticket` is the note of an attempt that was begun. */
+  append(entry: AuditEntry, ticket?: AuditTicket): Promise<AuditRecord>
+  /** Hash of the last record; empty without records. */
+  readonly head: string
+  /** Resolves when everything is written. Idempotent. */
+  close(): Promise<void>
+}
+
+/** Connects the note of an attempt with its record. */
+export interface AuditTicket {
+  readonly attempt: number
 }
 
 /** The verdict on an address or name, for code outside the gateway that fetches on a job's behalf (inputs). */

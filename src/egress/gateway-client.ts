@@ -1,0 +1,301 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { WeirError } from '../errors.js'
+import type { EgressSummary, ExecutionId } from '../model/index.js'
+import { entryPoint } from '../package-root.js'
+import type {
+  AuditLog,
+  AuditSink,
+  EgressGateway,
+  EgressLease,
+  GatewayAttachment,
+  GatewayStatus,
+  Identity,
+  LeasePolicy,
+  NodeEgressPolicy,
+} from '../ports/index.js'
+import {
+  type ControlCalls,
+  type ControlReply,
+  type GatewayProcessOptions,
+  newDoorId,
+  proxyUrlOf,
+} from './control.js'
+import { proxyEnvironment } from './proxy-environment.js'
+import { NO_NODE_POLICY } from './policy/egress-policy.js'
+import { EgressTally } from './serve/tally.js'
+
+export interface GatewayClientOptions extends GatewayProcessOptions {
+  /** The same audit files, for the summary of a lease that is closed while the gateway is down. */
+  audit: AuditSink & AuditLog
+  /** Told when the gateway process ended unasked, and when it cannot be started. */
+  onTrouble?: (error: WeirError) => void
+}
+
+/** The port, and a listener without a namespace for uses on the node itself. */
+export interface GatewayClient extends EgressGateway {
+  /** A listener on 127.0.0.1 of the gateway's own namespace: for WebAssembly, tests and tools, never for containers. */
+  attachLoopback(): Promise<GatewayAttachment>
+  /** Process id while it runs, for supervision. */
+  readonly pid: number | undefined
+}
+
+/**
+ * Starts the gateway process and keeps it running. After a crash nothing leaves; the process is started again, with
+ * growing pauses, and every lease is opened anew on new listeners in the same namespaces.
+ */
+export async function startGateway(options: GatewayClientOptions): Promise<GatewayClient> {
+  const supervisor = new GatewaySupervisor(options)
+  await supervisor.start()
+  return supervisor
+}
+
+const CALLS_WAITING_MAX = 1_024
+const RESTART_FIRST_MS = 50
+const RESTART_MOST_MS = 5_000
+
+interface Attached {
+  readonly attachment: GatewayAttachment
+  readonly netnsPath: string | undefined
+  port: number
+}
+
+interface Leased {
+  readonly who: Identity
+  readonly policy: LeasePolicy
+  readonly doorId: string
+}
+
+interface Waiting {
+  resolve: (value: unknown) => void
+  reject: (error: WeirError) => void
+}
+
+class GatewaySupervisor implements GatewayClient {
+  readonly #options: GatewayClientOptions
+  readonly #waiting = new Map<number, Waiting>()
+  readonly #attached = new Map<string, Attached>()
+  readonly #leased = new Map<ExecutionId, Leased>()
+  readonly #finals = new Map<ExecutionId, Promise<EgressSummary>>()
+  #child: ChildProcess | undefined
+  #running = false
+  #closing = false
+  #restartMs = RESTART_FIRST_MS
+  #restartTimer: NodeJS.Timeout | undefined
+  #nextId = 1
+  #policy: NodeEgressPolicy = NO_NODE_POLICY
+  #generation = 0
+
+  constructor(options: GatewayClientOptions) {
+    this.#options = options
+  }
+
+  get pid(): number | undefined {
+    return this.#running ? this.#child?.pid : undefined
+  }
+
+  async start(): Promise<void> {
+    const child = spawn(process.execPath, [entryPoint('node/processes/gateway.js')], {
+      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+      env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
+    })
+    this.#child = child
+    child.on('message', (reply: ControlReply) => this.#settle(reply))
+    child.on('error', () => this.#ended(child))
+    child.on('exit', () => this.#ended(child))
+    const { audit: _audit, onTrouble: _onTrouble, ...init } = this.#options
+    await this.#send('init', init)
+    await this.#send('policy', { policy: this.#policy, generation: this.#generation })
+    await this.#restore()
+    this.#running = true
+    this.#restartMs = RESTART_FIRST_MS
+  }
+
+  async attach(netnsPath: string): Promise<GatewayAttachment> {
+    const doorId = newDoorId()
+    await this.#call('attach', { doorId, netnsPath })
+    return this.#remember(doorId, netnsPath, 0)
+  }
+
+  async attachLoopback(): Promise<GatewayAttachment> {
+    const doorId = newDoorId()
+    const { port } = await this.#call('loopback', { doorId, port: 0 })
+    return this.#remember(doorId, undefined, port)
+  }
+
+  async open(who: Identity, policy: LeasePolicy, attachment: GatewayAttachment): Promise<EgressLease> {
+    if (!this.#attached.has(attachment.id))
+      throw new WeirError('egress.unavailable', 'The attachment was closed already')
+    await this.#call('open', { who, policy, doorId: attachment.id })
+    this.#leased.set(who.executionId, { who, policy, doorId: attachment.id })
+    this.#finals.delete(who.executionId)
+    return {
+      proxyUrl: attachment.proxyUrl,
+      env: proxyEnvironment(attachment.proxyUrl),
+      summary: () => this.#summary(who.executionId),
+      close: () => this.#closeLease(who.executionId),
+    }
+  }
+
+  async detach(attachment: GatewayAttachment): Promise<void> {
+    if (!this.#attached.delete(attachment.id)) return
+    // A dead gateway holds no listeners.
+    if (this.#running) await this.#call('release', { doorId: attachment.id })
+  }
+
+  async setNodePolicy(policy: NodeEgressPolicy): Promise<void> {
+    const generation = this.#generation + 1
+    // While the gateway is down the rules are kept, and are in force before it serves again.
+    if (this.#running) await this.#call('policy', { policy, generation })
+    this.#policy = policy
+    this.#generation = generation
+  }
+
+  async status(): Promise<GatewayStatus> {
+    if (!this.#running)
+      return { running: false, policyGeneration: this.#generation, leases: this.#leased.size, connections: 0 }
+    return { running: true, ...(await this.#call('status', null)) }
+  }
+
+  async close(): Promise<void> {
+    if (this.#closing) return
+    this.#closing = true
+    clearTimeout(this.#restartTimer)
+    const child = this.#child
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return
+    const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()))
+    const killer = setTimeout(() => child.kill('SIGKILL'), 3_000)
+    await this.#send('shutdown', null).catch(() => {
+      // It is going down anyway.
+    })
+    await exited
+    clearTimeout(killer)
+  }
+
+  #remember(doorId: string, netnsPath: string | undefined, port: number): GatewayAttachment {
+    const attachment = { id: doorId, proxyUrl: port === 0 ? proxyUrlOf() : proxyUrlOf(port) }
+    this.#attached.set(doorId, { attachment, netnsPath, port })
+    return attachment
+  }
+
+  async #summary(executionId: ExecutionId): Promise<EgressSummary> {
+    const final = this.#finals.get(executionId)
+    if (final !== undefined) return await final
+    return this.#running
+      ? await this.#call('summary', { executionId })
+      : await this.#summaryFromRecords(executionId)
+  }
+
+  #closeLease(executionId: ExecutionId): Promise<EgressSummary> {
+    const known = this.#finals.get(executionId)
+    if (known !== undefined) return known
+    const leased = this.#leased.get(executionId)
+    this.#leased.delete(executionId)
+    if (leased !== undefined) this.#attached.delete(leased.doorId)
+    const final = this.#call('close', { executionId }).catch(() => this.#summaryFromRecords(executionId))
+    this.#finals.set(executionId, final)
+    // Bounded: the newest thousand answers are remembered for repeated calls.
+    const oldest = this.#finals.keys().next().value
+    if (this.#finals.size > 1_000 && oldest !== undefined) this.#finals.delete(oldest)
+    return final
+  }
+
+  /** Opening the ledger first turns attempts that died with the gateway into records. */
+  async #summaryFromRecords(executionId: ExecutionId): Promise<EgressSummary> {
+    const { audit } = this.#options
+    if (!this.#leased.has(executionId)) await (await audit.open(executionId)).close()
+    const tally = new EgressTally()
+    for (let after = 0; ; ) {
+      const records = await audit.read(executionId, after, 1_000)
+      for (const record of records) tally.add(record)
+      const last = records.at(-1)
+      if (last === undefined) return tally.summary()
+      after = last.sequence
+    }
+  }
+
+  /** Listeners and leases of before the crash. What cannot be restored stays closed. */
+  async #restore(): Promise<void> {
+    for (const [doorId, { netnsPath, port }] of this.#attached) {
+      const again =
+        netnsPath === undefined
+          ? this.#send('loopback', { doorId, port })
+          : this.#send('attach', { doorId, netnsPath })
+      await again.catch((error: WeirError) => {
+        this.#attached.delete(doorId)
+        this.#options.onTrouble?.(error)
+      })
+    }
+    for (const leased of this.#leased.values()) {
+      if (!this.#attached.has(leased.doorId)) continue
+      await this.#send('open', leased).catch((error: WeirError) => this.#options.onTrouble?.(error))
+    }
+  }
+
+  #call<K extends keyof ControlCalls>(
+    call: K,
+    params: ControlCalls[K]['params'],
+  ): Promise<ControlCalls[K]['answer']> {
+    if (!this.#running || this.#closing) return Promise.reject(notRunning())
+    return this.#send(call, params)
+  }
+
+  #send<K extends keyof ControlCalls>(
+    call: K,
+    params: ControlCalls[K]['params'],
+  ): Promise<ControlCalls[K]['answer']> {
+    const child = this.#child
+    if (child === undefined || !child.connected) return Promise.reject(notRunning())
+    if (this.#waiting.size >= CALLS_WAITING_MAX)
+      return Promise.reject(
+        new WeirError('egress.overload', 'Too many calls wait for the gateway', { retryable: true }),
+      )
+    const id = this.#nextId++
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(id, { resolve: resolve as (value: unknown) => void, reject })
+      child.send({ id, call, params }, (error) => {
+        if (error === null) return
+        this.#waiting.delete(id)
+        reject(notRunning())
+      })
+    })
+  }
+
+  #settle(reply: ControlReply): void {
+    const waiting = this.#waiting.get(reply.id)
+    this.#waiting.delete(reply.id)
+    if (waiting === undefined) return
+    if ('value' in reply) return waiting.resolve(reply.value)
+    const { code, message, hint, details } = reply.error
+    waiting.reject(new WeirError(code, message, { details, ...(hint === undefined ? {} : { hint }) }))
+  }
+
+  #ended(child: ChildProcess): void {
+    if (this.#child !== child) return
+    this.#child = undefined
+    this.#running = false
+    for (const waiting of this.#waiting.values()) waiting.reject(notRunning())
+    this.#waiting.clear()
+    if (this.#closing) return
+    this.#options.onTrouble?.(
+      new WeirError(
+        'egress.unavailable',
+        'The egress gateway ended unasked; nothing leaves until it runs again',
+      ),
+    )
+    this.#restartTimer = setTimeout(() => void this.#restart(), this.#restartMs)
+    this.#restartMs = Math.min(RESTART_MOST_MS, this.#restartMs * 2)
+  }
+
+  async #restart(): Promise<void> {
+    try {
+      await this.start()
+    } catch {
+      // `#ended` has scheduled the next try, or does so once the process is gone.
+      this.#child?.kill('SIGKILL')
+    }
+  }
+}
+
+function notRunning(): WeirError {
+  return new WeirError('egress.unavailable', 'The egress gateway is not running', { retryable: true })
+}

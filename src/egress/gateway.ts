@@ -1,0 +1,203 @@
+import type { Server, Socket } from 'node:net'
+import { WeirError } from '../errors.js'
+import type { EgressSummary, ExecutionId, NodeId } from '../model/index.js'
+import type { AuditLog, AuditSink, Identity, LeasePolicy, NodeEgressPolicy } from '../ports/index.js'
+import type { Resolve } from './dns/resolver.js'
+import { DEFAULT_GATEWAY_LIMITS, type GatewayLimits } from './limits/gateway-limits.js'
+import type { MonotonicClock } from './limits/token-bucket.js'
+import { ownInterfaceAddresses } from './own-addresses.js'
+import { compileJobRules, compileNodeRules, NO_NODE_POLICY, type NodeRules } from './policy/egress-policy.js'
+import { Attempt } from './serve/attempt.js'
+import { refuseSocket, serveConnection } from './serve/connection.js'
+import { type Dial, dialTcp } from './serve/dial.js'
+import { Lease } from './serve/lease.js'
+
+export interface GatewayOptions {
+  nodeId: NodeId
+  /** With `read`, a lease that is opened again continues its summary. */
+  audit: AuditSink & Partial<AuditLog>
+  resolve: Resolve
+  /** How to connect to a judged address. Default: really. */
+  dial?: Dial
+  limits?: Partial<GatewayLimits>
+  /** Let tunnels with an encrypted client hello pass. Default false. */
+  allowEch?: boolean
+  /** Addresses of this machine. Default: those of its interfaces, read again every second. */
+  ownAddresses?: () => readonly string[]
+  /** Wall clock for records, milliseconds since the epoch. */
+  now?: () => number
+  monotonic?: MonotonicClock
+}
+
+/** Listeners that belong together: those of one network namespace. */
+interface Door {
+  readonly servers: readonly Server[]
+  lease: Lease | undefined
+}
+
+/**
+ * The gateway itself, in this process: listeners are handed in, leases are opened on them, connections are served.
+ * Knows no jobs, only identities and policies. Nothing is allowed before the node's rules were set.
+ */
+export class Gateway {
+  readonly #options: GatewayOptions
+  readonly #limits: GatewayLimits
+  readonly #doors = new Map<string, Door>()
+  readonly #leases = new Map<ExecutionId, { lease: Lease; doorId: string }>()
+  readonly #opening = new Set<ExecutionId>()
+  readonly #ownAddresses: () => ReadonlySet<string>
+  #node: NodeRules = compileNodeRules(NO_NODE_POLICY, 0)
+  #connections = 0
+
+  constructor(options: GatewayOptions) {
+    this.#options = options
+    this.#limits = { ...DEFAULT_GATEWAY_LIMITS, ...options.limits }
+    this.#ownAddresses = ownInterfaceAddresses(options.ownAddresses, options.monotonic)
+  }
+
+  /** Takes listening sockets. Until a lease is opened on them they answer 503. */
+  hold(doorId: string, servers: readonly Server[]): void {
+    const door: Door = { servers, lease: undefined }
+    this.#doors.set(doorId, door)
+    for (const server of servers) {
+      // Tunnels may be closed in one direction only.
+      Object.assign(server, { allowHalfOpen: true })
+      server.on('connection', (socket) => this.#accept(door, socket))
+      server.on('error', () => {
+        // A failed accept (too many files) concerns nobody else; the next one may work.
+      })
+    }
+  }
+
+  /** Opens a lease on held listeners. Rejects with `egress.unavailable`, `pattern.invalid` or `egress.audit_failed`. */
+  async open(who: Identity, policy: LeasePolicy, doorId: string): Promise<void> {
+    const door = this.#doors.get(doorId)
+    if (door === undefined) throw unavailable('the listeners are gone')
+    if (door.lease !== undefined) throw unavailable('the listeners serve another execution')
+    if (this.#leases.has(who.executionId) || this.#opening.has(who.executionId))
+      throw unavailable(`the execution "${who.executionId}" has a lease already`)
+    const job = compileJobRules(policy)
+    this.#opening.add(who.executionId)
+    try {
+      const ledger = await this.#options.audit.open(who.executionId)
+      const lease = new Lease({
+        nodeId: this.#options.nodeId,
+        who,
+        policy,
+        job,
+        node: this.#node,
+        ledger,
+        limits: this.#limits,
+        now: this.#options.now ?? Date.now,
+        monotonic: this.#options.monotonic ?? (() => performance.now()),
+        ownAddresses: this.#ownAddresses,
+      })
+      if (ledger.head !== '') await this.#recount(lease)
+      door.lease = lease
+      this.#leases.set(who.executionId, { lease, doorId })
+    } finally {
+      this.#opening.delete(who.executionId)
+    }
+  }
+
+  summary(executionId: ExecutionId): EgressSummary {
+    return this.#lease(executionId).lease.tally.summary()
+  }
+
+  /** Cuts every connection, closes the listeners, seals the chain. Resolves with the final summary. */
+  async close(executionId: ExecutionId): Promise<EgressSummary> {
+    const { lease, doorId } = this.#lease(executionId)
+    this.#closeDoor(doorId)
+    lease.shut()
+    await settled(() => lease.live.size === 0 && lease.connections.size === 0, 1_000)
+    await lease.ledger.close()
+    this.#leases.delete(executionId)
+    return lease.tally.summary()
+  }
+
+  /** Closes listeners without a lease. Idempotent. */
+  release(doorId: string): void {
+    if (this.#doors.get(doorId)?.lease === undefined) this.#closeDoor(doorId)
+  }
+
+  /** Puts new rules in force at once, for new attempts and for those under way. Rejects with `pattern.invalid`. */
+  setNodePolicy(policy: NodeEgressPolicy, generation = this.#node.generation + 1): void {
+    this.#node = compileNodeRules(policy, generation)
+    for (const { lease } of this.#leases.values()) lease.replaceNodeRules(this.#node)
+  }
+
+  get status(): { policyGeneration: number; leases: number; connections: number } {
+    return {
+      policyGeneration: this.#node.generation,
+      leases: this.#leases.size,
+      connections: this.#connections,
+    }
+  }
+
+  async shutdown(): Promise<void> {
+    await Promise.all([...this.#leases.keys()].map((executionId) => this.close(executionId)))
+    for (const doorId of this.#doors.keys()) this.#closeDoor(doorId)
+  }
+
+  #accept(door: Door, socket: Socket): void {
+    socket.on('error', () => {})
+    socket.setNoDelay(true)
+    const { lease } = door
+    if (lease === undefined || lease.closed) return refuseSocket(socket, 'egress.unavailable')
+    if (this.#connections >= this.#limits.connectionsTotalMax)
+      return this.#refuse(lease, socket, 'egress.overload')
+    if (lease.connections.size >= lease.limits.connectionsMax)
+      return this.#refuse(lease, socket, 'egress.connections')
+    this.#connections++
+    void serveConnection(socket, lease, {
+      resolve: this.#options.resolve,
+      dial: this.#options.dial ?? dialTcp,
+      allowEch: this.#options.allowEch === true,
+    }).finally(() => {
+      this.#connections--
+    })
+  }
+
+  #refuse(lease: Lease, socket: Socket, code: 'egress.overload' | 'egress.connections'): void {
+    const attempt = new Attempt(lease, undefined, { method: '', hostAsSent: '' }, () => socket.destroy())
+    const status = code === 'egress.connections' ? 429 : 503
+    attempt.end({ code, owner: 'gateway', status, end: 'limit' }).then(
+      () => refuseSocket(socket, code),
+      () => refuseSocket(socket, 'egress.audit_failed'),
+    )
+  }
+
+  /** Adds up what an earlier gateway recorded for the same execution. */
+  async #recount(lease: Lease): Promise<void> {
+    const { audit } = this.#options
+    for (let after = 0; audit.read !== undefined; ) {
+      const records = await audit.read(lease.who.executionId, after, 1_000)
+      for (const record of records) lease.tally.add(record)
+      const last = records.at(-1)
+      if (last === undefined) return
+      after = last.sequence
+    }
+  }
+
+  #lease(executionId: ExecutionId): { lease: Lease; doorId: string } {
+    const found = this.#leases.get(executionId)
+    if (found === undefined) throw unavailable(`the execution "${executionId}" has no lease`)
+    return found
+  }
+
+  #closeDoor(doorId: string): void {
+    const door = this.#doors.get(doorId)
+    this.#doors.delete(doorId)
+    for (const server of door?.servers ?? []) server.close()
+  }
+}
+
+function unavailable(reason: string): WeirError {
+  return new WeirError('egress.unavailable', `Cannot use the egress gateway: ${reason}`)
+}
+
+/** Waits until a condition holds, at most `ms`. */
+async function settled(holds: () => boolean, ms: number): Promise<void> {
+  const until = performance.now() + ms
+  while (!holds() && performance.now() < until) await new Promise((resolve) => setTimeout(resolve, 5))
+}

@@ -1,0 +1,134 @@
+import type { ErrorCode } from '../../errors.js'
+import {
+  classifyIpAddress,
+  embeddedIpv4,
+  type Host,
+  type IpAddress,
+  isSpecialUseName,
+  type RuleOwner,
+} from '../../model/index.js'
+import type { EgressRules } from './egress-policy.js'
+
+/** What is to be decided on: canonical, from the request line and nothing else. */
+export interface EgressRequest {
+  readonly kind: 'http' | 'connect'
+  readonly host: Host
+  readonly port: number
+}
+
+/** A decision always has a reason. `rule` is the pattern that decided, empty when none did. */
+export type EgressDecision =
+  | { readonly allowed: true; readonly rule: string; readonly owner: RuleOwner }
+  | { readonly allowed: false; readonly code: ErrorCode; readonly rule: string; readonly owner: RuleOwner }
+
+/**
+ * Decides by name, before anything is looked up. Precedence:
+ *
+ * 1. mode `none`: nothing is allowed
+ * 2. self: names and addresses of the network itself; no list can change it
+ * 3. special-use names and addresses that are not public, unless the operator made an exact exception for host and port
+ * 4. the operator's deny list
+ * 5. the job's list
+ * 6. the node's list (an exception counts as listed)
+ * 7. the network's list, when there is one
+ * 8. ports: 80 is for plain HTTP, 443 for CONNECT, others only where each list names them; 25 never
+ *
+ * Pure and synchronous.
+ */
+export function decideHost(request: EgressRequest, rules: EgressRules): EgressDecision {
+  const { host, port } = request
+  const { node, job } = rules
+  if (rules.mode === 'none') return deny('egress.mode_none', 'job')
+  if (isSelf(host, rules)) return deny('egress.self', 'gateway')
+
+  const exception = node.privateExceptions.match(host.text, port)
+  const special = host.kind === 'name' ? isSpecialUseName(host.text) : !isPublic(host.address)
+  if (special && exception === undefined) return deny('egress.private_address', 'gateway')
+
+  const denied = node.deny.match(host.text, port)
+  if (denied !== undefined) return deny('egress.denied_by_operator', 'node', denied.text)
+
+  const unlisted = host.kind === 'address' && !special
+  if (job.matchHost(host.text) === undefined)
+    return deny(unlisted ? 'egress.ip_literal' : 'egress.not_in_job_list', 'job')
+  if (node.allow.matchHost(host.text) === undefined && exception === undefined)
+    return deny(unlisted ? 'egress.ip_literal' : 'egress.not_in_node_list', 'node')
+  if (node.network !== undefined && node.network.matchHost(host.text) === undefined)
+    return deny('egress.not_in_network_list', 'network')
+
+  return decidePort(request, rules)
+}
+
+/**
+ * Decides by address, after the lookup, on everything it returned at once: one bad answer refuses them all.
+ *
+ * 1. aliases that are self, special-use names or denied
+ * 2. the network's own addresses, also hidden inside IPv6 ones; no exception can change it
+ * 3. addresses that are not public, unless the operator made an exact exception for name or address and port
+ */
+export function decideAddresses(
+  request: EgressRequest,
+  found: { readonly addresses: readonly IpAddress[]; readonly aliases: readonly string[] },
+  rules: EgressRules,
+): EgressDecision {
+  const { node } = rules
+  const byName = node.privateExceptions.match(request.host.text, request.port)
+  for (const alias of found.aliases) {
+    if (node.selfNames.has(alias)) return deny('egress.self', 'gateway')
+    if (isSpecialUseName(alias) && byName === undefined) return deny('egress.private_address', 'gateway')
+    const denied = node.deny.match(alias, request.port)
+    if (denied !== undefined) return deny('egress.denied_by_operator', 'node', denied.text)
+  }
+  if (found.addresses.some((address) => isOwnAddress(address, rules))) return deny('egress.self', 'gateway')
+  for (const address of found.addresses) {
+    if (isPublic(address)) {
+      const denied = node.deny.match(address.text, request.port)
+      if (denied !== undefined) return deny('egress.denied_by_operator', 'node', denied.text)
+      continue
+    }
+    const exception = byName ?? node.privateExceptions.match(address.text, request.port)
+    if (exception === undefined) return deny('egress.private_address', 'gateway')
+    // The node's own loopback is the node itself, however it is listed.
+    if (isHere(address)) return deny('egress.self', 'gateway')
+  }
+  return { allowed: true, rule: '', owner: 'gateway' }
+}
+
+/** True for names and addresses that are the network itself. */
+export function isSelf(host: Host, rules: EgressRules): boolean {
+  return host.kind === 'name' ? rules.node.selfNames.has(host.text) : isOwnAddress(host.address, rules)
+}
+
+function isOwnAddress(address: IpAddress, { node, ownAddresses }: EgressRules): boolean {
+  const hidden = embeddedIpv4(address)
+  return [address.text, hidden?.text].some(
+    (text) => text !== undefined && (ownAddresses.has(text) || node.selfAddresses.has(text)),
+  )
+}
+
+function isHere(address: IpAddress): boolean {
+  const { kind } = classifyIpAddress(embeddedIpv4(address) ?? address)
+  return kind === 'loopback' || kind === 'unspecified'
+}
+
+/** Ports at which a list that names no port is open, by kind of request. */
+function decidePort(request: EgressRequest, { job, node }: EgressRules): EgressDecision {
+  const { host, port, kind } = request
+  const wrongKind = kind === 'http' ? port === 443 : port === 80
+  const rule = job.match(host.text, port)
+  if (rule === undefined || wrongKind || port === 25)
+    return deny('egress.port', 'job', job.matchHost(host.text)?.text)
+  const byNode = node.allow.match(host.text, port) ?? node.privateExceptions.match(host.text, port)
+  if (byNode === undefined) return deny('egress.port', 'node')
+  if (node.network !== undefined && node.network.match(host.text, port) === undefined)
+    return deny('egress.port', 'network')
+  return { allowed: true, rule: rule.text, owner: 'job' }
+}
+
+function isPublic(address: IpAddress): boolean {
+  return classifyIpAddress(address).kind === 'public'
+}
+
+function deny(code: ErrorCode, owner: RuleOwner, rule = ''): EgressDecision {
+  return { allowed: false, code, rule, owner }
+}

@@ -1,0 +1,71 @@
+import { WeirError } from '../../errors.js'
+import { type HostPattern, HostPatternSet, parseHostPattern } from '../../model/index.js'
+import type { LeasePolicy, NodeEgressPolicy } from '../../ports/index.js'
+
+/** The operator's rules, compiled. */
+export interface NodeRules {
+  readonly generation: number
+  readonly allow: HostPatternSet
+  /** A denied host without port is denied on every port. */
+  readonly deny: HostPatternSet
+  /** Absent: the network restricts nothing. */
+  readonly network: HostPatternSet | undefined
+  /** Exact hosts with their ports. They count as allowed by the node. */
+  readonly privateExceptions: HostPatternSet
+  /** Canonical names that are the network itself. */
+  readonly selfNames: ReadonlySet<string>
+  /** Canonical addresses that are the network itself, beyond the node's own interfaces. */
+  readonly selfAddresses: ReadonlySet<string>
+}
+
+/** Everything a decision needs: the rules of the job and of the node. */
+export interface EgressRules {
+  readonly mode: 'none' | 'http'
+  readonly job: HostPatternSet
+  readonly node: NodeRules
+  /** Canonical addresses of this machine now, loopback left out. */
+  readonly ownAddresses: ReadonlySet<string>
+}
+
+/** No list at all: nothing is allowed. In force until the operator's rules were set. */
+export const NO_NODE_POLICY: NodeEgressPolicy = { allow: [], deny: [], privateExceptions: [], self: [] }
+
+/**
+ * Compiles the operator's rules. They were judged for sense where they were written (public suffixes, private
+ * addresses); here only the grammar counts. Rejects with `pattern.invalid`: then the old rules stay in force.
+ */
+export function compileNodeRules(policy: NodeEgressPolicy, generation: number): NodeRules {
+  const exceptions = compile(policy.privateExceptions)
+  const wide = exceptions.patterns.find((pattern) => pattern.reach !== 'exact')
+  if (wide !== undefined) {
+    throw new WeirError(
+      'pattern.invalid',
+      `Cannot use private exception "${wide.text}": it is not one exact host`,
+      {
+        hint: `Write the name or address with its port, for example "${wide.host}:8080"`,
+      },
+    )
+  }
+  const self = policy.self.map((text) => parseHostPattern(text, LENIENT))
+  return {
+    generation,
+    allow: compile(policy.allow),
+    deny: compile(policy.deny, 'any'),
+    network: policy.network === undefined ? undefined : compile(policy.network),
+    privateExceptions: exceptions,
+    selfNames: new Set(self.filter((pattern) => !pattern.isAddress).map((pattern) => pattern.host)),
+    selfAddresses: new Set(self.filter((pattern) => pattern.isAddress).map((pattern) => pattern.host)),
+  }
+}
+
+/** Compiles what a job asked for. Rejects with `pattern.invalid`. */
+export function compileJobRules(policy: LeasePolicy): HostPatternSet {
+  return compile(policy.allow)
+}
+
+const LENIENT = { allowPublicSuffix: true, allowPrivate: true } as const
+
+function compile(texts: readonly string[], portlessMeans: 'web' | 'any' = 'web'): HostPatternSet {
+  const patterns: HostPattern[] = texts.map((text) => parseHostPattern(text, LENIENT))
+  return new HostPatternSet(patterns, { portlessMeans })
+}

@@ -1,0 +1,131 @@
+import type { ErrorCode } from '../../errors.js'
+import type { RuleOwner } from '../../model/index.js'
+
+/** A refusal as the job sees it. */
+export interface Refusal {
+  readonly status: number
+  readonly code: ErrorCode
+  /** Canonical host and port; empty when the host could not be read, so that nothing hostile is ever reflected. */
+  readonly host: string
+  readonly port: number
+  readonly owner: RuleOwner | ''
+  /** Replaces the catalogue's sentence; never holds private details. */
+  readonly text?: string
+}
+
+/** The status of a refusal: 403 is policy and nothing else. */
+export function statusOf(code: ErrorCode): number {
+  switch (code) {
+    case 'egress.connections':
+    case 'egress.quota_up':
+    case 'egress.quota_down':
+      return 429
+    case 'egress.upstream_failed':
+    case 'egress.dns_failed':
+      return 502
+    case 'egress.overload':
+    case 'egress.audit_failed':
+    case 'egress.unavailable':
+      return 503
+    case 'egress.method':
+      return 405
+    case 'request.timeout':
+      return 408
+    case 'request.malformed':
+    case 'request.host':
+    case 'request.host_mismatch':
+    case 'request.framing':
+      return 400
+    case 'request.too_large':
+      return 431
+    default:
+      return 403
+  }
+}
+
+/** The flag of the user that would change the refusal; undefined when none would. */
+export function adviceFor(code: ErrorCode, host: string, port: number): string | undefined {
+  if (host === '') return undefined
+  const shown = host.includes(':') ? `[${host}]` : host
+  if (code === 'egress.mode_none') return `--network http --domain ${host}`
+  if (code === 'egress.port' && port !== 25 && port !== 80 && port !== 443) return `--domain ${shown}:${port}`
+  if (code === 'egress.not_in_job_list' || code === 'egress.ip_literal') {
+    return port === 80 || port === 443 ? `--domain ${host}` : `--domain ${shown}:${port}`
+  }
+  return undefined
+}
+
+/** The whole response. Plain text, bounded, and only canonical names in it. */
+export function refusalResponse(refusal: Refusal): Buffer {
+  const body = `${refusalText(refusal)}\n`
+  const lines = [
+    `HTTP/1.1 ${refusal.status} ${REASONS[refusal.status] ?? 'Refused'}`,
+    `Weir-Egress-Code: ${refusal.code}`,
+    'Content-Type: text/plain; charset=utf-8',
+    'X-Content-Type-Options: nosniff',
+    'Cache-Control: no-store',
+    `Content-Length: ${Buffer.byteLength(body)}`,
+    'Connection: close',
+  ]
+  return Buffer.from(`${lines.join('\r\n')}\r\n\r\n${body}`)
+}
+
+function refusalText({ code, host, port, owner, text }: Refusal): string {
+  const where = host === '' ? '' : ` (${host.includes(':') ? `[${host}]` : host}:${port})`
+  const advice = adviceFor(code, host, port)
+  const lines = [`weir refused this request${where}: ${text ?? SENTENCES[code] ?? 'it cannot be served'}.`]
+  if (owner !== '' && owner !== 'gateway') lines.push(`Whose rule: ${OWNERS[owner]}.`)
+  if (advice !== undefined) lines.push(`To allow it, submit the job with: ${advice}`)
+  else if (code === 'egress.not_in_node_list' || (code === 'egress.port' && owner === 'node'))
+    lines.push('Only the operator of the node can allow it; another node may allow it already.')
+  lines.push(`Code: ${code}`)
+  return lines.join('\n')
+}
+
+const OWNERS: Readonly<Record<RuleOwner, string>> = {
+  job: "the job's list",
+  node: "the node's list",
+  network: "the network's list",
+  gateway: 'the gateway',
+}
+
+const SENTENCES: Readonly<Partial<Record<ErrorCode, string>>> = {
+  'egress.mode_none': 'the job asked for no network',
+  'egress.not_in_job_list': "the host is not in the job's list of domains",
+  'egress.not_in_node_list': "the host is not in the node's list",
+  'egress.not_in_network_list': "the host is not in the network's list",
+  'egress.denied_by_operator': 'the operator of the node denies this host',
+  'egress.port': 'this port is not open for this host and kind of request',
+  'egress.ip_literal': 'the address is not listed',
+  'egress.private_address': 'private address: the host is not on the public internet',
+  'egress.self': 'the host belongs to the network itself, which jobs can never reach',
+  'egress.method': 'the method is not allowed',
+  'egress.connections': 'too many connections are open',
+  'egress.dns_failed': 'the host name could not be resolved',
+  'egress.upstream_failed': 'the host could not be reached or did not answer properly',
+  'egress.timeout': 'the host did not answer in time',
+  'egress.overload': 'the gateway cannot take more work now',
+  'egress.audit_failed': 'the audit record cannot be written, so nothing may leave',
+  'egress.unavailable': 'the gateway has no open lease for this job',
+  'egress.revoked': 'the permission was withdrawn',
+  'request.malformed': 'the request is malformed',
+  'request.host': 'the host in the request is malformed',
+  'request.host_mismatch': 'the Host header contradicts the request target',
+  'request.framing': 'the framing of the request is ambiguous',
+  'request.too_large': 'the request head is too large',
+  'request.timeout': 'the request did not arrive in time',
+}
+
+const REASONS: Readonly<Record<number, string>> = {
+  400: 'Bad Request',
+  403: 'Forbidden',
+  405: 'Method Not Allowed',
+  408: 'Request Timeout',
+  414: 'URI Too Long',
+  417: 'Expectation Failed',
+  429: 'Too Many Requests',
+  431: 'Request Header Fields Too Large',
+  502: 'Bad Gateway',
+  503: 'Service Unavailable',
+  504: 'Gateway Timeout',
+}

@@ -1,0 +1,298 @@
+import type { Socket } from 'node:net'
+import { isWeirError, type ErrorCode, WeirError } from '../../errors.js'
+import type { EgressEnd } from '../../model/index.js'
+import { type ProxyRequest, readRequest, type RequestProblem } from '../http/request.js'
+import { type EgressDecision, decideAddresses, decideHost } from '../policy/decide.js'
+import { type Refusal, refusalResponse, statusOf } from '../policy/refusal.js'
+import type { Resolution, Resolve } from '../dns/resolver.js'
+import { Attempt } from './attempt.js'
+import { type Dial, dialFirst } from './dial.js'
+import { forwardPlain } from './plain-http.js'
+import type { Lease } from './lease.js'
+import { SocketGone, SocketReader } from './socket-stream.js'
+import { openTunnel } from './tunnel.js'
+
+/** What the gateway lends to every connection. */
+export interface ServingParts {
+  resolve: Resolve
+  dial: Dial
+  /** Accept encrypted client hellos: the name inside them is not seen. Default false. */
+  allowEch: boolean
+}
+
+/** How long a refused client may still send before the connection is cut, so that it can read the answer. */
+const LINGER_MS = 1_000
+
+/** Serves one client connection until it ends. Never rejects. */
+export async function serveConnection(socket: Socket, lease: Lease, parts: ServingParts): Promise<void> {
+  const connection = new ClientConnection(socket, lease, parts)
+  lease.connections.add(connection.cut)
+  try {
+    await connection.run()
+  } catch {
+    // Whatever went wrong was recorded by its attempt; a connection without attempt has nothing to record.
+    socket.destroy()
+  } finally {
+    lease.connections.delete(connection.cut)
+    connection.release()
+  }
+}
+
+/** Answers before any lease is involved, or when there is no room. */
+export function refuseSocket(socket: Socket, code: ErrorCode): void {
+  const refusal: Refusal = { status: statusOf(code), code, host: '', port: 0, owner: '' }
+  closeAfter(socket, refusalResponse(refusal))
+}
+
+/** One client connection: reads requests, one after the other, and hands each to its road. */
+export class ClientConnection {
+  readonly socket: Socket
+  readonly reader: SocketReader
+  readonly lease: Lease
+  readonly parts: ServingParts
+  /** Ends everything this connection does, with a reason. */
+  readonly cut: (reason: Error) => void
+  readonly #controller = new AbortController()
+  #idleTimer: NodeJS.Timeout | undefined
+  #activeAt = performance.now()
+
+  constructor(socket: Socket, lease: Lease, parts: ServingParts) {
+    this.socket = socket
+    this.lease = lease
+    this.parts = parts
+    this.reader = new SocketReader(socket)
+    this.cut = (reason) => {
+      if (!this.#controller.signal.aborted) this.#controller.abort(reason)
+    }
+    socket.on('close', () => this.cut(new SocketGone('the client went away')))
+    this.#watchIdle()
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal
+  }
+
+  async run(): Promise<void> {
+    for (let first = true; ; first = false) {
+      const request = await this.#nextRequest(first)
+      if (request === undefined) return
+      if (request.kind === 'connect') return await openTunnel(this, request)
+      const keep = await forwardPlain(this, request)
+      if (!keep) return
+    }
+  }
+
+  /** Traffic happened: the idle time starts anew. */
+  readonly active = (): void => {
+    this.#activeAt = performance.now()
+  }
+
+  /** Starts an attempt for a request that was understood. */
+  attempt(request: ProxyRequest): Attempt {
+    const { kind, host, port, method, hostAsSent } = request
+    return new Attempt(this.lease, { kind, host, port }, { method, hostAsSent }, this.cut)
+  }
+
+  /**
+   * Name, lookup, addresses: what may be dialled for this attempt. Undefined when it was refused, recorded and
+   * answered. Exactly one lookup; none for a name that is not listed.
+   */
+  async locate(attempt: Attempt): Promise<Resolution | undefined> {
+    const { request } = attempt
+    if (request === undefined) return undefined
+    const byName = decideHost(request, this.lease.rules)
+    if (!byName.allowed) return await this.#refuseDecision(attempt, byName)
+    attempt.rule = byName.rule
+    attempt.owner = byName.owner
+    const found =
+      request.host.kind === 'address'
+        ? { addresses: [request.host.address], aliases: [] }
+        : await this.parts.resolve(request.host.text, this.signal)
+    attempt.answers = found.addresses
+    attempt.aliases = found.aliases
+    const byAddress = decideAddresses(request, found, this.lease.rules)
+    if (!byAddress.allowed) return await this.#refuseDecision(attempt, byAddress)
+    return found
+  }
+
+  /** Notes the attempt on disk, then connects to one of the judged addresses. */
+  async connect(attempt: Attempt, found: Resolution): Promise<Socket> {
+    this.signal.throwIfAborted()
+    await attempt.begin()
+    const { dialTimeoutMs } = this.lease.limits
+    const port = attempt.request?.port ?? 0
+    const { socket, address } = await dialFirst(
+      this.parts.dial,
+      found.addresses,
+      port,
+      dialTimeoutMs,
+      this.signal,
+    )
+    attempt.dialled = address
+    socket.setNoDelay(true)
+    return socket
+  }
+
+  /** Records a refusal, then answers and closes. The record comes first; without it the answer is 503. */
+  async refuse(
+    attempt: Attempt,
+    refusal: Omit<Refusal, 'host' | 'port'>,
+    end: EgressEnd = 'refused',
+  ): Promise<void> {
+    const { code, owner } = refusal
+    const host = attempt.request?.host.text ?? ''
+    const port = attempt.request?.port ?? 0
+    try {
+      await attempt.end({ code, owner, status: refusal.status, end })
+      closeAfter(this.socket, refusalResponse({ ...refusal, host, port }))
+    } catch (error) {
+      if (!isWeirError(error, 'egress.audit_failed')) throw error
+      refuseSocket(this.socket, 'egress.audit_failed')
+    }
+  }
+
+  /** Turns whatever stopped an attempt before its answer began into a refusal, a record and a closed connection. */
+  async fail(attempt: Attempt, error: unknown): Promise<void> {
+    const cause = this.signal.aborted ? (this.signal.reason as unknown) : error
+    if (cause instanceof SocketGone || this.socket.destroyed) {
+      await attempt.end({ code: '', status: 0, end: 'client' })
+      this.socket.destroy()
+      return
+    }
+    const known =
+      cause instanceof WeirError ? cause : new WeirError('egress.upstream_failed', 'it failed', { cause })
+    const timedOut = known.code === 'egress.timeout' || known.details.reason === 'timeout'
+    const status = timedOut ? 504 : statusOf(known.code)
+    const text = TOLD.has(known.code) ? known.message : undefined
+    await this.refuse(
+      attempt,
+      { status, code: known.code, owner: '', ...(text === undefined ? {} : { text }) },
+      endOf(known),
+    )
+  }
+
+  /** Arms a deadline that cuts the connection; call the result to disarm it. */
+  deadline(ms: number, reason: WeirError): () => void {
+    const timer = setTimeout(() => this.cut(reason), ms)
+    return () => clearTimeout(timer)
+  }
+
+  release(): void {
+    clearTimeout(this.#idleTimer)
+    this.cut(new SocketGone('the connection ended'))
+  }
+
+  async #nextRequest(first: boolean): Promise<ProxyRequest | undefined> {
+    const { headTimeoutMs, keepAliveMs } = this.lease.limits
+    let received: Buffer = Buffer.alloc(0)
+    let disarm = this.deadline(first ? headTimeoutMs : keepAliveMs, HEAD_TIMEOUT)
+    try {
+      for (;;) {
+        const bytes = await this.reader.read(this.signal)
+        if (bytes === undefined) {
+          if (received.length > 0) await this.#refuseProblem(ENDED_EARLY)
+          else this.socket.end()
+          return undefined
+        }
+        if (received.length === 0 && !first) {
+          disarm()
+          disarm = this.deadline(headTimeoutMs, HEAD_TIMEOUT)
+        }
+        received = received.length === 0 ? bytes : Buffer.concat([received, bytes])
+        const reading = readRequest(received)
+        if (reading.state === 'more') continue
+        if (reading.state === 'bad') {
+          await this.#refuseProblem(reading.problem)
+          return undefined
+        }
+        this.reader.unread(received.subarray(reading.consumed))
+        return reading.request
+      }
+    } catch (error) {
+      await this.#headFailed(error, received.length)
+      return undefined
+    } finally {
+      disarm()
+    }
+  }
+
+  async #headFailed(error: unknown, receivedBytes: number): Promise<void> {
+    // Nothing was asked: nothing to record.
+    if (receivedBytes === 0 || this.socket.destroyed) {
+      this.socket.destroy()
+      return
+    }
+    const attempt = new Attempt(this.lease, undefined, { method: '', hostAsSent: '' }, this.cut)
+    if (error === HEAD_TIMEOUT)
+      await this.refuse(attempt, { status: 408, code: 'request.timeout', owner: '' }, 'timeout')
+    else await this.fail(attempt, error)
+  }
+
+  async #refuseProblem(problem: RequestProblem): Promise<void> {
+    const { method, hostAsSent, code, status, reason } = problem
+    const attempt = new Attempt(this.lease, undefined, { method, hostAsSent }, this.cut)
+    await this.refuse(attempt, { status, code, owner: '', text: reason })
+  }
+
+  async #refuseDecision(attempt: Attempt, decision: EgressDecision & { allowed: false }): Promise<undefined> {
+    const { code, owner, rule } = decision
+    attempt.rule = rule
+    await this.refuse(attempt, { status: statusOf(code), code, owner })
+    return undefined
+  }
+
+  #watchIdle(): void {
+    const { idleTimeoutMs } = this.lease.limits
+    const idleMs = performance.now() - this.#activeAt
+    if (idleMs >= idleTimeoutMs) {
+      this.cut(new WeirError('egress.timeout', 'Nothing was sent for too long'))
+      return
+    }
+    this.#idleTimer = setTimeout(() => this.#watchIdle(), Math.max(10, idleTimeoutMs - idleMs))
+    this.#idleTimer.unref()
+  }
+}
+
+/** How an attempt that stopped with this reason ended. */
+export function endOf(reason: unknown): EgressEnd {
+  if (reason instanceof SocketGone) return 'client'
+  if (!isWeirError(reason)) return 'error'
+  if (reason.code === 'egress.revoked') return 'revoked'
+  if (reason.code === 'egress.unavailable') return 'shutdown'
+  if (reason.code === 'egress.timeout' || reason.code === 'request.timeout') return 'timeout'
+  return reason.code.startsWith('request.') ? 'refused' : 'error'
+}
+
+/** Messages of these say nothing about the inside of the network. */
+const TOLD: ReadonlySet<ErrorCode> = new Set([
+  'egress.dns_failed',
+  'egress.upstream_failed',
+  'request.framing',
+])
+
+const HEAD_TIMEOUT = new WeirError('request.timeout', 'The request head did not arrive in time')
+
+const ENDED_EARLY: RequestProblem = {
+  code: 'request.malformed',
+  status: 400,
+  reason: 'the request head is incomplete',
+  method: '',
+  hostAsSent: '',
+}
+
+/** Sends the last bytes, swallows what the client still sends for a moment, and closes. */
+export function closeAfter(socket: Socket, bytes: Buffer): void {
+  if (socket.destroyed) return
+  socket.removeAllListeners('data')
+  socket.on('error', () => {})
+  let swallowed = 0
+  socket.on('data', (more: Buffer) => {
+    swallowed += more.length
+    if (swallowed > 256 * 1024) socket.destroy()
+  })
+  socket.end(bytes)
+  socket.resume()
+  const timer = setTimeout(() => socket.destroy(), LINGER_MS)
+  socket.on('end', () => socket.destroySoon())
+  socket.on('close', () => clearTimeout(timer))
+}

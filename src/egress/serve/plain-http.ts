@@ -1,0 +1,294 @@
+import type { Socket } from 'node:net'
+import { WeirError } from '../../errors.js'
+import type { EgressEnd } from '../../model/index.js'
+import { ChunkedDecoder, ChunkedSyntaxError, encodeChunk, encodeLastChunk } from '../http/chunked.js'
+import {
+  hasOurVia,
+  requestHeadForOrigin,
+  responseHeadForClient,
+  trailersToForward,
+} from '../http/forwarded-headers.js'
+import type { ProxyRequest } from '../http/request.js'
+import { acceptsWebSocket, type OriginResponse, readResponse } from '../http/response.js'
+import type { Attempt } from './attempt.js'
+import { type ClientConnection, closeAfter } from './connection.js'
+import { relay } from './relay.js'
+import { RequestBody } from './request-body.js'
+import { SocketGone, SocketReader, writeMetered } from './socket-stream.js'
+
+/**
+ * Forwards one plain HTTP request over a connection of its own: client → judge → origin → client. Resolves with true
+ * when the client's connection can carry another request. Records exactly once.
+ */
+export async function forwardPlain(client: ClientConnection, request: ProxyRequest): Promise<boolean> {
+  const attempt = client.attempt(request)
+  const exchange = new Exchange(client, request, attempt)
+  try {
+    return await exchange.run()
+  } catch (error) {
+    await exchange.failed(error)
+    return false
+  } finally {
+    exchange.close()
+  }
+}
+
+/** The origin stopped reading: not the client's fault, and not yet a failure. */
+class OriginDeaf extends Error {
+  override readonly name = 'OriginDeaf'
+}
+
+/** Interim answers an origin may give before the real one. */
+const INTERIM_MAX = 16
+
+class Exchange {
+  readonly #client: ClientConnection
+  readonly #request: ProxyRequest
+  readonly #attempt: Attempt
+  readonly #body: RequestBody
+  #origin: Socket | undefined
+  #status = 0
+  #answerBegan = false
+
+  constructor(client: ClientConnection, request: ProxyRequest, attempt: Attempt) {
+    this.#client = client
+    this.#request = request
+    this.#attempt = attempt
+    this.#body = new RequestBody(client.reader, request)
+  }
+
+  async run(): Promise<boolean> {
+    const client = this.#client
+    if (hasOurVia(this.#request.headers)) {
+      await client.refuse(this.#attempt, {
+        status: 403,
+        code: 'egress.self',
+        owner: 'gateway',
+        text: 'the request went through a gateway of this kind already',
+      })
+      return false
+    }
+    const found = await client.locate(this.#attempt)
+    if (found === undefined) return false
+    if (this.#request.method === 'OPTIONS' && this.#request.maxForwards === 0)
+      return await this.#answerOptions()
+    await this.#readFirstOfBody()
+    const origin = await client.connect(this.#attempt, found)
+    this.#origin = origin
+    origin.on('error', () => {})
+    return await this.#exchange(origin)
+  }
+
+  /** A body that is malformed in its first bytes is refused before anybody is contacted. */
+  async #readFirstOfBody(): Promise<void> {
+    const disarm = this.#client.deadline(this.#client.lease.limits.headTimeoutMs, BODY_TIMEOUT)
+    try {
+      await this.#body.prefetch(this.#client.signal)
+    } finally {
+      disarm()
+    }
+  }
+
+  async #exchange(origin: Socket): Promise<boolean> {
+    const { lease, signal, active } = this.#client
+    const up = async (bytes: Buffer) => {
+      await writeMetered(origin, bytes, lease.up, this.#attempt.countUp, signal)
+      active()
+    }
+    await up(Buffer.from(requestHeadForOrigin(this.#request), 'latin1'))
+    // An origin may answer and close without reading the body: then its answer counts, not the failed upload.
+    const uploaded = this.#sendBody(up).catch(() => {})
+    const keep = await this.#relayAnswer(new SocketReader(origin))
+    const keepOpen = keep && this.#keepsOpen
+    if (keepOpen) await uploaded
+    origin.destroy()
+    await this.#attempt.end({ code: '', status: this.#status, end: 'origin' })
+    if (!keepOpen) closeAfter(this.#client.socket, Buffer.alloc(0))
+    return keepOpen
+  }
+
+  async #sendBody(up: (bytes: Buffer) => Promise<void>): Promise<void> {
+    const { lease, signal } = this.#client
+    const disarm = this.#body.complete
+      ? () => {}
+      : this.#client.deadline(lease.limits.headTimeoutMs, BODY_TIMEOUT)
+    try {
+      for (
+        let piece = await this.#body.next(signal);
+        piece !== undefined;
+        piece = await this.#body.next(signal)
+      ) {
+        disarm()
+        await up(piece).catch((error: unknown) => {
+          throw new OriginDeaf('the host does not read the body', { cause: error })
+        })
+      }
+    } catch (error) {
+      // What the client did wrong ends the exchange; what the origin did is told by its answer.
+      if (!(error instanceof OriginDeaf)) this.#client.cut(error as Error)
+      throw error
+    } finally {
+      disarm()
+    }
+  }
+
+  /** Reads interim answers and the final one, and relays them. True when the client's connection can go on. */
+  async #relayAnswer(reader: SocketReader): Promise<boolean> {
+    let received = Buffer.alloc(0)
+    for (let interim = 0; interim <= INTERIM_MAX; ) {
+      const reading = readResponse(received, this.#request.method)
+      if (reading.state === 'bad') throw badAnswer(reading.reason)
+      if (reading.state === 'more') {
+        const bytes = await this.#readOrigin(reader)
+        if (bytes === undefined) throw badAnswer('the host closed the connection before it answered')
+        received = Buffer.concat([received, bytes])
+        continue
+      }
+      const { response, consumed } = reading
+      received = received.subarray(consumed)
+      if (response.status === 101) return await this.#relayUpgrade(reader, response, received)
+      if (response.status >= 200) return await this.#relayFinal(reader, response, received)
+      interim++
+      // HTTP/1.0 clients do not know interim answers (RFC 9110 §15.2).
+      if (this.#request.minor === 1) await this.#down(responseHeadForClient(response, 'none', true))
+    }
+    throw badAnswer('the host sends interim answers without end')
+  }
+
+  async #relayFinal(reader: SocketReader, response: OriginResponse, first: Buffer): Promise<boolean> {
+    if (response.status === 407) throw badAnswer('the host answers as if it were a proxy (407)')
+    this.#status = response.status
+    const { body } = response
+    if (body.kind === 'chunked') return await this.#relayChunked(reader, response, first)
+    if (body.kind === 'close') {
+      await this.#begin(responseHeadForClient(response, 'close', false))
+      await this.#pass(reader, first, Number.POSITIVE_INFINITY)
+      return false
+    }
+    const bytes = body.kind === 'length' ? body.bytes : 0
+    if (first.length > bytes) throw badAnswer('the host sent more than one answer')
+    const announced = body.kind === 'length' ? bytes : response.announcedLength
+    await this.#begin(responseHeadForClient(response, announced ?? 'none', this.#keepsOpen))
+    await this.#pass(reader, first, bytes)
+    return this.#keepsOpen
+  }
+
+  async #relayChunked(reader: SocketReader, response: OriginResponse, first: Buffer): Promise<boolean> {
+    const decoder = new ChunkedDecoder()
+    const old = this.#request.minor === 0
+    let piece = decodeAnswer(decoder, first)
+    if (piece.rest !== undefined && piece.rest.length > 0)
+      throw badAnswer('the host sent more than one answer')
+    await this.#begin(responseHeadForClient(response, old ? 'close' : 'chunked', this.#keepsOpen && !old))
+    for (;;) {
+      for (const data of piece.data)
+        for (const bytes of old ? [data] : encodeChunk(data)) await this.#down(bytes)
+      if (piece.trailers !== undefined) break
+      const bytes = await this.#readOrigin(reader)
+      if (bytes === undefined) throw new SocketGone('the host closed the connection inside its answer')
+      piece = decodeAnswer(decoder, bytes)
+    }
+    if (!old) await this.#down(encodeLastChunk(trailersToForward(piece.trailers)))
+    return this.#keepsOpen && !old
+  }
+
+  async #relayUpgrade(reader: SocketReader, response: OriginResponse, rest: Buffer): Promise<boolean> {
+    if (!this.#request.upgradesToWebSocket || !acceptsWebSocket(response))
+      throw badAnswer('the host switches protocols without being asked')
+    this.#status = 101
+    await this.#begin(responseHeadForClient(response, 'none', true))
+    reader.unread(rest)
+    if (this.#origin !== undefined) await relay(this.#client, this.#attempt, reader, this.#origin)
+    return false
+  }
+
+  /** Passes exactly `left` bytes on, or everything until the end. */
+  async #pass(reader: SocketReader, first: Buffer, left: number): Promise<void> {
+    let bytes: Buffer | undefined = first
+    let missing = left
+    for (;;) {
+      const part: Buffer = bytes.subarray(0, Math.min(bytes.length, missing))
+      missing -= part.length
+      await this.#down(part)
+      if (missing === 0) return
+      bytes = await this.#readOrigin(reader)
+      if (bytes === undefined) {
+        if (missing === Number.POSITIVE_INFINITY) return
+        throw new SocketGone('the host closed the connection inside its answer')
+      }
+    }
+  }
+
+  async #readOrigin(reader: SocketReader): Promise<Buffer | undefined> {
+    const bytes = await reader.read(this.#client.signal)
+    this.#attempt.originAnswered()
+    this.#client.active()
+    return bytes
+  }
+
+  async #begin(head: string): Promise<void> {
+    this.#answerBegan = true
+    await this.#down(head)
+  }
+
+  async #down(bytes: Buffer | string): Promise<void> {
+    const { socket, lease, signal } = this.#client
+    const data = typeof bytes === 'string' ? Buffer.from(bytes, 'latin1') : bytes
+    await writeMetered(socket, data, lease.down, this.#attempt.countDown, signal)
+  }
+
+  get #keepsOpen(): boolean {
+    return this.#request.keepAlive && this.#body.complete
+  }
+
+  /** RFC 9110 §7.6.2: the last recipient answers itself. */
+  async #answerOptions(): Promise<boolean> {
+    this.#status = 200
+    await this.#attempt.end({ code: '', status: 200, end: 'client' })
+    await this.#down('HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n')
+    closeAfter(this.#client.socket, Buffer.alloc(0))
+    return false
+  }
+
+  /** Before the answer began the client is told; afterwards its connection is cut, so that it sees the damage. */
+  async failed(error: unknown): Promise<void> {
+    if (this.#attempt.ended) {
+      this.#client.socket.destroy()
+      return
+    }
+    const { signal, socket } = this.#client
+    const cause: unknown = signal.aborted ? signal.reason : error
+    if (!this.#answerBegan) return await this.#client.fail(this.#attempt, cause)
+    const end: EgressEnd =
+      cause instanceof SocketGone ? (socket.destroyed ? 'client' : 'origin') : endOfAnswer(cause)
+    const code = cause instanceof WeirError ? cause.code : socket.destroyed ? '' : 'egress.upstream_failed'
+    await this.#attempt.end({ code: code === 'egress.unavailable' ? '' : code, status: this.#status, end })
+    socket.destroy()
+  }
+
+  close(): void {
+    this.#origin?.destroy()
+  }
+}
+
+function endOfAnswer(cause: unknown): EgressEnd {
+  if (!(cause instanceof WeirError)) return 'error'
+  if (cause.code === 'egress.revoked') return 'revoked'
+  if (cause.code === 'egress.unavailable') return 'shutdown'
+  return cause.code === 'egress.timeout' ? 'timeout' : 'error'
+}
+
+function decodeAnswer(decoder: ChunkedDecoder, bytes: Buffer): ReturnType<ChunkedDecoder['decode']> {
+  try {
+    return decoder.decode(bytes)
+  } catch (error) {
+    if (error instanceof ChunkedSyntaxError) throw badAnswer(error.message)
+    throw error
+  }
+}
+
+function badAnswer(reason: string): WeirError {
+  return new WeirError('egress.upstream_failed', reason)
+}
+
+const BODY_TIMEOUT = new WeirError('request.timeout', 'The request body did not arrive in time')

@@ -1,0 +1,124 @@
+import type { Socket } from 'node:net'
+import { SLICE_BYTES, type TokenBucket } from '../limits/token-bucket.js'
+
+/** Raised by reads and writes on a socket that is gone. */
+export class SocketGone extends Error {
+  override readonly name = 'SocketGone'
+}
+
+/** Bytes kept for a reader that does not read: then the source is paused. */
+const BUFFERED_BYTES_MAX = 64 * 1024
+
+/**
+ * Pulls bytes out of a socket. At most 64 KiB (and one segment) wait here; then the peer has to wait. Unlike a paused
+ * stream it notices at once when the peer goes away. One read at a time.
+ */
+export class SocketReader {
+  readonly #socket: Socket
+  #queue: Buffer[] = []
+  #queuedBytes = 0
+  #ended = false
+  #gone: Error | undefined
+  #wake: (() => void) | undefined
+
+  constructor(socket: Socket) {
+    this.#socket = socket
+    socket.on('data', (bytes: Buffer) => {
+      this.#queue.push(bytes)
+      this.#queuedBytes += bytes.length
+      if (this.#queuedBytes >= BUFFERED_BYTES_MAX) socket.pause()
+      this.#wake?.()
+    })
+    socket.on('end', () => {
+      this.#ended = true
+      this.#wake?.()
+    })
+    socket.on('error', (error) => {
+      this.#gone = new SocketGone(error.message, { cause: error })
+      this.#wake?.()
+    })
+    socket.on('close', () => {
+      this.#gone ??= new SocketGone('the connection was closed')
+      this.#wake?.()
+    })
+  }
+
+  /** True when the peer said it sends nothing more, even if earlier bytes were not read yet. */
+  get peerEnded(): boolean {
+    return this.#ended
+  }
+
+  get hasBuffered(): boolean {
+    return this.#queue.length > 0
+  }
+
+  /** The next bytes, or undefined at the end. Rejects with {@link SocketGone} or the signal's reason. */
+  async read(signal: AbortSignal): Promise<Buffer | undefined> {
+    for (;;) {
+      signal.throwIfAborted()
+      const bytes = this.#queue.shift()
+      if (bytes !== undefined) {
+        this.#queuedBytes -= bytes.length
+        if (this.#socket.isPaused() && this.#queuedBytes < BUFFERED_BYTES_MAX) this.#socket.resume()
+        return bytes
+      }
+      if (this.#ended) return undefined
+      if (this.#gone !== undefined) throw this.#gone
+      await this.#change(signal)
+    }
+  }
+
+  /** Puts bytes back to the front. */
+  unread(bytes: Buffer): void {
+    if (bytes.length === 0) return
+    this.#queue.unshift(bytes)
+    this.#queuedBytes += bytes.length
+  }
+
+  #change(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const wake = () => {
+        this.#wake = undefined
+        signal.removeEventListener('abort', wake)
+        resolve()
+      }
+      this.#wake = wake
+      signal.addEventListener('abort', wake, { once: true })
+    })
+  }
+}
+
+/** Writes in slices, each paid for at the bucket, and waits while the peer does not read. */
+export async function writeMetered(
+  socket: Socket,
+  bytes: Buffer,
+  bucket: TokenBucket,
+  count: (bytes: number) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  for (let at = 0; at < bytes.length; at += SLICE_BYTES) {
+    const slice = bytes.subarray(at, at + SLICE_BYTES)
+    const turn = bucket.take(slice.length, signal)
+    if (turn !== undefined) await turn
+    if (socket.destroyed || !socket.writable) throw new SocketGone('the connection was closed')
+    count(slice.length)
+    if (!socket.write(slice)) await drained(socket, signal)
+  }
+}
+
+function drained(socket: Socket, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const finish = (settle: () => void) => {
+      socket.off('drain', onDrain)
+      socket.off('close', onClose)
+      signal.removeEventListener('abort', onAbort)
+      settle()
+    }
+    const onDrain = () => finish(resolve)
+    const onClose = () => finish(() => reject(new SocketGone('the connection was closed')))
+    const onAbort = () => finish(() => reject(signal.reason as Error))
+    socket.on('drain', onDrain)
+    socket.on('close', onClose)
+    signal.addEventListener('abort', onAbort, { once: true })
+  })
+}

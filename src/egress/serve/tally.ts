@@ -1,0 +1,68 @@
+import type { AuditRecord, EgressDestination, EgressSummary } from '../../model/index.js'
+import { adviceFor } from '../policy/refusal.js'
+
+/** Destinations counted one by one; more are only part of the totals. */
+const COUNTED_MAX = 1_000
+const SHOWN_MAX = 100
+
+/** Adds up the audit records of one execution. Bounded memory. */
+export class EgressTally {
+  #records = 0
+  #allowed = 0
+  #refused = 0
+  #bytesUp = 0
+  #bytesDown = 0
+  #overflowed = false
+  #chainHead = ''
+  readonly #destinations = new Map<string, EgressDestination>()
+
+  add(record: AuditRecord): void {
+    this.#records++
+    this.#bytesUp += record.bytesUp
+    this.#bytesDown += record.bytesDown
+    this.#chainHead = record.hash
+    if (record.decision === 'allow') this.#allowed++
+    else this.#refused++
+    const destination = this.#destination(record.host === '' ? record.hostAsSent : record.host, record.port)
+    if (destination === undefined) return
+    destination.bytesUp += record.bytesUp
+    destination.bytesDown += record.bytesDown
+    if (record.decision === 'allow') destination.allowed++
+    else destination.refused++
+    if (record.code === '') return
+    destination.code = record.code
+    const advice = adviceFor(record.code, record.host, record.port)
+    if (advice !== undefined) destination.advice = advice
+  }
+
+  summary(): EgressSummary {
+    const all = [...this.#destinations.values()]
+    const bytes = (one: EgressDestination) => one.bytesUp + one.bytesDown
+    all.sort((a, b) => Number(b.refused > 0) - Number(a.refused > 0) || bytes(b) - bytes(a))
+    const kept = all.slice(0, SHOWN_MAX)
+    kept.sort((a, b) => bytes(b) - bytes(a) || a.host.localeCompare(b.host))
+    return {
+      records: this.#records,
+      allowed: this.#allowed,
+      refused: this.#refused,
+      bytesUp: this.#bytesUp,
+      bytesDown: this.#bytesDown,
+      destinations: kept.map((one) => ({ ...one })),
+      destinationsTruncated: this.#overflowed || all.length > SHOWN_MAX,
+      chainHead: this.#chainHead,
+    }
+  }
+
+  #destination(host: string, port: number): EgressDestination | undefined {
+    const key = `${host} ${port}`
+    const known = this.#destinations.get(key)
+    if (known !== undefined) return known
+    if (this.#destinations.size >= COUNTED_MAX) {
+      this.#overflowed = true
+      return undefined
+    }
+    const fresh = { host, port, allowed: 0, refused: 0, bytesUp: 0, bytesDown: 0 }
+    this.#destinations.set(key, fresh)
+    return fresh
+  }
+}

@@ -1,0 +1,142 @@
+import type { Socket } from 'node:net'
+import { isWeirError, WeirError } from '../../errors.js'
+import type { Host } from '../../model/index.js'
+import type { ProxyRequest } from '../http/request.js'
+import {
+  ALERT_ACCESS_DENIED,
+  type ClientHello,
+  ClientHelloReader,
+  type HelloProblem,
+  judgeHello,
+} from '../tls/client-hello.js'
+import { HandshakeWatch } from '../tls/handshake-watch.js'
+import type { Attempt } from './attempt.js'
+import { type ClientConnection, closeAfter, endOf } from './connection.js'
+import { relay } from './relay.js'
+import { SocketGone, SocketReader, writeMetered } from './socket-stream.js'
+
+/**
+ * Serves CONNECT: judge → dial → `200` → read the TLS hello → stream. No byte reaches the origin before the hello
+ * names the host that was asked for. Records exactly once.
+ */
+export async function openTunnel(client: ClientConnection, request: ProxyRequest): Promise<void> {
+  const attempt = client.attempt(request)
+  let origin: Socket | undefined
+  let established = false
+  // Nobody half-closes a tunnel that does not exist yet: the client went away, and nothing may be dialled for it.
+  const onEnd = () => client.cut(new SocketGone('the client went away'))
+  if (client.reader.peerEnded) onEnd()
+  client.socket.on('end', onEnd)
+  try {
+    const found = await client.locate(attempt)
+    if (found === undefined) return
+    origin = await client.connect(attempt, found)
+    client.socket.off('end', onEnd)
+    origin.on('error', () => {})
+    const originReader = new SocketReader(origin)
+    client.socket.write('HTTP/1.1 200 Connection Established\r\n\r\n')
+    established = true
+    const { raw, judge } = await readHello(client, request.host, attempt)
+    const { lease, signal } = client
+    await writeMetered(origin, raw, lease.up, attempt.countUp, signal)
+    const watch = new HandshakeWatch(judge)
+    const end = await relay(client, attempt, originReader, origin, {
+      up: (bytes) => {
+        if (watch.settled) return bytes
+        const verdict = watch.fromClient(bytes)
+        if ('problem' in verdict) throw new HelloRefused(verdict.problem, true)
+        return verdict.forward
+      },
+      down: (bytes) => {
+        const problem = watch.settled ? undefined : watch.fromServer(bytes)
+        if (problem !== undefined) throw new HelloRefused(problem, true)
+        return bytes
+      },
+    })
+    await attempt.end({ code: '', status: 200, end })
+  } catch (error) {
+    if (!established) await client.fail(attempt, error)
+    else await cutTunnel(client, attempt, error)
+  } finally {
+    origin?.destroy()
+    if (established && !client.socket.destroyed) finish(client.socket)
+  }
+}
+
+/** A hello that must not pass. */
+class HelloRefused extends Error {
+  override readonly name = 'HelloRefused'
+  readonly problem: HelloProblem
+  readonly spokeTls: boolean
+
+  constructor(problem: HelloProblem, spokeTls: boolean) {
+    super(problem.reason)
+    this.problem = problem
+    this.spokeTls = spokeTls
+  }
+}
+
+type Judge = (hello: ClientHello) => HelloProblem | undefined
+
+async function readHello(
+  client: ClientConnection,
+  host: Host,
+  attempt: Attempt,
+): Promise<{ raw: Buffer; judge: Judge }> {
+  const { allowEch } = client.parts
+  const judge: Judge = (hello) => {
+    attempt.sni = hello.serverName ?? ''
+    attempt.alpn = hello.alpn
+    return judgeHello(hello, host, { allowEch })
+  }
+  const disarm = client.deadline(client.lease.limits.helloTimeoutMs, HELLO_TIMEOUT)
+  const parser = new ClientHelloReader()
+  const pieces: Buffer[] = []
+  try {
+    for (;;) {
+      const bytes = await client.reader.read(client.signal)
+      if (bytes === undefined) throw new SocketGone('the client ended before its TLS hello')
+      client.active()
+      pieces.push(bytes)
+      const reading = parser.push(bytes)
+      if (reading.state === 'more') continue
+      if (reading.state === 'bad') throw new HelloRefused(reading.problem, parser.spokeTls)
+      const problem = judge(reading.hello)
+      if (problem !== undefined) throw new HelloRefused(problem, true)
+      const all = Buffer.concat(pieces)
+      client.reader.unread(all.subarray(reading.consumed))
+      return { raw: all.subarray(0, reading.consumed), judge }
+    }
+  } finally {
+    disarm()
+  }
+}
+
+/** Ends a tunnel that was established: an alert when the client speaks TLS, then nothing more. */
+async function cutTunnel(client: ClientConnection, attempt: Attempt, error: unknown): Promise<void> {
+  const { socket, signal } = client
+  const cause: unknown = error instanceof HelloRefused ? error : signal.aborted ? signal.reason : error
+  try {
+    if (cause instanceof HelloRefused) {
+      await attempt.end({ code: cause.problem.code, owner: 'gateway', status: 200, end: 'refused' })
+    } else if (cause === HELLO_TIMEOUT) {
+      await attempt.end({ code: 'egress.not_tls', owner: 'gateway', status: 200, end: 'timeout' })
+    } else {
+      const code = isWeirError(cause, 'egress.revoked', 'egress.timeout') ? cause.code : ''
+      const end = cause instanceof SocketGone && !socket.destroyed ? 'origin' : endOf(cause)
+      await attempt.end({ code, status: 200, end })
+    }
+  } finally {
+    if (cause instanceof HelloRefused && cause.spokeTls) closeAfter(socket, ALERT_ACCESS_DENIED)
+    else socket.destroy()
+  }
+}
+
+const HELLO_TIMEOUT = new WeirError('egress.timeout', 'The TLS hello did not arrive in time')
+
+/** Lets the last bytes out, then closes. */
+function finish(socket: Socket): void {
+  socket.end()
+  const timer = setTimeout(() => socket.destroy(), 1_000)
+  socket.once('close', () => clearTimeout(timer))
+}

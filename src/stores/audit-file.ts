@@ -1,0 +1,281 @@
+import { createHash } from 'node:crypto'
+import { mkdirSync } from 'node:fs'
+import { type FileHandle, open, readFile, truncate } from 'node:fs/promises'
+import { join } from 'node:path'
+import { toWeirError, WeirError } from '../errors.js'
+import type { AuditEntry, AuditRecord, ExecutionId } from '../model/index.js'
+import type { AuditLedger, AuditLog, AuditSink, AuditTicket } from '../ports/index.js'
+
+export interface AuditFileOptions {
+  /** Holds `<execution>.jsonl` (records) and `<execution>.begun` (notes of attempts that run). Created when missing. */
+  dir: string
+  /** Records of one execution take at most this much; then nothing may leave any more. Default 64 MiB. */
+  bytesMax?: number
+}
+
+/** Result of checking a chain: `brokenAt` is the sequence of the first record that does not fit. */
+export type AuditVerdict =
+  | { intact: true; records: number; head: string }
+  | { intact: false; brokenAt: number; reason: string }
+
+/** A file of JSON lines per execution, chained by hashes. Writing belongs to one process, reading to any. */
+export function createAuditFile(options: AuditFileOptions): AuditSink & AuditLog {
+  mkdirSync(options.dir, { recursive: true, mode: 0o700 })
+  return {
+    open: (executionId) => AuditFileLedger.open(options, executionId),
+    read: (executionId, after, limit) => readRecords(options.dir, executionId, after, limit),
+  }
+}
+
+/** Recomputes the whole chain of one execution. A missing file is an intact chain of no records. */
+export async function verifyAuditFile(dir: string, executionId: ExecutionId): Promise<AuditVerdict> {
+  let head = GENESIS
+  let records = 0
+  for await (const line of linesOf(recordsPath(dir, executionId))) {
+    const sequence = records + 1
+    const record = parseRecord(line)
+    if (record === undefined) return { intact: false, brokenAt: sequence, reason: 'the line is not a record' }
+    if (record.sequence !== sequence)
+      return { intact: false, brokenAt: sequence, reason: 'the sequence has a gap' }
+    if (record.previousHash !== head)
+      return { intact: false, brokenAt: sequence, reason: 'it does not follow the record before' }
+    if (hashOf(record) !== record.hash)
+      return { intact: false, brokenAt: sequence, reason: 'its content does not match its hash' }
+    head = record.hash
+    records++
+  }
+  return { intact: true, records, head: records === 0 ? '' : head }
+}
+
+const GENESIS = '0'.repeat(64)
+
+class AuditFileLedger implements AuditLedger {
+  readonly #records: FileHandle
+  readonly #begun: FileHandle
+  readonly #bytesMax: number
+  #bytes: number
+  #sequence: number
+  #head: string
+  #attempt = 0
+  readonly #open = new Set<number>()
+  #begunBytes = 0
+  #tail: Promise<unknown> = Promise.resolve()
+  #closed = false
+
+  private constructor(
+    files: { records: FileHandle; begun: FileHandle },
+    state: ChainState,
+    bytesMax: number,
+  ) {
+    this.#records = files.records
+    this.#begun = files.begun
+    this.#bytes = state.bytes
+    this.#sequence = state.sequence
+    this.#head = state.head
+    this.#bytesMax = bytesMax
+  }
+
+  static async open(options: AuditFileOptions, executionId: ExecutionId): Promise<AuditFileLedger> {
+    try {
+      const recordsFile = recordsPath(options.dir, executionId)
+      const begunFile = begunPath(options.dir, executionId)
+      const state = await recoverChain(recordsFile)
+      const orphans = await readOrphans(begunFile)
+      const records = await open(recordsFile, 'a', 0o600)
+      const begun = await open(begunFile, 'a', 0o600)
+      const ledger = new AuditFileLedger({ records, begun }, state, options.bytesMax ?? 64 * 1024 * 1024)
+      for (const orphan of orphans) await ledger.append({ ...orphan, end: 'error' })
+      await begun.truncate(0)
+      return ledger
+    } catch (error) {
+      throw toWeirError(error, 'egress.audit_failed', `Cannot open the audit file of "${executionId}"`)
+    }
+  }
+
+  get head(): string {
+    return this.#sequence === 0 ? '' : this.#head
+  }
+
+  begin(entry: AuditEntry): Promise<AuditTicket> {
+    const attempt = ++this.#attempt
+    return this.#inTurn(async () => {
+      // The record will be as long as the note; both have to fit.
+      const line = `${JSON.stringify({ attempt, entry })}\n`
+      this.#checkRoom(line.length * (this.#open.size + 1))
+      await this.#begun.appendFile(line)
+      this.#begunBytes += line.length
+      this.#open.add(attempt)
+      return { attempt }
+    })
+  }
+
+  append(entry: AuditEntry, ticket?: AuditTicket): Promise<AuditRecord> {
+    return this.#inTurn(async () => {
+      const unhashed = { ...entry, sequence: this.#sequence + 1, previousHash: this.#head, hash: '' }
+      const record: AuditRecord = { ...unhashed, hash: hashOf(unhashed) }
+      const line = `${JSON.stringify(record)}\n`
+      // A record of an attempt that was begun has its room already: refusing it would lose it.
+      if (ticket === undefined) this.#checkRoom(line.length)
+      await this.#records.appendFile(line)
+      this.#bytes += Buffer.byteLength(line)
+      this.#sequence = record.sequence
+      this.#head = record.hash
+      if (ticket !== undefined) await this.#finish(ticket)
+      return record
+    })
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return
+    await this.#inTurn(async () => {
+      this.#closed = true
+      await this.#records.close()
+      await this.#begun.close()
+    })
+  }
+
+  async #finish(ticket: AuditTicket): Promise<void> {
+    this.#open.delete(ticket.attempt)
+    if (this.#open.size === 0 && this.#begunBytes > 0) {
+      await this.#begun.truncate(0)
+      this.#begunBytes = 0
+    } else {
+      const line = `${JSON.stringify({ ended: ticket.attempt })}\n`
+      await this.#begun.appendFile(line)
+      this.#begunBytes += line.length
+    }
+  }
+
+  #checkRoom(bytes: number): void {
+    if (this.#bytes + bytes <= this.#bytesMax) return
+    throw new WeirError('egress.audit_failed', 'The audit file of the execution is full', {
+      details: { bytesMax: this.#bytesMax },
+    })
+  }
+
+  /** One write after the other, so that lines are whole and the chain has one order. */
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.#tail.then(async () => {
+      if (this.#closed) throw new WeirError('egress.audit_failed', 'The audit file is closed')
+      try {
+        return await work()
+      } catch (error) {
+        throw toWeirError(error, 'egress.audit_failed', 'Cannot write the audit record')
+      }
+    })
+    this.#tail = turn.catch(() => {
+      // Told to the caller of this turn; the next one starts fresh.
+    })
+    return turn
+  }
+}
+
+interface ChainState {
+  bytes: number
+  sequence: number
+  head: string
+}
+
+/** Finds the end of the chain, and cuts off a last line that a crash left unfinished. */
+async function recoverChain(path: string): Promise<ChainState> {
+  const content = await readFile(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return Buffer.alloc(0)
+    throw error
+  })
+  const end = content.lastIndexOf(10) + 1
+  if (end < content.length) await truncate(path, end)
+  if (end === 0) return { bytes: 0, sequence: 0, head: GENESIS }
+  const start = end < 2 ? 0 : content.lastIndexOf(10, end - 2) + 1
+  const last = parseRecord(content.toString('utf8', start, end))
+  if (last === undefined) throw new WeirError('egress.audit_failed', 'The last audit record is damaged')
+  return { bytes: end, sequence: last.sequence, head: last.hash }
+}
+
+/** Attempts that were begun and never ended. */
+async function readOrphans(path: string): Promise<AuditEntry[]> {
+  const orphans = new Map<number, AuditEntry>()
+  for await (const line of linesOf(path)) {
+    try {
+      const note = JSON.parse(line) as { attempt?: number; entry?: AuditEntry; ended?: number }
+      if (note.attempt !== undefined && note.entry !== undefined) orphans.set(note.attempt, note.entry)
+      if (note.ended !== undefined) orphans.delete(note.ended)
+    } catch {
+      // A torn last line: its attempt was not let through, since `begin` had not resolved.
+    }
+  }
+  return [...orphans.values()]
+}
+
+async function readRecords(
+  dir: string,
+  executionId: ExecutionId,
+  after: number,
+  limit: number,
+): Promise<AuditRecord[]> {
+  const records: AuditRecord[] = []
+  for await (const line of linesOf(recordsPath(dir, executionId))) {
+    if (records.length >= limit) break
+    const record = parseRecord(line)
+    // A line that is being written right now is read the next time.
+    if (record === undefined) break
+    if (record.sequence > after) records.push(record)
+  }
+  return records
+}
+
+/** Complete lines of a file; none when it does not exist. Only LF ends a line. */
+async function* linesOf(path: string): AsyncGenerator<string> {
+  const file = await open(path, 'r').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined
+    throw error
+  })
+  if (file === undefined) return
+  try {
+    let rest = Buffer.alloc(0)
+    for (;;) {
+      const { bytesRead, buffer } = await file.read(Buffer.allocUnsafe(65_536), 0, 65_536)
+      if (bytesRead === 0) return
+      rest = Buffer.concat([rest, buffer.subarray(0, bytesRead)])
+      let start = 0
+      for (let end = rest.indexOf(10); end >= 0; end = rest.indexOf(10, start)) {
+        yield rest.toString('utf8', start, end)
+        start = end + 1
+      }
+      rest = rest.subarray(start)
+    }
+  } finally {
+    await file.close()
+  }
+}
+
+function parseRecord(line: string): AuditRecord | undefined {
+  try {
+    const value = JSON.parse(line) as AuditRecord
+    return typeof value.sequence === 'number' && typeof value.hash === 'string' ? value : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** SHA-256 over the JSON of the record without `hash`, keys in the order they were written. */
+function hashOf(record: AuditRecord): string {
+  const { hash: _, ...rest } = record
+  return createHash('sha256').update(JSON.stringify(rest)).digest('hex')
+}
+
+function recordsPath(dir: string, executionId: ExecutionId): string {
+  return join(dir, `${fileName(executionId)}.jsonl`)
+}
+
+function begunPath(dir: string, executionId: ExecutionId): string {
+  return join(dir, `${fileName(executionId)}.begun`)
+}
+
+/** Ids are ours, but a path is never built from anything that could climb. */
+function fileName(executionId: ExecutionId): string {
+  if (/^[A-Za-z0-9_-]{1,128}$/.test(executionId)) return executionId
+  throw new WeirError(
+    'egress.audit_failed',
+    `Cannot keep audit records for the id ${JSON.stringify(executionId)}`,
+  )
+}
