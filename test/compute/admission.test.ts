@@ -1,0 +1,272 @@
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { afterEach, describe, expect, it } from 'vitest'
+import { admitNetwork, networkRules, type NetworkAbilities } from '../../src/compute/network-admission.js'
+import type { ComputePolicy } from '../../src/compute/index.js'
+import type { JobSpec, TaskSpec } from '../../src/model/job-spec.js'
+import { shellJob, startFixture, type Fixture, type FixtureOptions } from './node-fixture.js'
+
+describe('admitNetwork', () => {
+  const able: NetworkAbilities = { engine: 'docker', http: true, full: true, problems: [], gateway: true }
+  const http = (...Domains: string[]) => ({ Type: 'HTTP' as const, Domains })
+  const none = { Type: 'None' as const, Domains: [] }
+  const full = { Type: 'Full' as const, Domains: [] }
+  const open: ComputePolicy = {
+    acceptNetworkedJobs: true,
+    allow: ['.example.com', 'exact.org', 'api.test.net:8443'],
+    deny: ['.ads.example.com', 'bad.org'],
+    privateExceptions: ['files.internal:8080', '10.9.9.9:80'],
+  }
+  const rows: [string, object, ComputePolicy, Partial<NetworkAbilities>, string[]][] = [
+    ['no network, strictest policy', none, {}, { http: false, gateway: false }, []],
+    [
+      'http where networked jobs are not accepted',
+      http('exact.org'),
+      { allow: ['exact.org'] },
+      {},
+      ['compute.network'],
+    ],
+    ['http without hosts', http(), open, {}, ['compute.network']],
+    ['an exact host', http('exact.org'), open, {}, []],
+    ['a host below an allowed suffix', http('a.b.example.com'), open, {}, []],
+    ['the suffix itself', http('.example.com'), open, {}, []],
+    ['everything below, of an apex-and-below rule', http('*.example.com'), open, {}, []],
+    ['more than an exact rule gives', http('.exact.org'), open, {}, ['egress.not_in_node_list']],
+    ['another port than allowed', http('exact.org:8443'), open, {}, ['egress.not_in_node_list']],
+    ['the listed port', http('api.test.net:8443'), open, {}, []],
+    ['the same host without the listed port', http('api.test.net'), open, {}, ['egress.not_in_node_list']],
+    [
+      'a host wholly inside the deny list',
+      http('x.ads.example.com'),
+      open,
+      {},
+      ['egress.denied_by_operator'],
+    ],
+    [
+      'denied and unlisted together',
+      http('bad.org', 'other.net'),
+      open,
+      {},
+      ['egress.denied_by_operator', 'egress.not_in_node_list'],
+    ],
+    ['an explicit private exception', http('files.internal:8080', '10.9.9.9:80'), open, {}, []],
+    ['a private address that is no exception', http('10.9.9.8:80'), open, {}, ['egress.not_in_node_list']],
+    [
+      'an empty list allows nothing',
+      http('exact.org'),
+      { acceptNetworkedJobs: true, allow: [] },
+      {},
+      ['egress.not_in_node_list'],
+    ],
+    ['text outside the grammar', http('http://exact.org/'), open, {}, ['compute.network']],
+    ['http without a gateway', http('exact.org'), open, { gateway: false }, ['egress.unavailable']],
+    ['http on an engine that cannot', http('exact.org'), open, { http: false }, ['compute.network']],
+    ['full where only http is accepted', full, open, {}, ['compute.network']],
+    ['full where it is accepted', full, { ...open, acceptFullNetwork: true }, {}, []],
+    ['full accepted, networked jobs not', full, { acceptFullNetwork: true }, {}, ['compute.network']],
+    [
+      'full on an engine that cannot',
+      full,
+      { ...open, acceptFullNetwork: true },
+      { full: false },
+      ['compute.network'],
+    ],
+  ]
+  it.each(rows)('%s', (_title, network, policy, abilities, codes) => {
+    const refusals = admitNetwork(network as TaskSpec['Network'], networkRules(policy), {
+      ...able,
+      ...abilities,
+    })
+    expect(refusals.map(({ code }) => code)).toEqual(codes)
+    expect(refusals.every(({ message, hint }) => message !== '' && hint !== '')).toBe(true)
+  })
+
+  it('names every host that the node lacks', () => {
+    const [refusal] = admitNetwork(http('a.net', 'exact.org', 'b.net'), networkRules(open), able)
+    expect(refusal?.message).toBe('This node lacks domain a.net, b.net')
+  })
+})
+
+describe('a node refuses an execution', () => {
+  let fixture: Fixture
+  afterEach(() => fixture.close())
+
+  async function judged(job: JobSpec, options: FixtureOptions = {}) {
+    fixture = await startFixture(options)
+    const id = await fixture.orchestrator.run(job)
+    return fixture.orchestrator.ended(id)
+  }
+  const input = (Type: string) => [{ Source: { Type }, Alias: '', Target: '/in' }]
+  const rows: [string, JobSpec, FixtureOptions, string, RegExp][] = [
+    [
+      'an engine it does not have',
+      shellJob('true', { Engine: { Type: 'quantum' } }),
+      {},
+      'compute.engine',
+      /does not support engine "quantum", only process/,
+    ],
+    [
+      'an engine that is out of order',
+      shellJob('true'),
+      { executor: { available: false } },
+      'compute.engine',
+      /processes are out/,
+    ],
+    [
+      'more cores than its largest job',
+      shellJob('true', { Resources: { CPU: '99', Memory: '', Disk: '', GPU: '' } }),
+      {},
+      'compute.resources',
+      /4 CPU at most, 99 asked/,
+    ],
+    [
+      'a GPU it does not have',
+      shellJob('true', { Resources: { CPU: '', Memory: '', Disk: '', GPU: '1' } }),
+      {},
+      'compute.resources',
+      /0 GPU at most, 1 asked/,
+    ],
+    [
+      'an input source it does not offer',
+      shellJob('true', { InputSources: input('s3') }),
+      {},
+      'compute.source',
+      /input source "s3", only text/,
+    ],
+    [
+      'a publisher it does not offer',
+      shellJob('true', { Publisher: { Type: 's3' } }),
+      {},
+      'compute.publisher',
+      /publisher "s3", only copy/,
+    ],
+    [
+      'a network it does not accept',
+      shellJob('true', { Network: { Type: 'HTTP', Domains: ['a.com'] } }),
+      {},
+      'compute.network',
+      /does not accept networked jobs/,
+    ],
+    [
+      'labels that do not match',
+      shellJob('true', {}, { Constraints: [{ Key: 'zone', Operator: '=', Values: ['b'] }] }),
+      { node: { labels: { zone: 'a' } } },
+      'compute.labels',
+      /label zone is "a", wanted zone=b/,
+    ],
+    [
+      'what its engine refuses',
+      shellJob('true'),
+      {
+        executor: { admit: () => [{ code: 'image.unavailable', message: 'no such image', hint: 'Pull it' }] },
+      },
+      'image.unavailable',
+      /no such image/,
+    ],
+    [
+      'a job without inputs where the operator wants inputs',
+      shellJob('true'),
+      { node: { policy: { rejectStateless: true } } },
+      'compute.policy',
+      /without any input/,
+    ],
+    [
+      'what the operator’s program refuses',
+      shellJob('true'),
+      { node: { policy: { probeExec: ['sh', '-c', 'grep -q \'"Job"\' && echo not today >&2; exit 3'] } } },
+      'compute.policy',
+      /refuses the job: not today/,
+    ],
+    [
+      'when the operator’s program is missing',
+      shellJob('true'),
+      { node: { policy: { probeExec: ['/does/not/exist'] } } },
+      'compute.policy',
+      /cannot be asked/,
+    ],
+    [
+      'when the operator’s program never ends',
+      shellJob('true'),
+      { node: { policy: { probeExec: ['sleep', '600'] }, limits: { checkTimeoutMs: 200 } } },
+      'compute.policy',
+      /did not end within 200 ms/,
+    ],
+    [
+      'when the operator’s service is down',
+      shellJob('true'),
+      { node: { policy: { probeHttp: 'http://127.0.0.1:1/' } } },
+      'compute.policy',
+      /cannot be asked/,
+    ],
+  ]
+  it.each(rows)('%s', async (_title, job, options, code, message) => {
+    const observed = await judged(job, options)
+    expect(observed).toMatchObject({ state: 'Rejected', code })
+    expect(observed.message).toMatch(message)
+    expect(observed.hint).not.toBe('')
+    expect(fixture.executor.runs).toEqual([])
+    expect(await fixture.leftovers([...fixture.orchestrator.observed.keys()][0] ?? '')).toEqual([])
+  })
+
+  it('with every reason at once', async () => {
+    const { message } = await judged(
+      shellJob('true', {
+        InputSources: input('s3'),
+        Publisher: { Type: 'ipfs' },
+        Network: { Type: 'Full', Domains: [] },
+        Resources: { CPU: '99', Memory: '', Disk: '', GPU: '' },
+      }),
+    )
+    expect(message).toMatch(/99 asked.*source "s3".*publisher "ipfs".*networked jobs.*full network/)
+  })
+
+  it('and leaves no probe running that hangs in a child of its own', async () => {
+    const { message } = await judged(shellJob('true'), {
+      node: { policy: { probeExec: ['sh', '-c', 'sleep 600 & wait'] }, limits: { checkTimeoutMs: 150 } },
+    })
+    expect(message).toContain('did not end within 150 ms')
+  })
+})
+
+describe("the operator's service", () => {
+  let fixture: Fixture
+  afterEach(() => fixture.close())
+
+  it.each([
+    ['accepts with a status below 400', 200, 'text/plain', 'whatever', 'Completed', ''],
+    ['refuses with a status of 400 or more', 403, 'text/plain', 'no', 'Rejected', 'status 403'],
+    [
+      'refuses with its own reason',
+      200,
+      'application/json',
+      '{"ShouldBid":false,"Reason":"too dear"}',
+      'Rejected',
+      'too dear',
+    ],
+    ['accepts in JSON', 200, 'application/json; charset=utf-8', '{"shouldBid":true}', 'Completed', ''],
+    ['refuses when its answer is no JSON', 200, 'application/json', 'hm', 'Rejected', 'cannot be asked'],
+    ['refuses when its answer never ends', 200, 'text/plain', 'x'.repeat(100_000), 'Rejected', 'longer than'],
+    ['is not followed elsewhere', 302, 'text/plain', '', 'Rejected', 'cannot be asked'],
+  ])('%s', async (_title, status, type, body, state, message) => {
+    const asked: string[] = []
+    const server = createServer((request, response) => {
+      let text = ''
+      request.on('data', (part: Buffer) => (text += part.toString()))
+      request.on('end', () => {
+        asked.push(text)
+        response.writeHead(status, { 'content-type': type, location: '/elsewhere' }).end(body)
+      })
+    })
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    const { port } = server.address() as AddressInfo
+    fixture = await startFixture({ node: { policy: { probeHttp: `http://127.0.0.1:${port}/judge` } } })
+    const id = await fixture.orchestrator.run(shellJob('true'))
+    const observed = await fixture.orchestrator.ended(id)
+    server.closeAllConnections()
+    await new Promise((resolve) => server.close(resolve))
+    expect(observed.state).toBe(state)
+    expect(observed.message).toContain(message)
+    expect(JSON.parse(asked[0] ?? '')).toMatchObject({ Job: { Tasks: [{ Name: 'main' }] } })
+    expect(asked).toHaveLength(1)
+  })
+})
