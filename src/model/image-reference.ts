@@ -32,7 +32,7 @@ export function parseImageReference(text: string): ImageReference {
 function splitDomain(name: string): { domain: string; path: string } {
   const slash = name.indexOf('/')
   const first = slash < 0 ? '' : name.slice(0, slash)
-  const isDomain = first === 'localhost' || /[.:\[]/.test(first) || first !== first.toLowerCase()
+  const isDomain = first === 'localhost' || /[.:[]/.test(first) || first !== first.toLowerCase()
   return isDomain ? { domain: first, path: name.slice(slash + 1) } : { domain: '', path: name }
 }
 

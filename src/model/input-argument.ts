@@ -274,21 +274,28 @@ function uriOf({ Type, Params = {} }: SpecConfig): { uri: string; options: [stri
   const names = Object.entries(SOURCE_OPTIONS[Type] ?? {})
   const options = Object.entries(Params).flatMap(([param, value]): [string, string][] => {
     const name = names.find(([, known]) => known === param)?.[0]
-    return name === undefined ? [] : [[name, String(value)]]
+    return name === undefined ? [] : [[name, asText(value)]]
   })
   switch (Type) {
     case 'urlDownload':
     case 'inline':
-      return { uri: String(Params.URL), options }
+      return { uri: asText(Params.URL), options }
     case 'localDirectory':
-      return { uri: `file://${String(Params.SourcePath)}`, options }
+      return { uri: `file://${asText(Params.SourcePath)}`, options }
     case 'ipfs':
-      return { uri: `ipfs://${String(Params.CID)}`, options }
+      return { uri: `ipfs://${asText(Params.CID)}`, options }
     case 's3':
-      return { uri: `s3://${String(Params.Bucket)}/${String(Params.Key ?? '')}`, options }
+      return { uri: `s3://${asText(Params.Bucket)}/${asText(Params.Key)}`, options }
     default:
       throw new WeirError('input.invalid', `Cannot write an input of type ${quoted(Type)} as an argument`)
   }
+}
+
+/** Parameters of parsed sources are text, numbers and flags. */
+function asText(value: unknown): string {
+  return typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean'
+    ? String(value)
+    : ''
 }
 
 function quotedField(field: string): string {

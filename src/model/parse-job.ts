@@ -69,7 +69,8 @@ type JobAsRead = Omit<JobSpec, 'Tasks' | 'Type'> & { Tasks: TaskSpec[]; Type: Jo
 function withoutNoise(value: unknown, options: ParseJobOptions, problems: ProblemList): unknown {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return value
   const entries = Object.entries(value as Record<string, unknown>)
-  const type = String(entries.find(([key]) => key.toLowerCase() === 'type')?.[1] ?? '')
+  const typeGiven = entries.find(([key]) => key.toLowerCase() === 'type')?.[1]
+  const type = typeof typeGiven === 'string' ? typeGiven : ''
   const kept = entries.filter(([key, item]) => {
     if (!SERVER_FIELDS.has(key.toLowerCase())) return true
     if ((options.serverFields ?? 'error') === 'warn') {

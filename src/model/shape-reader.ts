@@ -54,7 +54,8 @@ function readText(shape: TextShape, value: unknown, at: Place, reading: Reading)
   const fallback = shape.fallback ?? ''
   if (value === undefined || value === null) return fallback
   if (typeof value !== 'string' && !(shape.numbers === true && typeof value === 'number')) {
-    const hint = typeof value === 'object' ? undefined : `Write it in quotes: ${quoted(String(value))}`
+    const isScalar = typeof value === 'number' || typeof value === 'boolean'
+    const hint = isScalar ? `Write it in quotes: ${quoted(String(value))}` : undefined
     problems.add(at, { message: `must be text, found ${kindOf(value)}`, hint }, value)
     return fallback
   }
