@@ -1,5 +1,5 @@
 import type Docker from 'dockerode'
-import { WeirError } from '../../errors.js'
+import { WeirError, isWeirError } from '../../errors.js'
 import type { EngineHealth } from '../../ports/index.js'
 
 /** What the executor has to know about the engine before it runs anything. */
@@ -40,7 +40,12 @@ export class EngineConnection {
   async probe(signal: AbortSignal): Promise<EngineHealth> {
     this.#facts = undefined
     try {
-      const facts = await this.#bounded(this.facts(), signal)
+      const limit = AbortSignal.any([
+        signal,
+        AbortSignal.timeout(Math.min(this.#timeoutMs, PROBE_TIMEOUT_MS)),
+      ])
+      const facts = await this.#readFacts(limit)
+      this.#facts = Promise.resolve(facts)
       return { available: true, details: { version: facts.version, ...facts.components } }
     } catch (error) {
       return { available: false, ...explain(error, this.socketPath) }
@@ -49,7 +54,7 @@ export class EngineConnection {
 
   /** Rejects with `engine.unavailable` when there is no engine. */
   facts(): Promise<EngineFacts> {
-    this.#facts ??= this.#readFacts().catch((error: unknown) => {
+    this.#facts ??= this.#readFacts(AbortSignal.timeout(this.#timeoutMs)).catch((error: unknown) => {
       this.#facts = undefined
       const { message, hint } = explain(error, this.socketPath)
       throw new WeirError('engine.unavailable', message, { hint, retryable: true, cause: error })
@@ -57,12 +62,14 @@ export class EngineConnection {
     return this.#facts
   }
 
-  async #readFacts(): Promise<EngineFacts> {
-    const docker = await this.client()
-    const [version, info] = (await Promise.all([docker.version(), docker.info()])) as [
-      Docker.DockerVersion,
-      { NCPU?: number; Runtimes?: Record<string, unknown> },
-    ]
+  async #readFacts(abortSignal: AbortSignal): Promise<EngineFacts> {
+    const docker = (await this.client()) as unknown as AbortableEngine
+    const [version, info] = (await Promise.all([
+      docker.version({ abortSignal }),
+      docker.info({ abortSignal }),
+    ]).catch((error: unknown) => {
+      throw abortSignal.aborted ? (abortSignal.reason as Error) : error
+    })) as [Docker.DockerVersion, { NCPU?: number; Runtimes?: Record<string, unknown> }]
     const components: Record<string, string> = {}
     for (const { Name, Version } of version.Components ?? []) components[Name] = Version
     return {
@@ -75,14 +82,14 @@ export class EngineConnection {
       components,
     }
   }
+}
 
-  async #bounded<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-    work.catch(() => {
-      /* The race below reports it, or the caller gave up first. */
-    })
-    const limit = AbortSignal.any([signal, AbortSignal.timeout(Math.min(this.#timeoutMs, 5000))])
-    return Promise.race([work, rejection(limit)])
-  }
+const PROBE_TIMEOUT_MS = 5000
+
+/** The client library takes a signal here, which its types do not say. */
+interface AbortableEngine {
+  version(options: { abortSignal: AbortSignal }): Promise<unknown>
+  info(options: { abortSignal: AbortSignal }): Promise<unknown>
 }
 
 /** Status code of a refusal by the engine; undefined for anything else. */
@@ -112,6 +119,7 @@ function defaultSocketPath(dockerHost = ''): string {
 }
 
 function explain(error: unknown, socketPath: string): { message: string; hint: string } {
+  if (isWeirError(error)) return { message: error.message, hint: error.hint ?? '' }
   const code = (error as { code?: unknown } | null)?.code
   if (code === 'ENOENT') {
     return {

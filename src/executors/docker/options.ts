@@ -13,7 +13,7 @@ export interface DockerLimits {
   imageBytesMax: number
   /** How long a pull may take in all. */
   pullTimeoutMs: number
-  /** How long any other request to the engine may take. */
+  /** How long the engine may take to say what it is. */
   requestTimeoutMs: number
   /** Namespaces of this node at one time, pooled and in use. */
   holdersMax: number
