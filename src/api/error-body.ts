@@ -107,6 +107,8 @@ const ANSWERS: Partial<Record<ErrorCode, Answer>> = {
   'job.not_found': { status: 404, code: 'NotFound', component: 'JobStore' },
   'job.ambiguous': { status: 409, code: 'MultipleJobsFound', component: 'JobStore' },
   'job.terminal': { status: 409, code: 'ConflictJobState', component: 'JobStore' },
+  'job.too_many': { status: 429, code: 'ResourceExhausted', component: 'JobStore' },
+  'execution.ambiguous': { status: 409, code: 'MultipleExecutionsFound', component: 'JobStore' },
   'execution.not_found': { status: 404, code: 'NotFound', component: 'JobStore' },
   'node.not_found': { status: 404, code: 'NotFound', component: 'NodesManager' },
   'node.ambiguous': { status: 409, code: 'MultipleNodesFound', component: 'NodesManager' },

@@ -1,6 +1,6 @@
 import { get } from 'node:http'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { auditRecord } from './memory-job-service.js'
+import { auditRecord, type MemoryJobService } from './memory-job-service.js'
 import { startServer, submit, type Server } from './with-server.js'
 
 let server: Server
@@ -12,15 +12,23 @@ afterEach(() => server.close())
 const path = (id: string, query = '') => `/api/v1/orchestrator/jobs/${id}/egress${query}`
 
 describe('egress records over HTTP', () => {
+  const EXECUTIONS = [1, 2].map((n) => `e-0000000${n}-0000-4000-8000-000000000000`)
+
+  function addExecutions(jobs: MemoryJobService, jobId: string): void {
+    for (const _ of EXECUTIONS) jobs.addExecution(jobId, { state: 'Running' })
+  }
+
   it('gives records in the form over which their hashes were made', async () => {
     const id = await submit(server)
     const record = auditRecord(id)
+    server.jobs.addExecution(id, {})
     server.jobs.egressByJob.set(id, [record])
     expect((await server.call('GET', path(id))).json).toEqual({ NextToken: '', Items: [record] })
   })
 
   it('gives refusals only when asked for those', async () => {
     const id = await submit(server)
+    server.jobs.addExecution(id, {})
     const refused = auditRecord(id, {
       sequence: 2,
       decision: 'deny',
@@ -31,20 +39,39 @@ describe('egress records over HTTP', () => {
     expect((await server.call('GET', path(id, '?denied=true'))).json.Items).toEqual([refused])
   })
 
-  it('pages through many records', async () => {
+  it('pages through many records, execution by execution, without losing one when more arrive', async () => {
     const id = await submit(server)
-    server.jobs.egressByJob.set(
-      id,
-      Array.from({ length: 7 }, (_, index) => auditRecord(id, { sequence: index + 1 })),
+    addExecutions(server.jobs, id)
+    const records = [1, 2, 3, 4].flatMap((sequence) =>
+      EXECUTIONS.map((executionId) => auditRecord(id, { executionId, sequence })),
     )
-    const sequences: number[] = []
+    server.jobs.egressByJob.set(id, records)
+    const seen: string[] = []
     let token = ''
     do {
       const page = (await server.call('GET', path(id, `?limit=3&next_token=${token}`))).json
-      sequences.push(...page.Items.map((item: { sequence: number }) => item.sequence))
+      seen.push(
+        ...page.Items.map(
+          (item: { executionId: string; sequence: number }) => `${item.executionId[9]}/${item.sequence}`,
+        ),
+      )
+      if (token === '') records.push(auditRecord(id, { executionId: EXECUTIONS[0], sequence: 5 }))
       token = page.NextToken
     } while (token !== '')
-    expect(sequences).toEqual([1, 2, 3, 4, 5, 6, 7])
+    expect(seen).toEqual(['1/1', '1/2', '1/3', '1/4', '1/5', '2/1', '2/2', '2/3', '2/4'])
+  })
+
+  it('reads one execution, and says when there is none like that', async () => {
+    const id = await submit(server)
+    addExecutions(server.jobs, id)
+    server.jobs.egressByJob.set(
+      id,
+      EXECUTIONS.map((executionId) => auditRecord(id, { executionId })),
+    )
+    const one = await server.call('GET', path(id, '?execution_id=e-00000002'))
+    expect(one.json.Items.map((item: { executionId: string }) => item.executionId)).toEqual([EXECUTIONS[1]])
+    expect((await server.call('GET', path(id, '?execution_id=e-f'))).status).toBe(404)
+    expect((await server.call('GET', path(id, '?next_token=abc'))).status).toBe(400)
   })
 
   it('answers 404 for an unknown job, also when following', async () => {

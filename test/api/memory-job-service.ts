@@ -136,7 +136,12 @@ export class MemoryJobService implements JobService {
     signal: AbortSignal,
   ): AsyncIterable<AuditRecord> {
     const job = await this.job(idOrPrefix)
-    yield* this.#follow(this.egressByJob.get(job.id) ?? [], job.id, query.follow, signal)
+    const { executionId } = query
+    const all = this.egressByJob.get(job.id) ?? []
+    if (executionId === undefined) return yield* this.#follow(all, job.id, query.follow, signal)
+    const own = all.filter((record) => record.executionId.startsWith(executionId))
+    if (own.length === 0) throw new WeirError('execution.not_found', `Cannot find execution ${executionId}`)
+    yield* this.#follow(own, job.id, query.follow, signal)
   }
 
   async nodes(query: { membership?: string; connection?: string }): Promise<NodeRecord[]> {

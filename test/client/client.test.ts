@@ -137,6 +137,7 @@ describe.each(['tcp', 'unix'] as const)('the client over %s', (kind) => {
 
   it('reads egress records by page and as they happen', async () => {
     const { JobID: id } = await client.submit(HELLO)
+    jobs.addExecution(id, {})
     const records = [auditRecord(id), auditRecord(id, { sequence: 2, decision: 'deny', code: 'egress.port' })]
     jobs.egressByJob.set(id, records)
     expect((await client.egress(id)).Items).toEqual(records)

@@ -6,7 +6,7 @@ import type { JobService } from '../../ports/index.js'
 import type { ApiContext } from '../context.js'
 import { errorBody, isDefect } from '../error-body.js'
 import { EgressAnswer, EgressQuery, JobPath } from '../schemas.js'
-import { readPageToken, writeJson, writePageToken, type WireObject } from '../wire/index.js'
+import { readEgressToken, writeEgressToken, writeJson, type WireObject } from '../wire/index.js'
 import { answers } from './answers.js'
 
 type Query = Static<typeof EgressQuery>
@@ -39,27 +39,50 @@ export function egressRoutes(app: FastifyInstance, context: ApiContext, jobs: Jo
   )
 }
 
-/** Records that arrive between two pages can make a page repeat records, never skip them. */
+/**
+ * Execution by execution, so that a page begins exactly where the one before ended, however their records interleave in
+ * time. What an execution does after its last page was read is found by following only.
+ */
 async function egressPage(
   id: string,
   query: Query,
   jobs: JobService,
   signal: AbortSignal,
 ): Promise<WireObject> {
-  const token = query.next_token === undefined ? undefined : readPageToken(query.next_token)
-  const limit = token?.limit ?? (query.limit || RECORDS_DEFAULT)
-  const offset = token?.offset ?? 0
+  const token = query.next_token === undefined ? undefined : readEgressToken(query.next_token)
+  const limit = query.limit || RECORDS_DEFAULT
   const items: AuditRecord[] = []
-  let position = 0
-  for await (const record of jobs.egress(id, { executionId: query.execution_id, follow: false }, signal)) {
-    if (query.denied === true && record.decision !== 'deny') continue
-    if (items.length === limit) {
-      const next = writePageToken({ orderBy: 'sequence', reverse: false, limit, offset: offset + limit })
-      return { NextToken: next, Items: items }
+  for (const executionId of await executionsFrom(jobs, id, query.execution_id, token?.executionId)) {
+    const after = executionId === token?.executionId ? token.sequence : 0
+    for await (const record of jobs.egress(id, { executionId, follow: false }, signal)) {
+      if (record.sequence <= after || !isWanted(record, query)) continue
+      const last = items.at(-1)
+      if (last !== undefined && items.length === limit)
+        return { NextToken: writeEgressToken(last), Items: items }
+      items.push(record)
     }
-    if (position++ >= offset) items.push(record)
   }
   return { NextToken: '', Items: items }
+}
+
+/** Ids of the executions to read, oldest first, from the one where the last page ended. */
+async function executionsFrom(
+  jobs: JobService,
+  id: string,
+  wanted: string | undefined,
+  start: string | undefined,
+): Promise<string[]> {
+  const ids = (await jobs.executions(id))
+    .filter((execution) => execution.observed.state !== 'Rejected')
+    .map((execution) => execution.id)
+    .filter((executionId) => wanted === undefined || executionId.startsWith(wanted))
+  // Let the service say what is wrong with an id that fits nothing.
+  if (ids.length === 0 && wanted !== undefined) return [wanted]
+  return start === undefined ? ids : ids.slice(Math.max(0, ids.indexOf(start)))
+}
+
+function isWanted(record: AuditRecord, query: Query): boolean {
+  return query.denied !== true || record.decision === 'deny'
 }
 
 async function followEgress(
@@ -77,7 +100,7 @@ async function followEgress(
   blankLines.unref()
   try {
     for await (const record of jobs.egress(id, { executionId: query.execution_id, follow: true }, signal)) {
-      if (query.denied === true && record.decision !== 'deny') continue
+      if (!isWanted(record, query)) continue
       if (!response.write(writeJson(record))) await once(response, 'drain', { signal })
     }
   } catch (error) {

@@ -75,6 +75,7 @@ async function streamLogs(
     }
     for (const frame of frames.rest()) await send(socket, frame)
   } catch (error) {
+    if (stream?.signal.aborted === true) return
     if (!isWeirError(error)) context.logger.error({ err: error, job: id }, 'log stream failed')
     await send(socket, errorFrame(id, error)).catch(() => {
       /* The client is gone; there is nobody to tell. */
