@@ -28,10 +28,16 @@ export interface PolicyWatch {
  * The operator's rules from configuration and files. Rejects with `config.invalid`, naming every bad line: a node does
  * not start with a policy that it cannot read.
  */
-export async function readEgressPolicy(values: ConfigValues, self: readonly string[]): Promise<NodeEgressPolicy> {
+export async function readEgressPolicy(
+  values: ConfigValues,
+  self: readonly string[],
+): Promise<NodeEgressPolicy> {
   const allowPublicSuffix = values['Egress.AllowPublicSuffixes']
   const problems: string[] = []
-  const read = async (key: 'Egress.Allow' | 'Egress.Deny', fileKey: 'Egress.AllowFile' | 'Egress.DenyFile') => {
+  const read = async (
+    key: 'Egress.Allow' | 'Egress.Deny',
+    fileKey: 'Egress.AllowFile' | 'Egress.DenyFile',
+  ) => {
     const lines = values[key].map((text, index) => ({ text, where: `${key}[${index}]` }))
     const file = values[fileKey]
     if (file !== '') lines.push(...(await readPatternFile(file)))
@@ -71,7 +77,13 @@ export async function watchEgressPolicy(
     try {
       await apply(await readEgressPolicy(values, self))
     } catch (error) {
-      warn(toWeirError(error, 'config.invalid', 'The egress lists changed but cannot be used; the old ones stay'))
+      warn(
+        toWeirError(
+          error,
+          'config.invalid',
+          'The egress lists changed but cannot be used; the old ones stay',
+        ),
+      )
     }
   }
 }
@@ -87,17 +99,24 @@ async function stamp(file: string): Promise<FileStamp | string> {
 
 async function readPatternFile(file: string): Promise<{ text: string; where: string }[]> {
   const bytes = await readFile(file).catch((error: Error) => {
-    throw new WeirError('config.invalid', `Cannot read the egress list ${file}: ${error.message}`, { cause: error })
+    throw new WeirError('config.invalid', `Cannot read the egress list ${file}: ${error.message}`, {
+      cause: error,
+    })
   })
   if (bytes.length > FILE_BYTES_MAX)
-    throw new WeirError('config.invalid', `The egress list ${file} has ${bytes.length} bytes, more than ${FILE_BYTES_MAX}`)
+    throw new WeirError(
+      'config.invalid',
+      `The egress list ${file} has ${bytes.length} bytes, more than ${FILE_BYTES_MAX}`,
+    )
   let text: string
   try {
     text = new TextDecoder('utf-8', { fatal: true }).decode(bytes)
   } catch {
     throw new WeirError('config.invalid', `The egress list ${file} is not UTF-8`)
   }
-  const lines = text.split(/\r?\n/).map((line, index) => ({ text: withoutComment(line), where: `${file}:${index + 1}` }))
+  const lines = text
+    .split(/\r?\n/)
+    .map((line, index) => ({ text: withoutComment(line), where: `${file}:${index + 1}` }))
   const patterns = lines.filter((line) => line.text !== '')
   // A truncated file must not silently close or open anything: an operator who wants nothing leaves the key empty.
   if (patterns.length === 0)
@@ -111,7 +130,11 @@ function withoutComment(line: string): string {
   return line.replace(/(^|\s)#.*$/, '').trim()
 }
 
-function canonical(lines: { text: string; where: string }[], allowPublicSuffix: boolean, problems: string[]): string[] {
+function canonical(
+  lines: { text: string; where: string }[],
+  allowPublicSuffix: boolean,
+  problems: string[],
+): string[] {
   if (lines.length > PATTERNS_MAX) {
     problems.push(`more than ${PATTERNS_MAX} patterns`)
     return []

@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto'
 import { chmod, mkdir, open, readFile, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import { WeirError } from '../errors.js'
@@ -7,8 +6,6 @@ import type { Chance } from '../ports/index.js'
 /** What a node keeps for its whole life, in `node.json` of its data directory (mode 0600). */
 export interface NodeIdentity {
   nodeId: string
-  /** Secret from which the links of the local publisher are made; hex. */
-  linkSecret: string
 }
 
 /** Reads the identity, making it at the first start. Rejects with `config.invalid` when the file is damaged. */
@@ -26,7 +23,7 @@ export async function loadIdentity(dataDir: string, chance: Chance): Promise<Nod
 }
 
 async function create(file: string, chance: Chance): Promise<NodeIdentity> {
-  const identity = { nodeId: `n-${chance.uuid()}`, linkSecret: randomBytes(32).toString('hex') }
+  const identity = { nodeId: `n-${chance.uuid()}` }
   const partial = `${file}.${process.pid}.part`
   const handle = await open(partial, 'w', 0o600)
   try {
@@ -42,9 +39,8 @@ async function create(file: string, chance: Chance): Promise<NodeIdentity> {
 
 function parse(file: string, text: string): NodeIdentity {
   try {
-    const { nodeId, linkSecret } = JSON.parse(text) as Record<string, unknown>
-    if (typeof nodeId === 'string' && /^[\w-]{1,128}$/.test(nodeId) && /^[0-9a-f]{64}$/.test(String(linkSecret)))
-      return { nodeId, linkSecret: String(linkSecret) }
+    const { nodeId } = JSON.parse(text) as Record<string, unknown>
+    if (typeof nodeId === 'string' && /^[\w-]{1,128}$/.test(nodeId)) return { nodeId }
   } catch {
     // Not JSON: the same answer as for a missing field, below.
   }

@@ -6,14 +6,18 @@ import { createControl, createResolver, Gateway, type ControlRequest } from '../
 import { createAuditFile } from '../../stores/audit-file.js'
 
 const control = createControl((options) => {
-  const { nodeId, auditDir, auditBytesMax, dnsServers, hosts, limits, allowEch } = options
+  const { nodeId, auditDir, auditBytesMax, dnsServers, hosts, dnsTimeoutMs, limits, allowEch } = options
   return new Gateway({
     nodeId,
     audit: createAuditFile({
       dir: auditDir,
       ...(auditBytesMax === undefined ? {} : { bytesMax: auditBytesMax }),
     }),
-    resolve: createResolver({ servers: dnsServers ?? [], hosts: hosts ?? {} }),
+    resolve: createResolver({
+      servers: dnsServers ?? [],
+      hosts: hosts ?? {},
+      ...(dnsTimeoutMs === undefined ? {} : { timeoutMs: dnsTimeoutMs }),
+    }),
     limits: limits ?? {},
     allowEch: allowEch === true,
   })

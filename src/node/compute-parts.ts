@@ -1,0 +1,273 @@
+import { join } from 'node:path'
+import type { Config, ConfigValues } from '../config/index.js'
+import { type ComputeNode, type ComputePolicy, createComputeNode } from '../compute/index.js'
+import { createGuardedDialer, createResolver, startGateway } from '../egress/index.js'
+import { createDockerExecutor } from '../executors/docker/index.js'
+import { createWasmExecutor } from '../executors/wasm/index.js'
+import type { NodeInfo } from '../model/index.js'
+import type {
+  AuditLog,
+  AuditSink,
+  Chance,
+  Clock,
+  EgressGateway,
+  Executor,
+  GuardedDialer,
+  NodeEgressPolicy,
+  Publisher,
+  StorageSource,
+  Transport,
+} from '../ports/index.js'
+import { localPublisher, noopPublisher } from '../publishers/index.js'
+import { inlineSource, localDirectorySource, urlSource } from '../sources/index.js'
+import { createAuditFile } from '../stores/index.js'
+import { VERSION } from '../version.js'
+import { readEgressPolicy, watchEgressPolicy } from './egress-policy.js'
+import type { NodeIdentity } from './identity.js'
+import type { NodeLogger } from './logger.js'
+import { readRegistryCredentials } from './registry-credentials.js'
+import type { Teardown } from './teardown.js'
+
+/** The compute role and what it is made of. */
+export interface ComputeParts {
+  node: ComputeNode
+  gateway: EgressGateway | undefined
+}
+
+interface Context {
+  config: Config
+  identity: NodeIdentity
+  transport: Transport
+  clock: Clock
+  chance: Chance
+  roles: { orchestrator: boolean; compute: boolean }
+  logger: NodeLogger
+  teardown: Teardown
+}
+
+/** Builds and starts everything that runs jobs on this node. What was opened is in the teardown, also after an error. */
+export async function startCompute(context: Context): Promise<ComputeParts> {
+  const { config, identity, logger, teardown } = context
+  const { values, dataDir } = config
+  // A node does not start with lists that it cannot read.
+  const policy = await readEgressPolicy(values, [])
+  const audit = createAuditFile({ dir: join(dataDir, 'audit') })
+  const gateway = values['JobAdmissionControl.AcceptNetworkedJobs']
+    ? await openGateway(context, audit, policy)
+    : undefined
+
+  const executors = await buildExecutors(context, gateway)
+  const dialer = createGuardedDialer({
+    resolve: createResolver({
+      servers: [...values['Egress.DnsServers']],
+      hosts: { ...values['Egress.Hosts'] },
+    }),
+    policy,
+  })
+  const sources = buildSources(context, dialer)
+  const publishers = await buildPublishers(context)
+  const node = createComputeNode({
+    nodeId: identity.nodeId,
+    dataDir,
+    transport: context.transport,
+    clock: context.clock,
+    chance: context.chance,
+    executors,
+    sources,
+    publishers,
+    ...(gateway === undefined ? {} : { gateway }),
+    auditLog: audit,
+    policy: computePolicy(values, policy),
+    capacity: {
+      cpu: values['Compute.AllocatedCapacity.CPU'],
+      memory: values['Compute.AllocatedCapacity.Memory'],
+      disk: values['Compute.AllocatedCapacity.Disk'],
+      gpu: values['Compute.AllocatedCapacity.GPU'],
+    },
+    limits: {
+      outputBytesMax: values['Compute.OutputBytesMax'],
+      resultFilesMax: values['Compute.ResultFilesMax'],
+      diskBytesDefault: values['Compute.ResultBytesMax'],
+      keepFinishedMs: values['Compute.KeepFinished'],
+      syncIntervalMs: values['Compute.Heartbeat.Interval'],
+    },
+    labels: { ...values.Labels },
+    roles: nodeRoles(context.roles),
+    version: VERSION,
+    logger,
+  })
+  await node.start()
+  teardown.add('compute node', () => node.close())
+
+  const watching = new AbortController()
+  teardown.add('watch of the egress lists', () => {
+    watching.abort()
+  })
+  void watchEgressPolicy(values, [], {
+    apply: async (changed) => {
+      // The gateway first: a pattern that was taken away must not be offered one moment longer than it is enforced.
+      await gateway?.setNodePolicy(changed)
+      dialer.setNodePolicy(changed)
+      node.setPolicy(computePolicy(values, changed))
+      logger.info({ allow: changed.allow.length, deny: changed.deny.length }, 'egress lists read again')
+    },
+    warn: (error) => {
+      logger.warn({ err: error }, error.message)
+    },
+    signal: watching.signal,
+  })
+  return { node, gateway }
+}
+
+function nodeRoles(roles: { orchestrator: boolean; compute: boolean }): NodeInfo['roles'] {
+  return roles.orchestrator ? ['orchestrator', 'compute'] : ['compute']
+}
+
+function computePolicy(values: ConfigValues, policy: NodeEgressPolicy): ComputePolicy {
+  const probeExec = values['JobAdmissionControl.ProbeExec']
+  return {
+    acceptNetworkedJobs: values['JobAdmissionControl.AcceptNetworkedJobs'],
+    acceptFullNetwork: values['Egress.Full.Enabled'],
+    allow: policy.allow,
+    deny: policy.deny,
+    privateExceptions: policy.privateExceptions,
+    rejectStateless: values['JobAdmissionControl.RejectStatelessJobs'],
+    // The operator's own command line, so the operator's shell.
+    probeExec: probeExec === '' ? [] : ['/bin/sh', '-c', probeExec],
+    probeHttp: values['JobAdmissionControl.ProbeHTTP'],
+  }
+}
+
+async function openGateway(
+  context: Context,
+  audit: AuditSink & AuditLog,
+  policy: NodeEgressPolicy,
+): Promise<EgressGateway> {
+  const { config, identity, logger, teardown } = context
+  const { values, dataDir } = config
+  const gateway = await startGateway({
+    nodeId: identity.nodeId,
+    auditDir: join(dataDir, 'audit'),
+    audit,
+    dnsServers: [...values['Egress.DnsServers']],
+    hosts: { ...values['Egress.Hosts'] },
+    allowEch: values['Egress.AllowECH'],
+    limits: {
+      bitsPerSecondUp: values['Egress.BitsPerSecondUp'],
+      bitsPerSecondDown: values['Egress.BitsPerSecondDown'],
+      connectionsMax: values['Egress.ConnectionsMax'],
+      idleTimeoutMs: values['Egress.IdleTimeout'],
+    },
+    onTrouble: (error) => {
+      logger.error({ err: error }, error.message)
+    },
+  })
+  teardown.add('egress gateway', () => gateway.close())
+  await gateway.setNodePolicy(policy)
+  return gateway
+}
+
+async function buildExecutors(context: Context, gateway: EgressGateway | undefined): Promise<Executor[]> {
+  const { config, identity, logger, teardown } = context
+  const { values } = config
+  const executors: Executor[] = []
+  const add = (executor: Executor): void => {
+    executors.push(executor)
+    teardown.add(`${executor.engine} engine`, () => executor.close())
+  }
+  if (!isDisabled(values['Engines.Disabled'], 'docker')) {
+    add(
+      createDockerExecutor({
+        nodeId: identity.nodeId,
+        socketPath: values['Engines.Types.Docker.Socket'],
+        ...(gateway === undefined
+          ? {}
+          : { attach: (path) => gateway.attach(path), detach: (attachment) => gateway.detach(attachment) }),
+        ...(values['Egress.Full.Enabled'] && values['JobAdmissionControl.AcceptNetworkedJobs']
+          ? {
+              full: {
+                exceptions: [...values['Egress.PrivateExceptions']],
+                self: [...values['Egress.Self']],
+                dnsServers: [...values['Egress.Full.DnsServers']],
+              },
+            }
+          : {}),
+        registries: {
+          allowPrivate: [...values['Engines.Types.Docker.PrivateRegistries']],
+          credentials: await readRegistryCredentials(
+            values['Engines.Types.Docker.CredentialsFile'],
+            process.env,
+          ),
+        },
+        dropCapabilities: [...values['Engines.Types.Docker.DropCapabilities']],
+        holderPoolSize: values['Engines.Types.Docker.HolderPoolSize'],
+        limits: {
+          pids: values['Engines.Types.Docker.PidsMax'],
+          pullTimeoutMs: values['Engines.Types.Docker.PullTimeout'],
+        },
+        canary: {
+          selfPorts: [values['API.Port'], values['Publishers.Types.Local.Port']].filter((port) => port > 0),
+        },
+        clock: context.clock,
+        logger,
+      }),
+    )
+  }
+  if (!isDisabled(values['Engines.Disabled'], 'wasm')) {
+    add(
+      createWasmExecutor({
+        nodeId: identity.nodeId,
+        dataDir: join(config.dataDir, 'wasm'),
+        warmSlots: values['Engines.Types.Wasm.PoolSize'],
+        logger,
+      }),
+    )
+  }
+  return executors
+}
+
+function buildSources(context: Context, dialer: GuardedDialer): StorageSource[] {
+  const { values } = context.config
+  const sources = [
+    urlSource({
+      dialer,
+      clock: context.clock,
+      chance: context.chance,
+      limits: {
+        bytesMax: values['InputSources.MaxBytes'],
+        totalTimeoutMs: values['InputSources.ReadTimeout'],
+      },
+      retries: values['InputSources.MaxRetryCount'],
+    }),
+    inlineSource(),
+    // Without an allowed path the source is not offered at all.
+    ...(values['Compute.AllowListedLocalPaths'].length === 0
+      ? []
+      : [localDirectorySource({ allowed: [...values['Compute.AllowListedLocalPaths']] })]),
+  ]
+  return sources.filter((source) => !isDisabled(values['InputSources.Disabled'], source.type))
+}
+
+async function buildPublishers(context: Context): Promise<Publisher[]> {
+  const { config, teardown } = context
+  const { values } = config
+  const publishers: Publisher[] = []
+  if (!isDisabled(values['Publishers.Disabled'], 'noop')) publishers.push(noopPublisher())
+  if (!isDisabled(values['Publishers.Disabled'], 'local')) {
+    const local = await localPublisher({
+      dir: join(config.dataDir, 'published'),
+      listen: { host: values['Publishers.Types.Local.Host'], port: values['Publishers.Types.Local.Port'] },
+      advertise: values['Publishers.Types.Local.Address'],
+      retentionMs: values['Publishers.Types.Local.Retention'],
+      quotaBytes: values['Publishers.Types.Local.Quota'],
+      clock: context.clock,
+    })
+    teardown.add('local publisher', () => local.close())
+    publishers.push(local)
+  }
+  return publishers
+}
+
+function isDisabled(disabled: readonly string[], type: string): boolean {
+  return disabled.some((name) => name.toLowerCase() === type)
+}

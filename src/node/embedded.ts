@@ -1,0 +1,39 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type ConfigSources, loadConfig } from '../config/index.js'
+import { type RunningNode, startNode } from './start-node.js'
+
+/**
+ * Starts orchestrator and compute node in this process for one job: memory and a temporary directory, reachable only
+ * through a Unix socket that only this user may open. `close` leaves nothing behind. The user's configuration applies,
+ * except for the data directory and ports.
+ */
+export async function startEmbedded(sources: ConfigSources): Promise<RunningNode> {
+  const directory = await mkdtemp(join(tmpdir(), 'weir-'))
+  try {
+    const own = loadConfig(sources)
+    // The user's own files were read; their effect is kept, only where things are written changes.
+    const config = Object.freeze({
+      ...own,
+      dataDir: join(directory, 'data'),
+      values: Object.freeze({ ...own.values, 'Publishers.Types.Local.Port': 0 }),
+    })
+    const node = await startNode({
+      config,
+      listen: { socketPath: join(directory, 'api.sock') },
+      store: 'memory',
+      logLevel: process.env.WEIR_DEBUG === undefined ? 'silent' : 'debug',
+    })
+    return {
+      ...node,
+      close: async () => {
+        await node.close()
+        await rm(directory, { recursive: true, force: true })
+      },
+    }
+  } catch (error) {
+    await rm(directory, { recursive: true, force: true })
+    throw error
+  }
+}

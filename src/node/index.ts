@@ -1,0 +1,2 @@
+export { startEmbedded } from './embedded.js'
+export { type RunningNode, startNode, type StartNodeOptions } from './start-node.js'

@@ -1,0 +1,7 @@
+export { lockDataDir } from './data-dir-lock.js'
+export type { DataDirLock } from './data-dir-lock.js'
+export { openMemoryStore } from './memory.js'
+export type { MemoryStoreOptions } from './memory.js'
+export { openSqliteStore } from './sqlite.js'
+export { createAuditFile, verifyAuditFile } from './audit-file.js'
+export type { AuditFileOptions, AuditVerdict } from './audit-file.js'
