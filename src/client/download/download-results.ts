@@ -142,7 +142,7 @@ async function fetchOne(
       entriesMax: limits.entriesMax ?? 1_000_000,
       what: `the result ${describeLink(link)}`,
       codes: { unsafe: 'results.unsafe', corrupt: 'results.corrupt', tooLarge: 'results.unsafe' },
-      ...(selected === undefined ? {} : { select: selected.includes }),
+      ...(selected === undefined ? {} : { select: (path: string) => selected.includes(path) }),
       signal,
     })
     return roots

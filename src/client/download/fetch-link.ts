@@ -1,5 +1,5 @@
 import { createHash, type Hash } from 'node:crypto'
-import { createReadStream } from 'node:fs'
+import { constants, createReadStream } from 'node:fs'
 import { open, rm, stat, type FileHandle } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { isWeirError, WeirError } from '../../errors.js'
@@ -30,7 +30,9 @@ export async function fetchLink(
   onBytes: (received: number) => void,
   signal: AbortSignal,
 ): Promise<void> {
-  const file = await open(partPath, link.sha256 === undefined ? 'w+' : 'a+', 0o600)
+  const fresh = link.sha256 === undefined ? constants.O_TRUNC : 0
+  const flags = constants.O_RDWR | constants.O_CREAT | (constants.O_NOFOLLOW ?? 0) | fresh
+  const file = await open(partPath, flags, 0o600)
   const part = new Part(link, file, limits, onBytes)
   try {
     await part.adopt(partPath, signal)

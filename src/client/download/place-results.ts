@@ -1,5 +1,5 @@
-import { createReadStream } from 'node:fs'
-import { appendFile, lstat, mkdir, open, readdir, rename } from 'node:fs/promises'
+import { createReadStream, createWriteStream } from 'node:fs'
+import { lstat, mkdir, open, readdir, rename } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { WeirError } from '../../errors.js'
@@ -34,7 +34,7 @@ export async function placeResults(
   signal: AbortSignal,
 ): Promise<string[]> {
   const plan = new Map<string, Planned>()
-  for (const result of staged) await addToPlan(plan, result, result.dir, result.prefix)
+  for (const result of staged) await addToPlan(plan, result.dir, result.prefix)
   const files: string[] = []
   const moves: { from: string; path: string }[] = []
   for (const [path, planned] of plan) {
@@ -56,19 +56,14 @@ export async function placeResults(
   return files
 }
 
-async function addToPlan(
-  plan: Map<string, Planned>,
-  result: StagedResult,
-  dir: string,
-  prefix: string,
-): Promise<void> {
+async function addToPlan(plan: Map<string, Planned>, dir: string, prefix: string): Promise<void> {
   if (prefix !== '') addDirectory(plan, prefix)
   const entries = await readdir(dir, { withFileTypes: true })
   entries.sort((a, b) => (a.name < b.name ? -1 : 1))
   for (const entry of entries) {
     const path = prefix === '' ? entry.name : `${prefix}/${entry.name}`
     const source = join(dir, entry.name)
-    if (entry.isDirectory()) await addToPlan(plan, result, source, path)
+    if (entry.isDirectory()) await addToPlan(plan, source, path)
     else await addFile(plan, path, source)
   }
 }
@@ -101,9 +96,7 @@ async function oneSource(sources: string[], joined: string): Promise<string> {
 }
 
 async function append(source: string, joined: string): Promise<void> {
-  await appendFile(joined, '')
-  const into = await open(joined, 'a')
-  await pipeline(createReadStream(source), into.createWriteStream())
+  await pipeline(createReadStream(source), createWriteStream(joined, { flags: 'a' }))
 }
 
 /** True when the same file is there; false when the place is free. */
@@ -141,8 +134,9 @@ async function sameContent(a: string, b: string): Promise<boolean> {
     const right = Buffer.allocUnsafe(left.length)
     for (let position = 0; position < size; position += left.length) {
       const length = Math.min(left.length, size - position)
-      await one.read(left, 0, length, position)
-      await other.read(right, 0, length, position)
+      const here = await one.read(left, 0, length, position)
+      const there = await other.read(right, 0, length, position)
+      if (here.bytesRead !== length || there.bytesRead !== length) return false
       if (left.compare(right, 0, length, 0, length) !== 0) return false
     }
     return true
