@@ -130,7 +130,7 @@ export class HttpConnection {
     const code = error instanceof Error && 'code' in error ? String(error.code) : ''
     const reason = REASONS[code] ?? (error instanceof Error ? error.message : String(error))
     return new WeirError('api.unreachable', `Cannot reach ${formatServerAddress(this.address)}: ${reason}`, {
-      hint: 'Start a server with `weir serve`, or say where it is with --api-host and --api-port.',
+      hint: /CERT|SSL|TLS/.test(code) ? UNTRUSTED : ABSENT,
       retryable: true,
       details: { reason: code },
       cause: error,
@@ -241,6 +241,10 @@ async function* splitLines(response: IncomingMessage): AsyncIterable<string> {
   }
   if (rest !== '') yield rest
 }
+
+const ABSENT = 'Start a server with `weir serve`, or say where it is with --api-host and --api-port.'
+const UNTRUSTED =
+  'Check that this is the right server, and that the authority of its certificate is trusted here.'
 
 const REASONS: Readonly<Record<string, string>> = {
   ECONNREFUSED: 'nobody listens there',

@@ -117,11 +117,13 @@ async function followEgress(
   }
 }
 
-/** Sends the head now: the first record may be hours away. */
+/**
+ * Sends the head now: the first record may be hours away. The server's idle timeout stays: blank lines keep a reader's
+ * connection alive, and a reader that takes nothing any more is cut.
+ */
 function startLines(reply: FastifyReply): void {
   reply.hijack()
   const response = reply.raw
-  response.socket?.setTimeout(0)
   for (const [name, value] of Object.entries(reply.getHeaders())) {
     if (value !== undefined) response.setHeader(name, value)
   }
