@@ -7,6 +7,7 @@ import type { EngineFacts } from './engine-connection.js'
 import type { LocalImage } from './image-store.js'
 import { LABEL_EXECUTION, LABEL_JOB, containerName, ownLabels } from './labels.js'
 import type { DockerLimits } from './options.js'
+import { seccompProfile } from './seccomp-profile.js'
 
 /** What ordinary images need to install packages and change user; never NET_RAW, NET_ADMIN or SYS_ADMIN. */
 export const JOB_CAPABILITIES = [
@@ -30,8 +31,6 @@ export interface ContainerInput {
   networkMode: string
   facts: EngineFacts
   limits: DockerLimits
-  /** The engine's seccomp profile as text; absent = the one built into the engine. */
-  seccompProfile?: string
   dropCapabilities: readonly string[]
   /** Files that replace `/etc/hosts` and `/etc/resolv.conf`. */
   hostsFile: string
@@ -70,17 +69,15 @@ export function jobContainerOptions(input: ContainerInput): Docker.ContainerCrea
 
 /** The rights of a job, without what differs from run to run; the isolation probe's container has the same. */
 export function hardening(
-  input: Pick<ContainerInput, 'limits' | 'dropCapabilities' | 'seccompProfile'> & { facts: EngineFacts },
+  input: Pick<ContainerInput, 'limits' | 'dropCapabilities' | 'facts'>,
 ): Docker.HostConfig {
   const { openFiles } = input.limits
+  const seccomp = seccompProfile(input.facts)
   const taken = new Set(input.dropCapabilities.map((name) => name.toUpperCase().replace(/^CAP_/, '')))
   return {
     CapDrop: ['ALL'],
     CapAdd: JOB_CAPABILITIES.filter((name) => !taken.has(name)),
-    SecurityOpt: [
-      'no-new-privileges:true',
-      ...(input.seccompProfile === undefined ? [] : [`seccomp=${input.seccompProfile}`]),
-    ],
+    SecurityOpt: ['no-new-privileges:true', ...(seccomp === undefined ? [] : [`seccomp=${seccomp}`])],
     Privileged: false,
     PublishAllPorts: false,
     IpcMode: 'private',

@@ -38,8 +38,7 @@ export function createDockerExecutor(options: DockerExecutorOptions): DockerExec
   const log: DockerLog = options.logger ?? { info: () => {}, warn: () => {} }
   const connection = new EngineConnection(options.socketPath, limits.requestTimeoutMs)
   const images = new ImageStore(connection, options.registries ?? {}, limits)
-  const seccompProfile: string | undefined = undefined
-  const network = new DockerNetwork({ connection, options, limits, clock, log, seccompProfile })
+  const network = new DockerNetwork({ connection, options, limits, clock, log })
   const running = new Map<string, RunningContainer>()
   const removals = new Set<Promise<void>>()
 
@@ -71,7 +70,6 @@ export function createDockerExecutor(options: DockerExecutorOptions): DockerExec
           networkMode: slot.networkMode,
           facts,
           limits,
-          ...(seccompProfile === undefined ? {} : { seccompProfile }),
           dropCapabilities: options.dropCapabilities ?? [],
           ...files,
         }),

@@ -44,7 +44,6 @@ export class DockerNetwork implements NetworkProvider {
   readonly #limits: DockerLimits
   readonly #clock: Clock
   readonly #log: DockerLog
-  readonly #seccompProfile: string | undefined
   readonly #closing = new AbortController()
   #parts: Promise<Parts> | undefined
   #verdict: Promise<IsolationReport> | undefined
@@ -57,14 +56,12 @@ export class DockerNetwork implements NetworkProvider {
     limits: DockerLimits
     clock: Clock
     log: DockerLog
-    seccompProfile: string | undefined
   }) {
     this.#connection = input.connection
     this.#options = input.options
     this.#limits = input.limits
     this.#clock = input.clock
     this.#log = input.log
-    this.#seccompProfile = input.seccompProfile
   }
 
   /** The first call starts the pools and waits for the first isolation probe. */
@@ -251,7 +248,6 @@ export class DockerNetwork implements NetworkProvider {
         facts: await this.#connection.facts(),
         limits: this.#limits,
         dropCapabilities: this.#options.dropCapabilities ?? [],
-        ...(this.#seccompProfile === undefined ? {} : { seccompProfile: this.#seccompProfile }),
         image: parts.image,
         canary: this.#options.canary ?? {},
         otherJobs: parts.full?.addressesInUse.filter((address) => address !== slot?.address) ?? [],

@@ -23,7 +23,6 @@ export interface IsolationProbeInput {
   facts: EngineFacts
   limits: DockerLimits
   dropCapabilities: readonly string[]
-  seccompProfile?: string
   /** The holder image; its program is all the canary runs. */
   image: string
   canary: CanaryOptions

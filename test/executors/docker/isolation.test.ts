@@ -86,7 +86,7 @@ describe.skipIf(noRoot !== '')(`a job without network, or with listed hosts only
   it('has a working loopback of its own, for IPv4 and IPv6', async () => {
     const { stdout } = await run(
       'none',
-      `(echo four | nc -l -p 7000 -s 127.0.0.1 & echo six | nc -l -p 7001 -s ::1 & sleep 0.5; nc -w 2 127.0.0.1 7000 </dev/null; nc -w 2 ::1 7001 </dev/null) 2>&1; ping -c 1 -W 1 127.0.0.1 >/dev/null && echo ping`,
+      `(echo four | nc -l -p 7000 & echo six | nc -l -p 7001 & sleep 0.5; nc -w 2 127.0.0.1 7000 </dev/null; nc -w 2 ::1 7001 </dev/null) 2>&1; ping -c 1 -W 1 127.0.0.1 >/dev/null && echo ping`,
     )
     expect(stdout).toContain('four')
     expect(stdout).toContain('six')
@@ -96,7 +96,7 @@ describe.skipIf(noRoot !== '')(`a job without network, or with listed hosts only
     const started = runScript(executor, {
       image: IMAGE,
       mode: 'http',
-      script: 'nc -l -p 7000 -s 0.0.0.0 & sleep 2; kill $!; echo unreached',
+      script: 'nc -l -p 7000 & sleep 2; kill $!; echo unreached',
     })
     const other = await run(
       'http',
