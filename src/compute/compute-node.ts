@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import { mkdir } from 'node:fs/promises'
 import { toWeirError, WeirError } from '../errors.js'
 import { checkNodeId } from '../model/ids.js'
@@ -106,6 +107,8 @@ class Node implements ComputeNode {
     this.#limits = Object.freeze({ ...DEFAULT_LIMITS, ...options.limits })
     this.#logger = options.logger ?? SILENT_LOGGER
     this.#opened = new ClosingStack(this.#logger)
+    // Every long poll listens, however many there are.
+    setMaxListeners(0, this.#closing.signal)
     this.#policy = policy
     this.#rules = networkRules(policy)
     this.#labels = { ...options.labels }
@@ -199,6 +202,7 @@ class Node implements ComputeNode {
 
   async #serve(): Promise<void> {
     const { transport, nodeId, auditLog, clock } = this.#options
+    const { signal } = this.#closing
     const reads = {
       book: this.#book,
       liveLog: (id: ExecutionId) => this.#live.get(id)?.log,
@@ -215,13 +219,13 @@ class Node implements ComputeNode {
       ],
       [
         'output',
-        transport.serve(outputSubject(nodeId), (body, signal) =>
+        transport.serve(outputSubject(nodeId), (body) =>
           readExecutionOutput(body as OutputReadRequest, reads, signal),
         ),
       ],
       [
         'egress records',
-        transport.serve(egressSubject(nodeId), (body, signal) =>
+        transport.serve(egressSubject(nodeId), (body) =>
           readExecutionEgress(body as EgressReadRequest, reads, signal),
         ),
       ],
@@ -341,8 +345,6 @@ class Node implements ComputeNode {
       )
       .finally(() => {
         this.#live.delete(executionId)
-        // Its capacity is free again: the orchestrator may have something for it.
-        this.#sync.trigger('now')
       })
     this.#live.set(executionId, { controller, log, done })
   }

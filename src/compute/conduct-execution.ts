@@ -46,6 +46,8 @@ export async function conductExecution(
         : failed(toWeirError(error))
   }
   await log.end()
+  // The program is gone, so the report of the end already tells of the capacity that is free again.
+  held.release?.()
   const { executionId } = desired
   await book.end(executionId, outcome.observed, outcome.event, { bytes: log.size, truncated: log.truncated })
   await closing.close()
@@ -54,7 +56,6 @@ export async function conductExecution(
   } catch (error) {
     logger.warn({ error, executionId }, 'directories of an execution could not be removed')
   }
-  held.release?.()
 }
 
 async function outcomeOf(

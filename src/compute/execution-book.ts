@@ -7,7 +7,14 @@ import {
   type ObservedExecution,
 } from '../model/state.js'
 import type { Clock } from '../ports/index.js'
-import { executionDirs, executionsDir, isSafeId, writeDurably, type ExecutionDirs } from './execution-dirs.js'
+import {
+  executionDirs,
+  executionsDir,
+  isSafeId,
+  writeAtomically,
+  writeDurably,
+  type ExecutionDirs,
+} from './execution-dirs.js'
 import type { ComputeLogger } from './options.js'
 import { removeTree } from './remove-tree.js'
 
@@ -34,7 +41,7 @@ export interface EventDraft {
   details?: Record<string, string>
 }
 
-/** How soon the orchestrator should hear of a change. */
+/** How soon the orchestrator should hear of a change: an end at once, other states together with what follows. */
 export type Urgency = 'now' | 'soon'
 
 /** True when nothing more will happen to the execution. */
@@ -126,7 +133,7 @@ export class ExecutionBook {
     const record = this.#records.get(id)
     if (record === undefined || record.ending) return
     this.#change(record, change, event)
-    this.#onChange('now')
+    this.#onChange('soon')
   }
 
   /** Adds a line to the history. At most 200 per execution; then one more says that lines are missing. */
@@ -146,7 +153,7 @@ export class ExecutionBook {
     await mkdir(record.dirs.root, { recursive: true, mode: 0o700 })
     await this.#save(record, { ...record.observed, state: 'Accepted' })
     this.#change(record, { state: 'Accepted' })
-    this.#onChange('now')
+    this.#onChange('soon')
   }
 
   /**
@@ -227,7 +234,7 @@ export class ExecutionBook {
   /** Nobody waits for the record any more: what was sent need not stay in memory, nor be sent after a restart. */
   #settle(record: Draft): void {
     if (!isTerminalObservedState(record.observed.state)) return
-    if (record.saved) this.#track(this.#save(record, record.observed))
+    if (record.saved) this.#track(writeAtomically(record.dirs.stateFile, stateOf(record, record.observed)))
     const { runOutput: _output, egress: _egress, publishedResult: _result, ...slim } = record.observed
     record.observed = slim
   }
@@ -250,19 +257,7 @@ export class ExecutionBook {
   }
 
   async #save(record: Draft, observed: ObservedExecution): Promise<void> {
-    const { executionId, jobId, events, eventIndex, acknowledged, logBytes, outputTruncated } = record
-    const state: SavedState = {
-      format: 1,
-      executionId,
-      jobId,
-      observed,
-      events: [...events],
-      eventIndex,
-      acknowledged,
-      logBytes,
-      outputTruncated,
-    }
-    await writeDurably(record.dirs.stateFile, record.dirs.root, JSON.stringify(state))
+    await writeDurably(record.dirs.stateFile, record.dirs.root, stateOf(record, observed))
     record.saved = true
   }
 
@@ -305,6 +300,22 @@ interface SavedState {
   acknowledged: number
   logBytes: number
   outputTruncated: boolean
+}
+
+function stateOf(record: Draft, observed: ObservedExecution): string {
+  const { executionId, jobId, events, eventIndex, acknowledged, logBytes, outputTruncated } = record
+  const state: SavedState = {
+    format: 1,
+    executionId,
+    jobId,
+    observed,
+    events: [...events],
+    eventIndex,
+    acknowledged,
+    logBytes,
+    outputTruncated,
+  }
+  return JSON.stringify(state)
 }
 
 function revive(saved: SavedState, dirs: ExecutionDirs): Draft {

@@ -1,4 +1,4 @@
-import { mkdir, open, rename } from 'node:fs/promises'
+import { mkdir, open, rename, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { ExecutionId } from '../model/state.js'
 import { removeTree } from './remove-tree.js'
@@ -41,26 +41,32 @@ export function executionDirs(dataDir: string, id: ExecutionId): ExecutionDirs {
   }
 }
 
-export async function makeWorkDirs(dirs: ExecutionDirs): Promise<void> {
-  for (const dir of workDirs(dirs)) await mkdir(dir, { recursive: true, mode: 0o700 })
+/** Makes those that every run needs; `inputs` and `result` come when there is something for them. */
+export async function makeWorkDirs({ outputs, scratch }: ExecutionDirs): Promise<void> {
+  for (const dir of [outputs, scratch]) await mkdir(dir, { recursive: true, mode: 0o700 })
 }
 
 /** Removes everything but the log and the state. */
-export async function removeWorkDirs(dirs: ExecutionDirs): Promise<void> {
-  for (const dir of workDirs(dirs)) await removeTree(dir)
+export async function removeWorkDirs({ inputs, outputs, scratch, result }: ExecutionDirs): Promise<void> {
+  for (const dir of [inputs, outputs, scratch, result]) if (!(await isGoneAtOnce(dir))) await removeTree(dir)
 }
 
-/** Replaces a file in one step that survives a power cut; readers see the old or the new content. */
-export async function writeDurably(file: string, dir: string, text: string): Promise<void> {
+/** Replaces a file in one step: readers see the old or the new content. */
+export async function writeAtomically(file: string, text: string, sync = false): Promise<void> {
   const partial = `${file}.part`
   const handle = await open(partial, 'w', 0o600)
   try {
     await handle.writeFile(text)
-    await handle.sync()
+    if (sync) await handle.sync()
   } finally {
     await handle.close()
   }
   await rename(partial, file)
+}
+
+/** As {@link writeAtomically}, and what was written survives a power cut. `dir` holds the file. */
+export async function writeDurably(file: string, dir: string, text: string): Promise<void> {
+  await writeAtomically(file, text, true)
   const parent = await open(dir, 'r')
   try {
     await parent.sync()
@@ -69,6 +75,12 @@ export async function writeDurably(file: string, dir: string, text: string): Pro
   }
 }
 
-function workDirs({ inputs, outputs, scratch, result }: ExecutionDirs): string[] {
-  return [inputs, outputs, scratch, result]
+/** True when the directory is missing, or was empty and is removed: the common case, and a cheap one. */
+async function isGoneAtOnce(dir: string): Promise<boolean> {
+  try {
+    await rmdir(dir)
+    return true
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ENOENT'
+  }
 }

@@ -22,8 +22,8 @@ export interface SyncParts {
 }
 
 /**
- * The node's half of the conversation in `model/sync.ts`: one request at a time, at once when something changed or
- * the orchestrator nudges, otherwise every `syncIntervalMs`. What was not acknowledged is sent again. While the
+ * The node's half of the conversation in `model/sync.ts`: one request at a time, at once when an execution ended or
+ * the orchestrator nudges, 50 ms after any other change, otherwise every `syncIntervalMs`. What was not acknowledged is sent again. While the
  * orchestrator is away the tries get rarer; changes of the node do not hurry them, a nudge does.
  */
 export class SyncAgent {
@@ -136,7 +136,7 @@ export class SyncAgent {
   }
 }
 
-const SOON_MS = 250
+const SOON_MS = 50
 const BACKOFF_MS = 125
 const GOODBYE_MS = 3_000
 const GOODBYES_MAX = 20

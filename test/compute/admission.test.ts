@@ -1,10 +1,20 @@
+import { readFile, rm } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
 import { admitNetwork, networkRules, type NetworkAbilities } from '../../src/compute/network-admission.js'
 import type { ComputePolicy } from '../../src/compute/index.js'
 import type { JobSpec, TaskSpec } from '../../src/model/job-spec.js'
-import { shellJob, startFixture, type Fixture, type FixtureOptions } from './node-fixture.js'
+import {
+  eventually,
+  isRunning,
+  shellJob,
+  startFixture,
+  type Fixture,
+  type FixtureOptions,
+} from './node-fixture.js'
 
 describe('admitNetwork', () => {
   const able: NetworkAbilities = { engine: 'docker', http: true, full: true, problems: [], gateway: true }
@@ -220,11 +230,18 @@ describe('a node refuses an execution', () => {
     expect(message).toMatch(/99 asked.*source "s3".*publisher "ipfs".*networked jobs.*full network/)
   })
 
-  it('and leaves no probe running that hangs in a child of its own', async () => {
+  it('and leaves nothing running of a program that hangs in a child of its own', async () => {
+    const pidFile = join(tmpdir(), `weir-probe-${process.pid}`)
     const { message } = await judged(shellJob('true'), {
-      node: { policy: { probeExec: ['sh', '-c', 'sleep 600 & wait'] }, limits: { checkTimeoutMs: 150 } },
+      node: {
+        policy: { probeExec: ['sh', '-c', `sleep 600 & echo $! > ${pidFile}; wait`] },
+        limits: { checkTimeoutMs: 300 },
+      },
     })
-    expect(message).toContain('did not end within 150 ms')
+    expect(message).toContain('did not end within 300 ms')
+    const pid = Number(await readFile(pidFile, 'utf8'))
+    await rm(pidFile)
+    await eventually(async () => !(await isRunning(pid)))
   })
 })
 

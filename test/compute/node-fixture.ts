@@ -154,6 +154,15 @@ export async function eventually(holds: () => boolean | Promise<boolean>, timeou
   }
 }
 
+/** A zombie has ended: nobody has fetched its exit code yet. */
+export async function isRunning(pid: number): Promise<boolean> {
+  try {
+    return !/^State:\s+[ZX]/m.test(await readFile(`/proc/${pid}/status`, 'utf8'))
+  } catch {
+    return false
+  }
+}
+
 /** Source `text`: writes `Params.Text`, or waits for ever with `Params.Hang`. */
 export class TextSource implements StorageSource {
   readonly type = 'text'

@@ -268,7 +268,9 @@ describe('stopping an execution closes what it holds', () => {
     },
     {
       phase: 'waiting for a lease that comes too late',
-      prepare: (f) => (f.gateway.hang = new Promise((done) => setTimeout(done, 400))),
+      prepare: (f) => {
+        f.gateway.hang = new Promise((done) => setTimeout(done, 400))
+      },
       reached: (f) => f.executor.slotsOpen === 1,
     },
     {
