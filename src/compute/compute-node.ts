@@ -37,7 +37,7 @@ import {
 import { OutputLog } from './output-log.js'
 import { reap } from './reaper.js'
 import { sweepFinished } from './retention.js'
-import { cancelled, failed } from './run-execution.js'
+import { cancelled, failed, type Outcome } from './run-execution.js'
 import { readExecutionEgress, readExecutionOutput } from './serve-reads.js'
 import { SyncAgent } from './sync-agent.js'
 import { TakeTurns } from './take-turns.js'
@@ -349,7 +349,7 @@ class Node implements ComputeNode {
     this.#live.set(executionId, { controller, log, done })
   }
 
-  #endAtOnce({ executionId }: ExecutionRecord, { observed, event }: ReturnType<typeof failed>): void {
+  #endAtOnce({ executionId }: ExecutionRecord, { observed, event }: Outcome): void {
     this.#background(this.#book.end(executionId, observed, event))
   }
 

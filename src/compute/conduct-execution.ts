@@ -102,14 +102,7 @@ export function rejected(refusals: readonly Refusal[]): Outcome {
   const hint = [...new Set(refusals.map((refusal) => refusal.hint))].slice(0, HINTS_MAX).join('; ')
   const code = refusals[0]?.code ?? 'compute.policy'
   const retryable = refusals.every((refusal) => refusal.retryable === true)
-  return {
-    observed: { state: 'Rejected', code, message, hint, retryable },
-    event: {
-      topic: 'Exec Scanning',
-      message: `rejected: ${message}`,
-      details: { ErrorCode: code, Hint: hint },
-    },
-  }
+  return { observed: { state: 'Rejected', code, message, hint, retryable } }
 }
 
 const HINTS_MAX = 3

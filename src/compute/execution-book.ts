@@ -163,7 +163,7 @@ export class ExecutionBook {
   async end(
     id: ExecutionId,
     change: Partial<ObservedExecution>,
-    event: EventDraft,
+    event?: EventDraft,
     log: { bytes: number; truncated: boolean } = { bytes: 0, truncated: false },
   ): Promise<void> {
     const record = this.#records.get(id)

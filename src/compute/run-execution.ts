@@ -15,7 +15,8 @@ import { startProgram, watchProgram } from './run-program.js'
 /** The end of an execution, to be written into its record. */
 export interface Outcome {
   observed: Partial<ObservedExecution>
-  event: EventDraft
+  /** Absent where the state alone says everything: the orchestrator writes the history's line. */
+  event?: EventDraft
 }
 
 /**
@@ -38,7 +39,7 @@ export async function runExecution(run: Run): Promise<Outcome> {
     const running = await startProgram(run, place)
     run.closing.add('program', () => running.stop(0))
     facts.startTimeMs = run.parts.clock.now()
-    run.observe({ state: 'Running', ...facts }, { topic: 'Running Execution', message: 'Running' })
+    run.observe({ state: 'Running', ...facts }, { topic: 'Execution', message: 'Running' })
 
     const { exit, end } = await watchProgram(run, running, place)
     await run.log.end()
@@ -49,6 +50,7 @@ export async function runExecution(run: Run): Promise<Outcome> {
     if (end !== undefined) throw end
     if (exit.code !== '') throw exitError(exit)
 
+    if (exit.exitCode !== 0) run.note(exitCodeEvent(exit))
     facts.publishedResult = await publishResult(run, outputs, exit)
     return completed(exit, facts)
   } catch (error) {
@@ -89,12 +91,15 @@ export function cancelled({ message }: ExecutionEnd, facts: Partial<ObservedExec
 }
 
 /** The program ran to its end, with whatever exit code: the code is the program's own matter. */
-function completed({ exitCode, details }: RunExit, facts: Partial<ObservedExecution>): Outcome {
-  const message = exitCode === 0 ? 'Completed successfully' : `Completed with exit code ${exitCode}`
+function completed({ details }: RunExit, facts: Partial<ObservedExecution>): Outcome {
   return {
     observed: { ...facts, state: 'Completed', message: '', code: '', hint: '', retryable: false },
-    event: { topic: 'Execution', message, details },
+    event: { topic: 'Execution', message: 'Completed successfully', details },
   }
+}
+
+function exitCodeEvent({ exitCode }: RunExit): EventDraft {
+  return { topic: 'Running Execution', message: `The program ended with exit code ${exitCode}` }
 }
 
 function runOutput(log: OutputLog, exit: RunExit, end: ExecutionEnd | undefined): RunOutput {

@@ -21,8 +21,9 @@ describe('running one execution', () => {
     expect(observed.startTimeMs).toBeLessThanOrEqual(observed.endTimeMs ?? 0)
     expect(orchestrator.messages(id)).toEqual([
       'Preparing Environment: Preparing the process',
-      'Running Execution: Running',
-      'Execution: Completed with exit code 3',
+      'Execution: Running',
+      'Running Execution: The program ended with exit code 3',
+      'Execution: Completed successfully',
     ])
     const order = ['Accepted', 'Preparing', 'Running', 'Completed']
     const seen = orchestrator.states.get(id) ?? []
