@@ -143,7 +143,12 @@ function unavailable(url: URL, error: unknown): WeirError {
     hint: certificate
       ? 'The certificate of the server must be valid for its name; use another server, or http with SHA256'
       : 'Check the URL and that the server answers',
-    retryable: !certificate && !/^ERR_(INVALID|HTTP)|^HPE_/.test(code),
+    retryable: !certificate && !hopeless(error) && !/^ERR_(INVALID|HTTP)|^HPE_/.test(code),
     cause: error,
   })
+}
+
+/** A name that does not exist will not exist in a second either. */
+function hopeless(error: unknown): boolean {
+  return isWeirError(error, 'egress.dns_failed') && error.details.reason === 'nxdomain'
 }
