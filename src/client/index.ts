@@ -12,6 +12,10 @@ export type {
   NodesQuery,
 } from './client.js'
 export type { ConnectionOptions } from './http.js'
+export { downloadResults } from './download/download-results.js'
+export type { DownloadedResults, DownloadOptions, DownloadProgress } from './download/download-results.js'
+export { packDirectory } from './upload.js'
+export type { PackOptions } from './upload.js'
 export { executionStateName } from './wire.js'
 export type {
   DescribedJob,
