@@ -136,6 +136,8 @@ export interface Execution {
   observed: ObservedExecution
   /** What the job is charged on the node. */
   resources: Resources
+  /** Highest index of the node's events that is in the history; absent = none. */
+  eventIndex?: number
   /** +1 with each stored change of this execution, from 1. */
   revision: number
   createTimeMs: TimeMs

@@ -1,0 +1,247 @@
+import { WeirError } from '../errors.js'
+import { addResources, isTerminalObservedState, NO_RESOURCES } from '../model/index.js'
+import type {
+  Evaluation,
+  Job,
+  NodeId,
+  NodeInfo,
+  NodeRecord,
+  Resources,
+  SyncRequest,
+  TimeMs,
+} from '../model/index.js'
+import type { Change, Clock, Snapshot } from '../ports/index.js'
+import type { Broker } from './broker.js'
+import { evaluationOf } from './evaluations.js'
+import { readOffer, viewNode, type NodeOffer, type NodeView } from './node-view.js'
+import type { OrchestratorLimits, OrchestratorLogger } from './options.js'
+import type { Writer } from './writer.js'
+
+/** How old the stored time of a node's last message may become. */
+const PERSIST_EVERY_MS = 60_000
+/** Nodes that may register; more are refused. */
+const NODES_MAX = 10_000
+
+export interface NodeRegistryParts {
+  writer: Writer
+  broker: Broker
+  clock: Clock
+  limits: OrchestratorLimits
+  approveNodes: boolean
+  logger: OrchestratorLogger
+}
+
+/** A node as it said it is a moment ago; the store hears of it when something matters. */
+interface KnownNode {
+  record: NodeRecord
+  offer: NodeOffer
+  persistedMs: TimeMs
+  /** Silence is counted from here. */
+  heardMs: TimeMs
+  /** True once the jobs of its executions were told that it is lost. */
+  isGivenUp: boolean
+}
+
+/**
+ * Who the nodes are, whether they are there, and what they offer. Load and last contact change with every message and
+ * live in memory only; what decides about placement is stored.
+ */
+export class NodeRegistry {
+  readonly #parts: NodeRegistryParts
+  readonly #nodes = new Map<NodeId, KnownNode>()
+
+  constructor(parts: NodeRegistryParts) {
+    this.#parts = parts
+  }
+
+  /** A node could not report while the orchestrator was away: its silence counts from now. */
+  load(snapshot: Snapshot): void {
+    const { clock, limits } = this.#parts
+    const now = clock.now()
+    for (const record of snapshot.nodes()) {
+      const silentMs = record.connection === 'CONNECTED' ? 0 : limits.disconnectAfterMs
+      this.#nodes.set(record.info.nodeId, {
+        record,
+        offer: readOffer(record.info),
+        persistedMs: record.lastSyncMs,
+        heardMs: now - silentMs,
+        isGivenUp: false,
+      })
+    }
+  }
+
+  records(): NodeRecord[] {
+    return [...this.#nodes.values()].map((node) => node.record)
+  }
+
+  get(id: NodeId): NodeRecord | undefined {
+    return this.#nodes.get(id)?.record
+  }
+
+  /** What the scheduler sees. */
+  views(snapshot: Snapshot, now: TimeMs): Map<NodeId, NodeView> {
+    const views = new Map<NodeId, NodeView>()
+    for (const [id, node] of this.#nodes) {
+      const { record, offer } = node
+      views.set(id, viewNode(record, { offer, used: usedOn(snapshot, id), lost: this.#isLost(node, now) }))
+    }
+    return views
+  }
+
+  /** A node has spoken. Resolves when what matters is durable. */
+  async heard(request: SyncRequest): Promise<NodeRecord> {
+    const { clock, limits } = this.#parts
+    const now = clock.now()
+    const before = this.#nodes.get(request.nodeId)
+    if (before === undefined && this.#nodes.size >= NODES_MAX) {
+      throw new WeirError(
+        'api.overload',
+        `Cannot register node "${request.nodeId}": there are ${NODES_MAX} already`,
+      )
+    }
+    const record = this.#nextRecord(request, before?.record, now)
+    const changed = before === undefined || isMaterial(before.record, record)
+    const node: KnownNode = {
+      record,
+      offer: changed || before === undefined ? readOffer(record.info) : before.offer,
+      persistedMs: changed ? now : (before?.persistedMs ?? now),
+      heardMs: request.leaving ? now - limits.disconnectAfterMs : now,
+      isGivenUp: false,
+    }
+    this.#nodes.set(request.nodeId, node)
+    if (changed) await this.#storeChange(node, before?.record)
+    else if (now - node.persistedMs >= PERSIST_EVERY_MS) {
+      node.persistedMs = now
+      await this.#store({ nodes: [record] })
+    }
+    return record
+  }
+
+  /** Looks for nodes that fell silent. */
+  async sweep(): Promise<void> {
+    const { clock, limits, logger } = this.#parts
+    const now = clock.now()
+    for (const node of this.#nodes.values()) {
+      const { nodeId } = node.record.info
+      if (node.record.connection === 'CONNECTED' && now - node.heardMs >= limits.disconnectAfterMs) {
+        logger.warn({ nodeId }, 'A node is silent and counts as disconnected')
+        const before = node.record
+        node.record = { ...before, connection: 'DISCONNECTED', revision: before.revision + 1 }
+        await this.#storeChange(node, before)
+      }
+      if (!node.isGivenUp && this.#isLost(node, now)) {
+        logger.warn({ nodeId }, 'A node is lost; its executions are given up')
+        await this.#store({}, nodeId)
+        node.isGivenUp = true
+      }
+    }
+  }
+
+  /** Approves or rejects. Rejects with `node.not_found` or `node.conflict`. */
+  async decide(id: NodeId, membership: 'APPROVED' | 'REJECTED'): Promise<void> {
+    const node = this.#known(id)
+    const before = node.record
+    if (before.membership === membership) {
+      throw new WeirError(
+        'node.conflict',
+        `Cannot change node "${id}": it is ${membership.toLowerCase()} already`,
+      )
+    }
+    node.record = { ...before, membership, revision: before.revision + 1 }
+    await this.#storeChange(node, before)
+  }
+
+  /** Forgets a node; its executions count as lost. Rejects with `node.not_found`. */
+  async delete(id: NodeId): Promise<void> {
+    this.#known(id)
+    this.#nodes.delete(id)
+    await this.#store({ deleteNodes: [id] }, id)
+  }
+
+  #known(id: NodeId): KnownNode {
+    const node = this.#nodes.get(id)
+    if (node !== undefined) return node
+    throw new WeirError('node.not_found', `Cannot find node "${id}"`, {
+      hint: 'List the nodes with "weir node list".',
+    })
+  }
+
+  #nextRecord(request: SyncRequest, before: NodeRecord | undefined, now: TimeMs): NodeRecord {
+    const connection = request.leaving ? 'DISCONNECTED' : 'CONNECTED'
+    const joins = connection === 'CONNECTED' && before?.connection !== 'CONNECTED'
+    return {
+      info: { ...request.info, nodeId: request.nodeId },
+      membership: before?.membership ?? (this.#parts.approveNodes ? 'APPROVED' : 'PENDING'),
+      connection,
+      incarnation: request.incarnation,
+      lastSyncMs: now,
+      connectedSinceMs: joins ? now : (before?.connectedSinceMs ?? now),
+      revision: (before?.revision ?? 0) + 1,
+    }
+  }
+
+  #isLost(node: KnownNode, now: TimeMs): boolean {
+    const { disconnectAfterMs, lostGraceMs } = this.#parts.limits
+    return node.record.connection === 'DISCONNECTED' && now - node.heardMs >= disconnectAfterMs + lostGraceMs
+  }
+
+  /** Stores a node that changed; jobs that could profit, or lost something by it, are looked at again. */
+  async #storeChange({ record }: KnownNode, before: NodeRecord | undefined): Promise<void> {
+    const isUsable = record.connection === 'CONNECTED' && record.membership === 'APPROVED'
+    const { nodeId } = record.info
+    await this.#store(
+      { nodes: [record] },
+      before !== undefined && record.membership === 'REJECTED' ? nodeId : undefined,
+      isUsable,
+    )
+    if (isUsable) this.#parts.broker.wakeQueued()
+  }
+
+  /** In one commit: the change, and evaluations for the jobs that run on `leaving` and for daemons that could join. */
+  async #store(change: Change, leaving?: NodeId, joins = false): Promise<void> {
+    const now = this.#parts.clock.now()
+    await this.#parts.writer.transact((snapshot) => {
+      const evaluations = new Map<string, Evaluation>()
+      const look = (job: Job | undefined, trigger: Evaluation['trigger']): void => {
+        if (job !== undefined) evaluations.set(job.id, evaluationOf(job, trigger, now))
+      }
+      if (joins) {
+        for (const job of snapshot.activeJobs()) if (job.spec.Type === 'daemon') look(job, 'node-join')
+      }
+      for (const execution of leaving === undefined ? [] : snapshot.activeExecutionsOnNode(leaving)) {
+        if (execution.desired.state === 'Running') look(snapshot.job(execution.jobId), 'node-leave')
+      }
+      return { change: { ...change, evaluations: [...evaluations.values()] }, result: undefined }
+    })
+  }
+}
+
+/** What executions hold that may still be there, wanted or not. */
+function usedOn(snapshot: Snapshot, id: NodeId): Resources {
+  let used = NO_RESOURCES
+  for (const execution of snapshot.activeExecutionsOnNode(id)) {
+    if (!isTerminalObservedState(execution.observed.state)) used = addResources(used, execution.resources)
+  }
+  return used
+}
+
+/** True when something changed that is more than load and time. */
+function isMaterial(a: NodeRecord, b: NodeRecord): boolean {
+  return (
+    a.connection !== b.connection ||
+    a.membership !== b.membership ||
+    a.incarnation !== b.incarnation ||
+    JSON.stringify(lasting(a.info)) !== JSON.stringify(lasting(b.info))
+  )
+}
+
+function lasting(info: NodeInfo): Partial<NodeInfo> {
+  const {
+    availableCapacity: _available,
+    queuedCapacity: _queued,
+    runningExecutions: _running,
+    queuedExecutions: _waiting,
+    ...rest
+  } = info
+  return rest
+}

@@ -1,0 +1,94 @@
+import type { JobDefaults, NodeId } from '../model/index.js'
+import type { Chance, Clock, JobStore, Transport } from '../ports/index.js'
+
+/** Where the orchestrator writes what an operator reads; pino's loggers fit. */
+export interface OrchestratorLogger {
+  debug(fields: object, message: string): void
+  info(fields: object, message: string): void
+  warn(fields: object, message: string): void
+  error(fields: object, message: string): void
+}
+
+export const SILENT_LOGGER: OrchestratorLogger = Object.freeze({
+  debug() {},
+  info() {},
+  warn() {},
+  error() {},
+})
+
+/** Times and bounds of the decisions; see {@link DEFAULT_LIMITS}. */
+export interface SchedulingLimits {
+  /** Executions that one slot of a batch job may use up; refusals by a node do not count. 3. */
+  triesMax: number
+  /** Wait before the second try; doubles with each further one. 1 s. */
+  retryBackoffMs: number
+  /** 60 s. */
+  retryBackoffMsMax: number
+  /** A service that ran so long starts again without the waits of earlier failures. 10 min. */
+  stableAfterMs: number
+  /** A queued job is looked at again at least so often. 60 s. */
+  queueRecheckMs: number
+  /** How much may wait on a node beyond its capacity, as a multiple of it. 1.5. */
+  nodeQueueFactor: number
+  /** The orchestrator ends an execution itself when its node let it run so much longer than its limit. 2 min. */
+  overdueGraceMs: number
+}
+
+/** Times and bounds of everything else. */
+export interface OrchestratorLimits extends SchedulingLimits {
+  /** A node that was silent for so long is disconnected. 60 s. */
+  disconnectAfterMs: number
+  /** Executions of a disconnected node are given up after so long. 60 s. */
+  lostGraceMs: number
+  /** How often silence is looked for. 1 s. */
+  sweepMs: number
+  /** Jobs decided on in one commit. 64. */
+  jobsPerPass: number
+  /** Jobs that are not ended; more are refused at submission. 100,000. */
+  activeJobsMax: number
+  /** Queued jobs that are looked at when an execution ends. 32. */
+  wokenPerEnding: number
+  /** One long poll for output or egress records. 5 s. */
+  pollMs: number
+  /** How long an answer of a node is waited for, beyond a poll. 5 s. */
+  nodeAnswerMs: number
+}
+
+export const DEFAULT_LIMITS: OrchestratorLimits = Object.freeze({
+  triesMax: 3,
+  retryBackoffMs: 1_000,
+  retryBackoffMsMax: 60_000,
+  stableAfterMs: 600_000,
+  queueRecheckMs: 60_000,
+  nodeQueueFactor: 1.5,
+  overdueGraceMs: 120_000,
+  disconnectAfterMs: 60_000,
+  lostGraceMs: 60_000,
+  sweepMs: 1_000,
+  jobsPerPass: 64,
+  activeJobsMax: 100_000,
+  wokenPerEnding: 32,
+  pollMs: 5_000,
+  nodeAnswerMs: 5_000,
+})
+
+export interface OrchestratorOptions {
+  /** Closed by whoever opened it, after the orchestrator. */
+  store: JobStore
+  /** Closed by whoever opened it, after the orchestrator. */
+  transport: Transport
+  clock: Clock
+  chance: Chance
+  /** Id of the node that the orchestrator runs in. */
+  nodeId: NodeId
+  /** For specifications that did not get them at the border; applying them twice changes nothing. Absent = none. */
+  defaults?: JobDefaults
+  limits?: Partial<OrchestratorLimits>
+  /** False: a new node waits until an operator approves it. Default true. */
+  approveNodes?: boolean
+  /** Put into the meta data of jobs as `bacalhau.org/server.installation.id`; absent = left out. */
+  installationId?: string
+  /** As `bacalhau.org/server.instance.id`. */
+  instanceId?: string
+  logger?: OrchestratorLogger
+}

@@ -1,0 +1,348 @@
+import { WeirError, toWeirError } from '../errors.js'
+import { isTerminalJobState, isTerminalObservedState, newEvaluationId, runsToEnd } from '../model/index.js'
+import type {
+  AuditRecord,
+  Execution,
+  HistoryEvent,
+  Job,
+  JobId,
+  NodeRecord,
+  SpecConfig,
+} from '../model/index.js'
+import type { NodeConnection, NodeId, NodeMembership } from '../model/index.js'
+import { SYNC_SUBJECT } from '../ports/index.js'
+import type {
+  Change,
+  Closable,
+  HistoryQuery,
+  JobQuery,
+  JobService,
+  LogItem,
+  LogQuery,
+  SubmitRequest,
+  SubmitResponse,
+} from '../ports/index.js'
+import { Broker } from './broker.js'
+import { DesiredFeed } from './desired-feed.js'
+import { makeEvaluation } from './evaluations.js'
+import { findExecution, findJob, findNode } from './id-lookup.js'
+import { followExecutions } from './job-follow.js'
+import { JobWatch } from './job-watch.js'
+import { NodeReader } from './node-reader.js'
+import { NodeRegistry } from './node-registry.js'
+import { Nudger } from './nudger.js'
+import { DEFAULT_LIMITS, SILENT_LOGGER } from './options.js'
+import type { OrchestratorLimits, OrchestratorLogger, OrchestratorOptions } from './options.js'
+import { Planner } from './planner.js'
+import { prepareSubmission, readToken } from './submission.js'
+import { createSyncHandler } from './sync-handler.js'
+import { clip } from './wording.js'
+import { Writer } from './writer.js'
+
+/** The brain of the network: takes jobs, decides where they run, remembers what happened. */
+export interface Orchestrator extends JobService {
+  /** Takes up what the store holds, answers nodes and schedules. Rejects with `store.unavailable`. */
+  start(): Promise<void>
+  /** Stops scheduling and answering; resolves when nothing is under way. Store and transport stay open. Idempotent. */
+  close(): Promise<void>
+}
+
+export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
+  return new OrchestratorNode(options)
+}
+
+const REASON_LENGTH_MAX = 1_024
+const REPLAY_WARNING = 'this idempotency token was used before: the answer names the job that it made'
+
+class OrchestratorNode implements Orchestrator {
+  readonly #options: OrchestratorOptions
+  readonly #limits: OrchestratorLimits
+  readonly #logger: OrchestratorLogger
+  readonly #writer: Writer
+  readonly #broker: Broker
+  readonly #registry: NodeRegistry
+  readonly #watch = new JobWatch()
+  readonly #nudger: Nudger
+  readonly #reader: NodeReader
+  readonly #closing = new AbortController()
+  /** Jobs that have not ended. */
+  readonly #unfinished = new Set<JobId>()
+  readonly #submitting = new Map<string, Promise<SubmitResponse>>()
+  #serving: Closable | undefined
+  #loops: Promise<void>[] = []
+
+  constructor(options: OrchestratorOptions) {
+    const { store, transport, clock } = options
+    this.#options = options
+    this.#limits = { ...DEFAULT_LIMITS, ...options.limits }
+    this.#logger = options.logger ?? SILENT_LOGGER
+    this.#writer = new Writer(store)
+    this.#broker = new Broker(clock)
+    this.#nudger = new Nudger(transport)
+    const parts = {
+      writer: this.#writer,
+      broker: this.#broker,
+      clock,
+      limits: this.#limits,
+      logger: this.#logger,
+    }
+    this.#registry = new NodeRegistry({ ...parts, approveNodes: options.approveNodes ?? true })
+    this.#reader = new NodeReader({ store, transport, watch: this.#watch, clock, limits: this.#limits })
+  }
+
+  async start(): Promise<void> {
+    const { store, transport, clock, chance } = this.#options
+    const feed = new DesiredFeed(clock.now())
+    const snapshot = await store.snapshot()
+    for (const job of snapshot.activeJobs()) {
+      if (!isTerminalJobState(job.state)) this.#unfinished.add(job.id)
+      for (const execution of snapshot.executionsOfJob(job.id)) feed.note(execution)
+    }
+    this.#registry.load(snapshot)
+    this.#broker.load(snapshot.evaluations())
+    this.#writer.onCommit((change) => this.#committed(change, feed))
+    const parts = {
+      store,
+      writer: this.#writer,
+      broker: this.#broker,
+      registry: this.#registry,
+      clock,
+      chance,
+      limits: this.#limits,
+      logger: this.#logger,
+    }
+    this.#serving = await transport.serve(SYNC_SUBJECT, createSyncHandler({ ...parts, feed }))
+    this.#loops = [new Planner(parts).run(this.#closing.signal), this.#sweep(this.#closing.signal)]
+    for (const node of this.#registry.records()) this.#nudger.nudge(node.info.nodeId)
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort()
+    this.#nudger.close()
+    await this.#serving?.close()
+    this.#serving = undefined
+    await Promise.all(this.#loops.splice(0))
+  }
+
+  async submit(request: SubmitRequest): Promise<SubmitResponse> {
+    const token = readToken(request.idempotencyToken)
+    if (token === undefined) return this.#store(request)
+    const underWay = this.#submitting.get(token)
+    if (underWay !== undefined) return replay((await underWay).jobId)
+    const existing = await this.#options.store.jobByIdempotencyToken(token)
+    if (existing !== undefined) return replay(existing)
+    // Somebody else may have come while the store was asked.
+    const meanwhile = this.#submitting.get(token)
+    if (meanwhile !== undefined) return replay((await meanwhile).jobId)
+    const storing = this.#store({ ...request, idempotencyToken: token })
+    this.#submitting.set(token, storing)
+    try {
+      return await storing
+    } finally {
+      this.#submitting.delete(token)
+    }
+  }
+
+  async stop(idOrPrefix: string, reason: string): Promise<{ evaluationId: string }> {
+    const { store, clock, chance } = this.#options
+    const { id } = await findJob(store, idOrPrefix)
+    return this.#writer.transact((snapshot) => {
+      const job = snapshot.job(id)
+      if (job === undefined) throw new WeirError('job.not_found', `Cannot find job "${id}"`)
+      if (job.state === 'Stopped') return { result: { evaluationId: '' } }
+      if (isTerminalJobState(job.state)) {
+        throw new WeirError('job.terminal', `cannot stop job in state ${job.state}`, {
+          details: { state: job.state },
+        })
+      }
+      const now = clock.now()
+      const why = clip(reason, REASON_LENGTH_MAX)
+      const evaluation = makeEvaluation(newEvaluationId(chance), job, 'job-cancel', now, 0)
+      const message = 'Job requested to stop before completion'
+      const change: Change = {
+        jobs: [
+          {
+            ...job,
+            state: 'Stopped',
+            message: why === '' ? message : why,
+            details: {},
+            stopRequest: { reason: why, atMs: now },
+            revision: job.revision + 1,
+            modifyTimeMs: now,
+          },
+        ],
+        evaluations: [evaluation],
+        history: [
+          {
+            jobId: id,
+            topic: 'Scheduling',
+            message,
+            details: { NewState: 'Stopped', ...(why === '' ? {} : { Reason: why }) },
+            timeMs: now,
+            jobVersion: job.version,
+          },
+        ],
+      }
+      return { change, result: { evaluationId: evaluation.id } }
+    })
+  }
+
+  async job(idOrPrefix: string): Promise<Job> {
+    return findJob(this.#options.store, idOrPrefix)
+  }
+
+  async jobs(query: JobQuery): Promise<{ jobs: Job[]; more: boolean }> {
+    return this.#options.store.listJobs(query)
+  }
+
+  async executions(idOrPrefix: string): Promise<Execution[]> {
+    const { id } = await this.job(idOrPrefix)
+    return [...(await this.#options.store.snapshot()).executionsOfJob(id)]
+  }
+
+  async history(
+    idOrPrefix: string,
+    query: HistoryQuery,
+  ): Promise<{ events: HistoryEvent[]; finished: boolean }> {
+    // The state first: whatever led to it is then among the events that are read after it.
+    const job = await this.job(idOrPrefix)
+    const hasEnded = await this.#hasEnded(job, query.executionId)
+    const { events, more } = await this.#options.store.history(job.id, query)
+    return { events, finished: hasEnded && !more }
+  }
+
+  async results(idOrPrefix: string): Promise<SpecConfig[]> {
+    const job = await this.job(idOrPrefix)
+    if (!runsToEnd(job.spec.Type)) return []
+    return (await this.executions(job.id)).flatMap(({ observed }) =>
+      observed.state === 'Completed' &&
+      observed.publishedResult !== undefined &&
+      observed.publishedResult.Type !== ''
+        ? [observed.publishedResult]
+        : [],
+    )
+  }
+
+  async *logs(idOrPrefix: string, query: LogQuery, signal: AbortSignal): AsyncIterable<LogItem> {
+    const job = await this.job(idOrPrefix)
+    yield* this.#readAll(job.id, query, newestPerSlot, signal, (id, gone) =>
+      this.#reader.output(id, query, gone),
+    )
+  }
+
+  async *egress(
+    idOrPrefix: string,
+    query: { executionId?: string; follow: boolean },
+    signal: AbortSignal,
+  ): AsyncIterable<AuditRecord> {
+    const job = await this.job(idOrPrefix)
+    yield* this.#readAll(job.id, query, notRefused, signal, (id, gone) =>
+      this.#reader.egress(id, query, gone),
+    )
+  }
+
+  async nodes(query: { membership?: NodeMembership; connection?: NodeConnection }): Promise<NodeRecord[]> {
+    return this.#registry
+      .records()
+      .filter((node) => query.membership === undefined || node.membership === query.membership)
+      .filter((node) => query.connection === undefined || node.connection === query.connection)
+  }
+
+  async node(idOrPrefix: string): Promise<NodeRecord> {
+    return findNode(this.#registry.records(), idOrPrefix)
+  }
+
+  async updateNode(id: NodeId, action: 'approve' | 'reject' | 'delete', message: string): Promise<void> {
+    this.#logger.info(
+      { nodeId: id, action, message: clip(message, REASON_LENGTH_MAX) },
+      'An operator decides on a node',
+    )
+    if (action === 'delete') await this.#registry.delete(id)
+    else await this.#registry.decide(id, action === 'approve' ? 'APPROVED' : 'REJECTED')
+    this.#nudger.nudge(id)
+  }
+
+  async #store(request: SubmitRequest): Promise<SubmitResponse> {
+    const { activeJobsMax } = this.#limits
+    if (this.#unfinished.size >= activeJobsMax) {
+      throw new WeirError('job.too_many', `Cannot take another job: ${activeJobsMax} have not ended`, {
+        hint: 'Try again when some have ended, or stop jobs that are no longer needed.',
+        retryable: true,
+      })
+    }
+    const { job, evaluation, event } = prepareSubmission(request, this.#options, this.#options.clock.now())
+    const change: Change = { jobs: [job], evaluations: [evaluation], history: [event] }
+    await this.#writer.transact(() => ({ change, result: undefined }))
+    return { jobId: job.id, evaluationId: evaluation.id, warnings: [] }
+  }
+
+  /** Keeps what is held in memory in step with the store. */
+  #committed(change: Change, feed: DesiredFeed): void {
+    for (const job of change.jobs ?? []) {
+      if (isTerminalJobState(job.state)) this.#unfinished.delete(job.id)
+      else this.#unfinished.add(job.id)
+    }
+    const nodes = new Set<NodeId>()
+    for (const execution of change.executions ?? []) if (feed.note(execution)) nodes.add(execution.nodeId)
+    this.#broker.committed(change)
+    this.#watch.committed(change)
+    for (const nodeId of nodes) this.#nudger.nudge(nodeId)
+  }
+
+  async #sweep(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      try {
+        await this.#options.clock.sleep(this.#limits.sweepMs, signal)
+        await this.#registry.sweep()
+      } catch (error) {
+        if (signal.aborted) return
+        this.#logger.error(
+          { error: toWeirError(error).message },
+          'Cannot store the state of nodes; trying again',
+        )
+      }
+    }
+  }
+
+  async #hasEnded(job: Job, executionId: string | undefined): Promise<boolean> {
+    if (isTerminalJobState(job.state)) return true
+    if (executionId === undefined || executionId === '') return false
+    const all = (await this.#options.store.snapshot()).executionsOfJob(job.id)
+    const asked = all.filter((execution) => execution.id.startsWith(executionId))
+    return asked.length > 0 && asked.every((execution) => isTerminalObservedState(execution.observed.state))
+  }
+
+  #readAll<T>(
+    jobId: JobId,
+    query: { executionId?: string; follow: boolean },
+    chooseAll: (executions: readonly Execution[]) => Execution[],
+    signal: AbortSignal,
+    read: (id: string, signal: AbortSignal) => AsyncIterable<T>,
+  ): AsyncIterable<T> {
+    const { executionId } = query
+    const isOne = executionId !== undefined && executionId !== ''
+    const choose = (executions: readonly Execution[]): Execution[] =>
+      isOne ? [findExecution(executions, executionId)] : chooseAll(executions)
+    // One execution never becomes several: its end is the end.
+    const follow = query.follow && !isOne
+    return followExecutions(
+      { store: this.#options.store, watch: this.#watch, jobId, follow, choose, read },
+      signal,
+    )
+  }
+}
+
+function notRefused(executions: readonly Execution[]): Execution[] {
+  return executions.filter((execution) => execution.observed.state !== 'Rejected')
+}
+
+/** Of each slot the last one that was not refused. */
+function newestPerSlot(executions: readonly Execution[]): Execution[] {
+  const newest = new Map<number, Execution>()
+  for (const execution of notRefused(executions)) newest.set(execution.slot, execution)
+  return [...newest.values()]
+}
+
+function replay(jobId: JobId): SubmitResponse {
+  return { jobId, evaluationId: '', warnings: [REPLAY_WARNING] }
+}

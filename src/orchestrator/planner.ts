@@ -1,0 +1,141 @@
+import { isWeirError, toWeirError } from '../errors.js'
+import { newExecutionId } from '../model/index.js'
+import type { Evaluation, Job, JobId, TimeMs } from '../model/index.js'
+import type { Chance, Change, Clock, Snapshot } from '../ports/index.js'
+import type { Broker } from './broker.js'
+import { lookAgainId, lookAgainOf } from './evaluations.js'
+import type { NodeRegistry } from './node-registry.js'
+import type { NodeViews } from './node-view.js'
+import type { OrchestratorLimits, OrchestratorLogger } from './options.js'
+import { applyPlan, type Plan } from './plan.js'
+import { reconcile } from './reconcile.js'
+import type { Writer } from './writer.js'
+
+const STORE_RETRY_MS = 1_000
+
+export interface PlannerParts {
+  writer: Writer
+  broker: Broker
+  registry: NodeRegistry
+  clock: Clock
+  chance: Chance
+  limits: OrchestratorLimits
+  logger: OrchestratorLogger
+}
+
+/**
+ * Takes due evaluations, reconciles their jobs on one snapshot, and commits all plans at once. Each plan sees what the
+ * plans before it put on the nodes. A crash in between loses nothing: the evaluations are still in the store.
+ */
+export class Planner {
+  readonly #parts: PlannerParts
+
+  constructor(parts: PlannerParts) {
+    this.#parts = parts
+  }
+
+  /** Works until the signal aborts; never rejects. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { broker, clock, logger } = this.#parts
+    while (!signal.aborted) {
+      try {
+        await broker.ready(signal)
+        await this.#pass()
+      } catch (error) {
+        if (signal.aborted) return
+        logger.error({ error: toWeirError(error).message }, 'Cannot store plans; trying again')
+        await clock.sleep(STORE_RETRY_MS, signal).catch(() => undefined)
+      }
+    }
+  }
+
+  async #pass(): Promise<void> {
+    const { broker, writer, limits } = this.#parts
+    const jobs = broker.take(limits.jobsPerPass)
+    if (jobs.length === 0) return
+    try {
+      await writer.transact((snapshot) => ({ change: this.#decide(jobs, snapshot), result: undefined }))
+    } catch (error) {
+      broker.giveBack(jobs)
+      throw error
+    }
+  }
+
+  #decide(jobs: readonly JobId[], snapshot: Snapshot): Change {
+    const { broker, registry, clock } = this.#parts
+    const now = clock.now()
+    const nodes = registry.views(snapshot, now)
+    const changes = jobs.map((jobId) => this.#decideOne(jobId, broker.dueOf(jobId), snapshot, nodes, now))
+    return mergeChanges(changes)
+  }
+
+  #decideOne(
+    jobId: JobId,
+    due: readonly Evaluation[],
+    snapshot: Snapshot,
+    nodes: NodeViews,
+    now: TimeMs,
+  ): Change {
+    const done = due.map((evaluation) => evaluation.id)
+    const job = snapshot.job(jobId)
+    if (job === undefined) return { deleteEvaluations: done }
+    const executions = snapshot.executionsOfJob(jobId)
+    const plan = this.#reconcile(job, executions, nodes, now)
+    const change = applyPlan(plan, {
+      job,
+      executions,
+      now,
+      evaluationId: done[0] ?? '',
+      newExecutionId: () => newExecutionId(this.#parts.chance),
+    })
+    return { ...change, ...this.#nextLook(job, plan, done) }
+  }
+
+  #reconcile(job: Job, executions: Parameters<typeof reconcile>[1], nodes: NodeViews, now: TimeMs): Plan {
+    try {
+      return reconcile(job, executions, nodes, now, this.#parts.limits)
+    } catch (error) {
+      // A job nobody can decide on must not stop the others, nor come back for ever.
+      const { message, code } = toWeirError(error)
+      this.#parts.logger.error({ jobId: job.id, error: message }, 'Cannot schedule a job')
+      const details = { ErrorCode: isWeirError(error) ? code : 'internal' }
+      return {
+        placements: [],
+        stops: [],
+        job: { state: 'Failed', message: `Cannot schedule the job: ${message}`, details },
+        events: [
+          {
+            topic: 'Scheduling',
+            message: `Cannot schedule the job: ${message}`,
+            details: { ...details, IsError: 'true', NewState: 'Failed' },
+          },
+        ],
+      }
+    }
+  }
+
+  /** Evaluations that are done go; the one that waits for a time is written only when its time changes. */
+  #nextLook(job: Job, plan: Plan, done: readonly string[]): Change {
+    const id = lookAgainId(job.id)
+    const waiting = this.#parts.broker.get(id)
+    if (plan.lookAgain === undefined) {
+      return { deleteEvaluations: waiting === undefined ? [...done] : [...new Set([...done, id])] }
+    }
+    const { atMs, trigger } = plan.lookAgain
+    const isSame = waiting?.waitUntilMs === atMs && waiting.trigger === trigger && !done.includes(id)
+    return {
+      deleteEvaluations: done.filter((doneId) => doneId !== id),
+      evaluations: isSame ? [] : [lookAgainOf(job, plan.lookAgain)],
+    }
+  }
+}
+
+function mergeChanges(changes: readonly Change[]): Change {
+  return {
+    jobs: changes.flatMap((change) => change.jobs ?? []),
+    executions: changes.flatMap((change) => change.executions ?? []),
+    evaluations: changes.flatMap((change) => change.evaluations ?? []),
+    deleteEvaluations: changes.flatMap((change) => change.deleteEvaluations ?? []),
+    history: changes.flatMap((change) => change.history ?? []),
+  }
+}

@@ -1,0 +1,25 @@
+import type { NodeId } from '../model/index.js'
+import type { Attempt } from './attempts.js'
+import type { JobReview } from './job-review.js'
+import { noMatchingNodes, shortageDetails } from './refusals.js'
+
+/** Daemon: one on every matching node, also on nodes that join later. What ends is started again after a growing wait. */
+export function reviewDaemon(review: JobReview): void {
+  const byNode = new Map<NodeId, Attempt[]>()
+  let slotsUsed = 0
+  for (const attempt of review.attempts.all) {
+    const { nodeId, slot } = attempt.execution
+    const onNode = byNode.get(nodeId)
+    if (onNode === undefined) byNode.set(nodeId, [attempt])
+    else onNode.push(attempt)
+    slotsUsed = Math.max(slotsUsed, slot + 1)
+  }
+  const found = review.findNodes(Infinity, { ignoreLoad: true })
+  for (const nodeId of found.chosen) {
+    const before = byNode.get(nodeId) ?? []
+    const tries = before.filter((attempt) => attempt.fate !== 'rejected')
+    if (review.mayTry(tries)) review.start(before[0]?.execution.slot ?? slotsUsed++, nodeId)
+  }
+  if (review.started > 0 || review.live.length > 0) review.run()
+  else review.queue(noMatchingNodes(found), shortageDetails(found))
+}

@@ -1,0 +1,70 @@
+import { isWeirError } from '../errors.js'
+import type { Change, JobStore, Snapshot } from '../ports/index.js'
+
+/** What a decision comes to: nothing to store when `change` is absent. */
+export interface Decision<T> {
+  change?: Change
+  result: T
+}
+
+const STALE_RETRIES_MAX = 20
+
+/**
+ * The only place of the orchestrator that writes to the store. Decisions are made one after the other, each on the
+ * newest snapshot, so none is ever stale because of another one here; that they become durable is waited for
+ * side by side, so a slow disk delays answers but not decisions.
+ */
+export class Writer {
+  readonly #store: JobStore
+  readonly #listeners: ((change: Change) => void)[] = []
+  #turn: Promise<unknown> = Promise.resolve()
+
+  constructor(store: JobStore) {
+    this.#store = store
+  }
+
+  /** Called with each durable change, in order. Must not throw. */
+  onCommit(listener: (change: Change) => void): void {
+    this.#listeners.push(listener)
+  }
+
+  /**
+   * Runs `decide` on a snapshot and commits what it says; resolves when that is durable. `decide` is synchronous and
+   * runs again when another process committed in between. Rejects with what `decide` throws, or `store.*`.
+   */
+  async transact<T>(decide: (snapshot: Snapshot) => Decision<T>): Promise<T> {
+    for (let retry = 0; ; retry++) {
+      const { result, durable } = await this.#inTurn(() => this.#attempt(decide))
+      try {
+        await durable
+        return result
+      } catch (error) {
+        if (retry === STALE_RETRIES_MAX || !isWeirError(error, 'store.stale')) throw error
+      }
+    }
+  }
+
+  async #attempt<T>(
+    decide: (snapshot: Snapshot) => Decision<T>,
+  ): Promise<{ result: T; durable: Promise<void> }> {
+    const snapshot = await this.#store.snapshot()
+    const { change, result } = decide(snapshot)
+    if (change === undefined || isEmpty(change)) return { result, durable: Promise.resolve() }
+    const durable = this.#store.commit(change, snapshot.revision).then(() => {
+      for (const listener of this.#listeners) listener(change)
+    })
+    // Handled by whoever waits for it; this keeps Node.js from calling it unhandled until then.
+    durable.catch(() => undefined)
+    return { result, durable }
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.#turn.then(work)
+    this.#turn = turn.catch(() => undefined)
+    return turn
+  }
+}
+
+function isEmpty(change: Change): boolean {
+  return Object.values(change).every((records: unknown[] | undefined) => (records?.length ?? 0) === 0)
+}

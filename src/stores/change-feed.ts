@@ -1,0 +1,87 @@
+import { WeirError } from '../errors.js'
+import type { Change, Revision } from '../ports/index.js'
+
+/** One commit, as watchers see it. */
+export interface CommittedChange {
+  revision: Revision
+  change: Change
+}
+
+/**
+ * Hands commits to watchers in order. The last `kept` commits are held; a watcher that asks for older ones, or falls
+ * behind by more, is told so by `store.stale` and starts again from a snapshot.
+ */
+export class ChangeFeed {
+  readonly #kept: number
+  #recent: CommittedChange[] = []
+  /** Commits up to this one are no longer held. */
+  #forgotten: Revision
+  #wakeUps = new Set<() => void>()
+  #closed = false
+
+  constructor(since: Revision, kept = 1024) {
+    this.#forgotten = since
+    this.#kept = kept
+  }
+
+  publish(revision: Revision, change: Change): void {
+    this.#recent.push({ revision, change })
+    if (this.#recent.length > 2 * this.#kept) this.#forgetOldest()
+    this.#wake()
+  }
+
+  async *watch(since: Revision, signal: AbortSignal): AsyncIterable<CommittedChange> {
+    let seen = since
+    while (!signal.aborted && !this.#closed) {
+      if (seen < this.#forgotten) {
+        throw new WeirError('store.stale', `Cannot watch from revision ${seen}: it is no longer held`, {
+          hint: 'Take a snapshot and watch from its revision.',
+        })
+      }
+      const next = this.#firstAfter(seen)
+      if (next === undefined) {
+        await this.#somethingNew(signal)
+        continue
+      }
+      seen = next.revision
+      yield next
+    }
+  }
+
+  /** Ends all watchers. */
+  close(): void {
+    this.#closed = true
+    this.#wake()
+  }
+
+  #forgetOldest(): void {
+    const forgotten = this.#recent.splice(0, this.#recent.length - this.#kept)
+    this.#forgotten = forgotten.at(-1)?.revision ?? this.#forgotten
+  }
+
+  #firstAfter(seen: Revision): CommittedChange | undefined {
+    let [low, high] = [0, this.#recent.length]
+    while (low < high) {
+      const middle = (low + high) >> 1
+      if ((this.#recent[middle]?.revision ?? 0) > seen) high = middle
+      else low = middle + 1
+    }
+    return this.#recent[low]
+  }
+
+  #somethingNew(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const wakeUp = (): void => {
+        this.#wakeUps.delete(wakeUp)
+        signal.removeEventListener('abort', wakeUp)
+        resolve()
+      }
+      this.#wakeUps.add(wakeUp)
+      signal.addEventListener('abort', wakeUp)
+    })
+  }
+
+  #wake(): void {
+    for (const wakeUp of this.#wakeUps) wakeUp()
+  }
+}

@@ -1,0 +1,193 @@
+import { WeirError } from '../errors.js'
+import type { Execution, ExecutionId, HistoryEvent, Job, JobId } from '../model/index.js'
+import type { Change, HistoryQuery, JobQuery, JobStore, Revision, Snapshot } from '../ports/index.js'
+import { ActiveState, isActiveJob, type Archive } from './active-state.js'
+import { ChangeFeed, type CommittedChange } from './change-feed.js'
+import { boundedLimit, boundedOffset } from './query-bounds.js'
+
+export interface MemoryStoreOptions {
+  /** Ended jobs that are remembered; the one that was created first goes first. Default 10,000. */
+  endedJobsMax?: number
+}
+
+/** A {@link JobStore} that forgets everything with its process: for the embedded shape and for tests. */
+export function openMemoryStore(options: MemoryStoreOptions = {}): JobStore {
+  return new MemoryStore(options.endedJobsMax ?? 10_000)
+}
+
+class MemoryStore implements JobStore {
+  readonly #records: MemoryArchive
+  readonly #state: ActiveState
+  readonly #feed = new ChangeFeed(0)
+  #closed = false
+
+  constructor(endedJobsMax: number) {
+    this.#records = new MemoryArchive(endedJobsMax)
+    this.#state = new ActiveState(this.#records)
+  }
+
+  async snapshot(): Promise<Snapshot> {
+    this.#assertOpen()
+    return this.#state.snapshot()
+  }
+
+  async commit(change: Change, ifRevision?: Revision): Promise<Revision> {
+    this.#assertOpen()
+    if (ifRevision !== undefined && ifRevision !== this.#state.revision) {
+      throw new WeirError(
+        'store.stale',
+        `Cannot commit on revision ${ifRevision}: the store is at another one`,
+        {
+          retryable: true,
+          details: { revision: this.#state.revision },
+        },
+      )
+    }
+    const revision = this.#state.revision + 1
+    try {
+      this.#state.prepare(change)
+    } catch (error) {
+      this.#state.abandon(change)
+      throw error
+    }
+    this.#records.write(change)
+    this.#state.apply(change, revision)
+    this.#feed.publish(revision, change)
+    return revision
+  }
+
+  watch(since: Revision, signal: AbortSignal): AsyncIterable<CommittedChange> {
+    return this.#feed.watch(since, signal)
+  }
+
+  async jobIdsWithPrefix(prefix: string, limit: number): Promise<JobId[]> {
+    return withPrefix(this.#records.jobs.keys(), prefix, limit)
+  }
+
+  async executionIdsWithPrefix(prefix: string, limit: number): Promise<ExecutionId[]> {
+    return withPrefix(this.#records.executions.keys(), prefix, limit)
+  }
+
+  async jobByIdempotencyToken(token: string): Promise<JobId | undefined> {
+    return this.#records.tokens.get(token)
+  }
+
+  async listJobs(query: JobQuery): Promise<{ jobs: Job[]; more: boolean }> {
+    const [offset, limit] = [boundedOffset(query.offset), boundedLimit(query.limit)]
+    const time = (job: Job): number => (query.orderBy === 'created_at' ? job.createTimeMs : job.modifyTimeMs)
+    const found = [...this.#records.jobs.values()]
+      .filter((job) => isWanted(job, query))
+      .toSorted((a, b) => time(a) - time(b) || (a.id < b.id ? -1 : 1))
+    if (query.reverse) found.reverse()
+    return { jobs: found.slice(offset, offset + limit), more: found.length > offset + limit }
+  }
+
+  async history(jobId: JobId, query: HistoryQuery): Promise<{ events: HistoryEvent[]; more: boolean }> {
+    const limit = boundedLimit(query.limit)
+    const found = (this.#records.events.get(jobId) ?? []).filter(
+      (event) =>
+        event.sequence > query.afterSequence &&
+        event.timeMs >= (query.sinceMs ?? -Infinity) &&
+        (query.level === 'all' || (query.level === 'execution') === (event.executionId !== undefined)) &&
+        (query.executionId === undefined || (event.executionId ?? '').startsWith(query.executionId)),
+    )
+    return { events: found.slice(0, limit), more: found.length > limit }
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    this.#feed.close()
+  }
+
+  #assertOpen(): void {
+    if (this.#closed) throw new WeirError('store.unavailable', 'Cannot use the job store: it is closed')
+  }
+}
+
+class MemoryArchive implements Archive {
+  readonly jobs = new Map<JobId, Job>()
+  readonly executions = new Map<ExecutionId, Execution>()
+  readonly events = new Map<JobId, HistoryEvent[]>()
+  readonly tokens = new Map<string, JobId>()
+  readonly #byJob = new Map<JobId, ExecutionId[]>()
+  readonly #endedJobsMax: number
+  readonly #ended = new Set<JobId>()
+
+  constructor(endedJobsMax: number) {
+    this.#endedJobsMax = endedJobsMax
+  }
+
+  job(id: JobId): Job | undefined {
+    return this.jobs.get(id)
+  }
+
+  execution(id: ExecutionId): Execution | undefined {
+    return this.executions.get(id)
+  }
+
+  executionsOfJob(id: JobId): Execution[] {
+    return (this.#byJob.get(id) ?? []).flatMap((executionId) => this.executions.get(executionId) ?? [])
+  }
+
+  write(change: Change): void {
+    const touched = new Set<JobId>()
+    for (const job of change.jobs ?? []) {
+      this.jobs.set(job.id, job)
+      if (job.idempotencyToken !== undefined) this.tokens.set(job.idempotencyToken, job.id)
+      touched.add(job.id)
+    }
+    for (const execution of change.executions ?? []) {
+      if (!this.executions.has(execution.id)) this.#ids(execution.jobId).push(execution.id)
+      this.executions.set(execution.id, execution)
+      touched.add(execution.jobId)
+    }
+    for (const event of change.history ?? []) this.#append(event)
+    for (const id of touched) this.#noteEnded(id)
+    for (const id of this.#ended) {
+      if (this.#ended.size <= this.#endedJobsMax) break
+      this.#forget(id)
+    }
+  }
+
+  #append(event: Omit<HistoryEvent, 'sequence'>): void {
+    const events = this.events.get(event.jobId) ?? []
+    this.events.set(event.jobId, events)
+    events.push(Object.freeze({ ...event, sequence: events.length + 1 }))
+  }
+
+  #ids(jobId: JobId): ExecutionId[] {
+    const ids = this.#byJob.get(jobId) ?? []
+    this.#byJob.set(jobId, ids)
+    return ids
+  }
+
+  #noteEnded(id: JobId): void {
+    const job = this.jobs.get(id)
+    if (job !== undefined && !isActiveJob(job, this.executionsOfJob(id))) this.#ended.add(id)
+    else this.#ended.delete(id)
+  }
+
+  #forget(id: JobId): void {
+    const token = this.jobs.get(id)?.idempotencyToken
+    if (token !== undefined) this.tokens.delete(token)
+    for (const executionId of this.#byJob.get(id) ?? []) this.executions.delete(executionId)
+    this.#byJob.delete(id)
+    this.jobs.delete(id)
+    this.events.delete(id)
+    this.#ended.delete(id)
+  }
+}
+
+function isWanted(job: Job, query: JobQuery): boolean {
+  const { namespace, states, accept } = query
+  if (namespace !== undefined && namespace !== '*' && job.spec.Namespace !== namespace) return false
+  if (states !== undefined && !states.includes(job.state)) return false
+  return accept === undefined || accept(job)
+}
+
+function withPrefix(ids: Iterable<string>, prefix: string, limit: number): string[] {
+  return [...ids]
+    .filter((id) => id.startsWith(prefix))
+    .toSorted()
+    .slice(0, Math.max(0, limit))
+}

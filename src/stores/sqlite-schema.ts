@@ -1,0 +1,54 @@
+import { WeirError } from '../errors.js'
+import type { Database } from './sqlite-driver.js'
+
+/**
+ * Each entry brings the database from the version that is its index to the next. Never change one that was released;
+ * append. Records are JSON in `body`; the other columns are what is searched.
+ */
+const MIGRATIONS: readonly string[] = [
+  `
+  CREATE TABLE store (revision INTEGER NOT NULL);
+  INSERT INTO store VALUES (0);
+  CREATE TABLE jobs (
+    id TEXT PRIMARY KEY, namespace TEXT NOT NULL, state TEXT NOT NULL, created INTEGER NOT NULL,
+    modified INTEGER NOT NULL, token TEXT, active INTEGER NOT NULL, body TEXT NOT NULL
+  ) WITHOUT ROWID;
+  CREATE INDEX jobs_created ON jobs (created, id);
+  CREATE INDEX jobs_modified ON jobs (modified, id);
+  CREATE INDEX jobs_active ON jobs (id) WHERE active = 1;
+  CREATE INDEX jobs_token ON jobs (token) WHERE token IS NOT NULL;
+  CREATE TABLE executions (
+    ordinal INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, job TEXT NOT NULL, body TEXT NOT NULL
+  );
+  CREATE INDEX executions_job ON executions (job, ordinal);
+  CREATE TABLE evaluations (id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+  CREATE TABLE nodes (id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+  CREATE TABLE history (
+    job TEXT NOT NULL, sequence INTEGER NOT NULL, execution TEXT, time INTEGER NOT NULL, body TEXT NOT NULL,
+    PRIMARY KEY (job, sequence)
+  ) WITHOUT ROWID;
+  `,
+]
+
+/** The version of the tables that this program writes. */
+export const SCHEMA_VERSION = MIGRATIONS.length
+
+/** Brings the tables up to date, all or nothing. Throws `store.unavailable` for tables of a newer program. */
+export function migrate(database: Database, path: string): void {
+  const found = Number(database.pragma('user_version', { simple: true }))
+  if (found > SCHEMA_VERSION) {
+    throw new WeirError(
+      'store.unavailable',
+      `Cannot open the database "${path}": it has schema version ${found}, this program knows up to ${SCHEMA_VERSION}`,
+      {
+        hint: 'Use the newer weir that wrote it, or another data directory.',
+        details: { found, known: SCHEMA_VERSION },
+      },
+    )
+  }
+  if (found === SCHEMA_VERSION) return
+  database.transaction(() => {
+    for (const migration of MIGRATIONS.slice(found)) database.exec(migration)
+    database.pragma(`user_version = ${SCHEMA_VERSION}`)
+  })()
+}

@@ -1,0 +1,169 @@
+import { WeirError, toWeirError } from '../errors.js'
+import type { ErrorCode } from '../errors.js'
+import type { Chance, Clock, Closable, Handler, Message, Subject, Transport } from '../ports/index.js'
+
+/** Bytes of JSON; the same bound as between machines, so that nothing works here that fails there. */
+export const MESSAGE_BYTES_MAX = 1024 * 1024
+
+/** How the network misbehaves. All default to 0: a perfect network. */
+export interface Faults {
+  /** Share of requests, and of answers, that never arrive: 0 to 1. */
+  loss: number
+  /** Share of requests that arrive twice; the first answer counts. */
+  repeat: number
+  /** Each direction takes a random time between these, so messages overtake each other. */
+  delayMsMin: number
+  delayMsMax: number
+}
+
+export interface InProcessTransportOptions {
+  clock: Clock
+  /** Needed for faults only. */
+  chance?: Pick<Chance, 'random'>
+  /** Asked for each message, so a test can cut one node off and let it back. */
+  faults?: (subject: Subject) => Partial<Faults>
+}
+
+/**
+ * The {@link Transport} inside one process: all roles share the one object. Messages are copied as JSON, so no two
+ * roles ever hold the same value.
+ */
+export function createInProcessTransport(options: InProcessTransportOptions): Transport {
+  return new InProcessTransport(options)
+}
+
+class InProcessTransport implements Transport {
+  readonly #clock: Clock
+  readonly #random: () => number
+  readonly #faults: (subject: Subject) => Faults
+  readonly #handlers = new Map<Subject, Handler>()
+  readonly #waiting = new Set<AbortController>()
+  readonly #closing = new AbortController()
+
+  constructor({ clock, chance, faults }: InProcessTransportOptions) {
+    this.#clock = clock
+    this.#random = () => chance?.random() ?? 1
+    this.#faults = (subject) => ({ ...NO_FAULTS, ...faults?.(subject) })
+  }
+
+  async request(subject: Subject, body: Message, timeoutMs: number): Promise<Message> {
+    if (this.#closing.signal.aborted) throw closed()
+    const text = encode(subject, body)
+    const waiting = new AbortController()
+    this.#waiting.add(waiting)
+    try {
+      return await Promise.race([
+        this.#exchange(subject, text, this.#faults(subject)),
+        this.#timeout(subject, timeoutMs, waiting.signal),
+      ])
+    } finally {
+      this.#waiting.delete(waiting)
+      waiting.abort()
+    }
+  }
+
+  async serve(subject: Subject, handler: Handler): Promise<Closable> {
+    if (this.#handlers.has(subject)) {
+      throw new WeirError('internal', `Cannot serve subject "${subject}": somebody serves it already`)
+    }
+    this.#handlers.set(subject, handler)
+    return {
+      close: async () => {
+        if (this.#handlers.get(subject) === handler) this.#handlers.delete(subject)
+      },
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort()
+    for (const waiting of this.#waiting) waiting.abort()
+    this.#handlers.clear()
+  }
+
+  /** There and back; pending for ever when a message is lost. */
+  async #exchange(subject: Subject, text: string, faults: Faults): Promise<Message> {
+    const arrivals = this.#happens(faults.repeat) ? 2 : 1
+    const answers = Array.from({ length: arrivals }, async () => {
+      if (!(await this.#travels(faults))) return pending()
+      const answer = await this.#handle(subject, text)
+      return (await this.#travels(faults)) ? answer : pending()
+    })
+    const answer = await Promise.race(answers)
+    if ('error' in answer) throw answer.error
+    return JSON.parse(answer.text) as Message
+  }
+
+  async #handle(subject: Subject, text: string): Promise<Answer> {
+    const handler = this.#handlers.get(subject)
+    if (handler === undefined) {
+      return {
+        error: new WeirError('transport.no_responder', `Cannot reach "${subject}": nobody serves it`, {
+          retryable: true,
+        }),
+      }
+    }
+    try {
+      return { text: encode(subject, await handler(JSON.parse(text) as Message, this.#closing.signal)) }
+    } catch (error) {
+      return { error: copyError(toWeirError(error)) }
+    }
+  }
+
+  /** Resolves on arrival; false when the message was lost on the way. */
+  async #travels(faults: Faults): Promise<boolean> {
+    if (this.#happens(faults.loss)) return false
+    if (faults.delayMsMax > 0) {
+      const delayMs = faults.delayMsMin + this.#random() * (faults.delayMsMax - faults.delayMsMin)
+      // A message that is under way arrives even when its sender no longer waits for the answer.
+      await this.#clock.sleep(delayMs, this.#closing.signal).catch(() => undefined)
+    }
+    return !this.#closing.signal.aborted
+  }
+
+  async #timeout(subject: Subject, timeoutMs: number, signal: AbortSignal): Promise<never> {
+    await this.#clock.sleep(timeoutMs, signal).catch((error: unknown) => {
+      if (this.#closing.signal.aborted) throw closed()
+      throw error
+    })
+    throw new WeirError('transport.timeout', `Cannot reach "${subject}": no answer within ${timeoutMs} ms`, {
+      retryable: true,
+    })
+  }
+
+  #happens(share: number): boolean {
+    return share > 0 && this.#random() < share
+  }
+}
+
+type Answer = { text: string } | { error: WeirError }
+
+const NO_FAULTS: Faults = { loss: 0, repeat: 0, delayMsMin: 0, delayMsMax: 0 }
+
+function pending(): Promise<never> {
+  return new Promise(() => undefined)
+}
+
+function encode(subject: Subject, body: Message): string {
+  const text = JSON.stringify(body ?? null)
+  if (Buffer.byteLength(text) <= MESSAGE_BYTES_MAX) return text
+  throw new WeirError('spec.too_large', `Cannot send to "${subject}": the message is larger than 1 MiB`, {
+    details: { bytes: Buffer.byteLength(text), max: MESSAGE_BYTES_MAX },
+  })
+}
+
+/** Errors travel like messages: code, message, hint and plain details, without cause and stack. */
+function copyError(error: WeirError): WeirError {
+  const { code, message, hint, retryable, details } = error
+  const copy = JSON.parse(JSON.stringify({ code, message, hint, retryable, details })) as {
+    code: ErrorCode
+    message: string
+    hint?: string
+    retryable: boolean
+    details: Record<string, unknown>
+  }
+  return new WeirError(copy.code, copy.message, copy)
+}
+
+function closed(): WeirError {
+  return new WeirError('transport.no_responder', 'Cannot send: the transport is closed')
+}
