@@ -41,6 +41,11 @@ export class OpenStreams {
     }
   }
 
+  /** True when the server closes. */
+  get isClosed(): boolean {
+    return this.#isClosed
+  }
+
   close(): void {
     this.#isClosed = true
     for (const controller of this.#open) controller.abort()

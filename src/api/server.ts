@@ -1,6 +1,11 @@
 import rateLimit from '@fastify/rate-limit'
 import websocket from '@fastify/websocket'
-import fastify, { type FastifyInstance } from 'fastify'
+import fastify, {
+  type FastifyError,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+} from 'fastify'
 import { WeirError } from '../errors.js'
 import { STOCK_JOB_DEFAULTS, type JobDefaults, type NodeInfo } from '../model/index.js'
 import type { JobService } from '../ports/index.js'
@@ -74,9 +79,11 @@ export interface ApiServer {
   readonly fastify: FastifyInstance
   /** Rejects with `port.in_use` or `config.invalid`. */
   listen(where: ListenOptions): Promise<ListenAddress>
-  /** Ends streams and connections. Idempotent. */
+  /** Answers what is being answered, ends streams, and cuts what is left after two seconds. Idempotent. */
   close(): Promise<void>
 }
+
+const CLOSE_GRACE_MS = 2_000
 
 const DEFAULT_LIMITS: ApiLimits = {
   bodyBytesMax: 10_000_000,
@@ -115,13 +122,17 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
   await serveOpenApi(app, options.version.weir)
   addRoutes(app, context)
   app.addHook('preClose', async () => context.streams.close())
+  // A connection that is answered while the server closes must not be kept: the server would wait for it.
+  app.addHook('onSend', async (_request, reply) => {
+    if (context.streams.isClosed) reply.header('connection', 'close')
+  })
   return {
     fastify: app,
     listen: (where) => {
       originRules = { ...originRules, loopbackOnly: isLoopback(where) }
       return listen(app, where, options.tls === undefined ? 'http' : 'https')
     },
-    close: () => app.close(),
+    close: () => close(app),
   }
 }
 
@@ -163,8 +174,13 @@ function buildFastify(limits: ApiLimits, tls: ApiServerOptions['tls']): FastifyI
     requestTimeout: limits.readTimeoutMs,
     connectionTimeout: 60_000,
     keepAliveTimeout: 65_000,
-    forceCloseConnections: true,
+    forceCloseConnections: 'idle' as const,
     routerOptions: { maxParamLength: 512 },
+    // Paths that cannot be decoded never reach the hooks and the error handler.
+    frameworkErrors: (error: FastifyError, _request: FastifyRequest, reply: FastifyReply) => {
+      const body = errorBody(error, '')
+      return reply.code(body.Status).type('application/json; charset=utf-8').send(writeJson(body))
+    },
     rewriteUrl: ({ url = '/' }: { url?: string }) => rewriteUnversioned(url),
   }
   const app = (
@@ -228,11 +244,23 @@ async function limitRate(app: FastifyInstance, limits: ApiLimits): Promise<void>
   })
 }
 
-/** Clients are told that the server goes; their streams end by themselves, the rest is cut by the server's close. */
+/** Clients are told that the server goes. */
 function closeWebsockets(this: FastifyInstance, done: () => void): void {
   for (const client of this.websocketServer.clients) client.close(1001)
   this.websocketServer.close()
   done()
+}
+
+async function close(app: FastifyInstance): Promise<void> {
+  const cut = setTimeout(() => {
+    app.server.closeAllConnections()
+    for (const client of app.websocketServer.clients) client.terminate()
+  }, CLOSE_GRACE_MS)
+  try {
+    await app.close()
+  } finally {
+    clearTimeout(cut)
+  }
 }
 
 function processDebug(): WireObject {

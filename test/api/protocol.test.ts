@@ -334,6 +334,37 @@ describe('listening', () => {
   })
 })
 
+describe('closing', () => {
+  it('ends a long poll of the history with an answer', async () => {
+    const server = await start()
+    const id = await submit(server)
+    const first = (await server.call('GET', `${JOBS}/${id}/history`)).json
+    const waiting = server.call('GET', `${JOBS}/${id}/history?wait_ms=20000&next_token=${first.NextToken}`)
+    await new Promise((resolve) => setTimeout(resolve, 30))
+    const started = Date.now()
+    await server.close()
+    expect((await waiting).json).toEqual({ Items: [], NextToken: first.NextToken })
+    expect(Date.now() - started).toBeLessThan(1500)
+  })
+
+  it('does not wait for a websocket whose client never says goodbye', async () => {
+    const server = await start()
+    const id = await submit(server)
+    const key = Buffer.from('0123456789abcdef').toString('base64')
+    const socket = connect(server.port, '127.0.0.1', () =>
+      socket.write(
+        `GET ${JOBS}/${id}/logs?follow=true HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${key}\r\n\r\n`,
+      ),
+    )
+    socket.on('error', () => {})
+    await expect.poll(() => server.jobs.openStreams).toBe(1)
+    const started = Date.now()
+    await server.close()
+    expect(Date.now() - started).toBeLessThan(5000)
+    socket.destroy()
+  })
+})
+
 async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
   const all: T[] = []
   for await (const item of items) all.push(item)

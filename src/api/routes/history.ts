@@ -18,24 +18,22 @@ export interface HistoryPage {
 
 /**
  * Reads a page. With `wait_ms`, an empty page of a job that still runs is asked for again, at growing intervals, until
- * something is new, the time is over or `signal` aborts.
+ * something is new, the time is over or `isInVain` says that nobody waits any more.
  */
 export async function readHistory(
   jobs: JobService,
   id: string,
   parameters: Static<typeof HistoryQueryParameters>,
-  signal: AbortSignal,
+  isInVain: () => boolean,
 ): Promise<HistoryPage> {
   const query = historyQuery(parameters)
   const deadline = Date.now() + (parameters.wait_ms ?? 0)
   for (let waitMs = FIRST_WAIT_MS; ; waitMs = Math.min(waitMs * 1.5, WAIT_MS_MAX)) {
     const { events, finished } = await jobs.history(id, query)
-    if (events.length > 0 || finished || Date.now() >= deadline || signal.aborted) {
+    if (events.length > 0 || finished || Date.now() >= deadline || isInVain()) {
       return { events, nextToken: finished ? '' : tokenAfter(events, query) }
     }
-    await sleep(Math.min(waitMs, deadline - Date.now()), undefined, { signal }).catch(() => {
-      /* The client went away: the loop ends at the next check. */
-    })
+    await sleep(Math.min(waitMs, deadline - Date.now()))
   }
 }
 

@@ -88,9 +88,8 @@ export function jobRoutes(app: FastifyInstance, context: ApiContext, jobs: JobSe
     '/api/v1/orchestrator/jobs/:id/history',
     { schema: { tags, params: JobPath, querystring: HistoryQueryParameters, ...answers(HistoryAnswer) } },
     async (request, reply) => {
-      const gone = new AbortController()
-      reply.raw.once('close', () => gone.abort())
-      const page = await readHistory(jobs, request.params.id, request.query, gone.signal)
+      const isInVain = (): boolean => reply.raw.destroyed || context.streams.isClosed
+      const page = await readHistory(jobs, request.params.id, request.query, isInVain)
       const withEmptyStates = readsStates(request.clientVersion)
       return {
         NextToken: page.nextToken,
