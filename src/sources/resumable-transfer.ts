@@ -136,7 +136,9 @@ export class ResumableTransfer {
     return new WeirError(
       'source.too_large',
       `Cannot fetch "${describeUrl(this.url)}": ${what}, and ${this.context.bytesMax} bytes are allowed`,
-      { hint: 'Ask for more disk (Resources.Disk) or for a node with a higher InputSources.MaxBytes' },
+      {
+        hint: 'Ask for more disk (Resources.Disk), a higher MaxBytes of the input, or a node with a higher InputSources.MaxBytes',
+      },
     )
   }
 

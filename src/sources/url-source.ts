@@ -40,13 +40,15 @@ export interface UrlSourceOptions {
 interface UrlInput {
   url: URL
   sha256: string | undefined
+  /** The job's own limit; Infinity when it names none. */
+  bytesMax: number
 }
 
 const PROGRESS_BYTES = 1024 * 1024
 const BACKOFF_MAX_MS = 10_000
 
 /**
- * Inputs by URL (`urlDownload`, parameter `URL`, optionally `SHA256` or `Checksum`), http and https.
+ * Inputs by URL (`urlDownload`, parameter `URL`, optionally `SHA256` or `Checksum`, and `MaxBytes`), http and https.
  *
  * One GET is all a server must answer: no HEAD, no Content-Length needed. The content is stored as it was sent, never
  * decoded. It lands read-only at `Target/<name>`, see {@link fetchedFileName}. Rejects with `source.refused` (address,
@@ -61,7 +63,7 @@ export function urlSource(options: UrlSourceOptions): StorageSource {
     },
     measure: (input, signal) => measure(input, options, signal),
     async fetch(input, intoDir, { bytesMax, progress }, signal) {
-      const { url, sha256 } = inputOf(input)
+      const { url, sha256, bytesMax: asked } = inputOf(input)
       const totalTimeoutMs = options.limits?.totalTimeoutMs ?? 300_000
       const deadline = AbortSignal.timeout(totalTimeoutMs)
       const partPath = join(intoDir, '.part')
@@ -69,7 +71,7 @@ export function urlSource(options: UrlSourceOptions): StorageSource {
       try {
         const transfer = new ResumableTransfer(url, file, {
           ...followContext(options, sha256 !== undefined),
-          bytesMax: Math.min(bytesMax, options.limits?.bytesMax ?? 100 * 1024 ** 3),
+          bytesMax: Math.min(bytesMax, asked, options.limits?.bytesMax ?? 100 * 1024 ** 3),
           ...(progress === undefined ? {} : { progress }),
         })
         await attempts(transfer, options, AbortSignal.any([signal, deadline]))
@@ -160,11 +162,13 @@ function readInput({ Source }: InputSourceSpec): UrlInput | { problem: { message
   if (url.protocol !== 'http:' && url.protocol !== 'https:')
     return bad(`the scheme "${url.protocol.slice(0, -1)}" is not fetched`, 'Use http or https')
   url.hash = ''
+  const most = parameter(Source, 'MaxBytes')
+  const bytesMax = typeof most === 'number' && most > 0 ? most : Infinity
   const sum = parameter(Source, 'SHA256', 'Checksum')
-  if (sum === undefined || sum === '') return { url, sha256: undefined }
+  if (sum === undefined || sum === '') return { url, sha256: undefined, bytesMax }
   const sha256 = typeof sum === 'string' ? readSha256(sum) : undefined
   if (sha256 === undefined) return bad('its SHA256 is malformed', 'Give 64 hexadecimal digits')
-  return { url, sha256 }
+  return { url, sha256, bytesMax }
 }
 
 function bad(what: string, hint: string): { problem: { message: string; hint: string } } {

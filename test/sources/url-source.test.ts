@@ -4,7 +4,7 @@ import { mkdtemp, readFile, readdir, rm, stat } from 'node:fs/promises'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { urlSource, type UrlSourceOptions } from '../../src/sources/index.js'
 import { chance, LocalInternet, PatientClock } from './local-internet.js'
 
@@ -143,11 +143,9 @@ describe('TLS', () => {
     cert,
   ]) // prettier-ignore
   const title = made.status === 0 ? 'https' : 'https (skipped: needs openssl)'
-  afterEach(async () => {
-    if (expect.getState().currentTestName?.includes('other name') === true) {
-      await rm(key, { force: true })
-      await rm(cert, { force: true })
-    }
+  afterAll(async () => {
+    await rm(key, { force: true })
+    await rm(cert, { force: true })
   })
   const pems = async () => ({ key: await readFile(key, 'utf8'), cert: await readFile(cert, 'utf8') })
 
@@ -389,6 +387,13 @@ describe('limits and checksums', () => {
     await expect(fetchUrl('http://data.test/f', { bytesMax: 1000 })).rejects.toMatchObject({
       code: 'source.too_large',
       message: expect.stringContaining('1001'),
+    })
+  })
+
+  it('refuses what is larger than the job expects', async () => {
+    await internet.serve('data.test', (_, answer) => answer.end('x'.repeat(11)))
+    await expect(fetchUrl('http://data.test/f', { params: { MaxBytes: 10 } })).rejects.toMatchObject({
+      code: 'source.too_large',
     })
   })
 
