@@ -96,7 +96,7 @@ async function judge(
   if (dir === undefined) return undefined
   const { bavail, bsize } = await statfs(dir)
   if (bavail * bsize >= bounds.reserveBytes) return undefined
-  return diskEnd('The disk of the node is full', 'Try again later or on another node')
+  return diskEnd('The disk of the node is full', 'Try again later or on another node', true)
 }
 
 async function* batches(dir: string): AsyncGenerator<string[]> {

@@ -62,13 +62,19 @@ export class EngineHealthBoard {
     }
     const { network } = executor
     try {
-      const { http, full, problems } = await bounded(() => network.modes(), limits)
+      const { http, full, problems } = await bounded(() => network.modes(), {
+        ...limits,
+        // It may have to try in earnest whether a run can get out.
+        ms: NETWORK_TIMEOUT_FACTOR * this.#timeoutMs,
+      })
       return { health, http, full, networkProblems: problems }
     } catch (error) {
       return { health, http: false, full: false, networkProblems: [toWeirError(error).message] }
     }
   }
 }
+
+const NETWORK_TIMEOUT_FACTOR = 3
 
 const NOT_ASKED: EngineStatus = Object.freeze({
   health: { available: false as const, message: 'The engine was not asked yet', hint: 'Try again' },

@@ -45,8 +45,8 @@ export function timeoutEnd(limitMs: number): ExecutionEnd {
 }
 
 /** The disk limit was reached. */
-export function diskEnd(message: string, hint: string): ExecutionEnd {
-  return new ExecutionEnd('disk', new WeirError('compute.disk', message, { hint }))
+export function diskEnd(message: string, hint: string, retryable = false): ExecutionEnd {
+  return new ExecutionEnd('disk', new WeirError('compute.disk', message, { hint, retryable }))
 }
 
 function seconds(ms: number): string {

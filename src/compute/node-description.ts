@@ -1,3 +1,4 @@
+import type { HostPatternSet } from '../model/host-pattern-set.js'
 import type { NodeId, NodeInfo } from '../model/state.js'
 import type { Resources } from '../model/resources.js'
 import type { AdmissionView } from './admission.js'
@@ -13,6 +14,7 @@ export function describeNode(
   const available = engines.filter(([, status]) => status.health.available)
   const names = (able: (typeof engines)[number][]) => able.map(([engine]) => engine)
   const networkProblems = engines.flatMap(([, { networkProblems: problems }]) => problems)
+  const [allow, deny] = [tell(rules.allow), tell(rules.deny)]
   return {
     ...self,
     roles: [...self.roles],
@@ -30,10 +32,14 @@ export function describeNode(
       acceptsNetworkedJobs: rules.acceptNetworkedJobs,
       httpEngines: hasGateway ? names(available.filter(([, { http }]) => http)) : [],
       fullEngines: rules.acceptFullNetwork ? names(available.filter(([, { full }]) => full)) : [],
-      allow: rules.allow.patterns.map(({ text }) => text),
-      deny: rules.deny.patterns.map(({ text }) => text),
+      allow: allow.told,
+      deny: deny.told,
       problems: rules.acceptNetworkedJobs
-        ? [...new Set([...networkProblems, ...(hasGateway ? [] : ['the egress gateway is not running'])])]
+        ? [
+            ...new Set(networkProblems),
+            ...(hasGateway ? [] : ['the egress gateway is not running']),
+            ...(allow.whole && deny.whole ? [] : ['the egress lists are too long to be told whole']),
+          ]
         : [],
     },
     engineProblems: Object.fromEntries(
@@ -43,6 +49,20 @@ export function describeNode(
     ),
   }
 }
+
+/** As many patterns as a message has room for. What is not told is not offered; the node itself judges by all of them. */
+function tell({ patterns }: HostPatternSet): { told: string[]; whole: boolean } {
+  let bytes = 0
+  const told: string[] = []
+  for (const { text } of patterns) {
+    bytes += text.length + 3
+    if (bytes > LIST_BYTES_MAX) return { told, whole: false }
+    told.push(text)
+  }
+  return { told, whole: true }
+}
+
+const LIST_BYTES_MAX = 192 * 1024
 
 function amounts({ cpu, memoryBytes, diskBytes, gpu }: Resources): Resources {
   return { cpu, memoryBytes, diskBytes, gpu }

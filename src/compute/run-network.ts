@@ -63,6 +63,7 @@ async function openLease({ desired, parts, signal }: Run, slot: NetworkSlot): Pr
       'Cannot give the job http network access: no gateway is attached',
       {
         hint: 'Choose another node, or ask the operator to start the gateway',
+        retryable: true,
       },
     )
   }

@@ -155,6 +155,19 @@ describe('the conversation with the orchestrator', () => {
   })
 })
 
+describe('a node with very long egress lists', () => {
+  it('still talks to the orchestrator, offers what it has told, and says so', async () => {
+    const allow = Array.from({ length: 9_000 }, (_, n) => `host-${n}.${'long-label-'.repeat(5)}x.example.com`)
+    fixture = await startFixture({ node: { policy: { acceptNetworkedJobs: true, allow } } })
+    const { orchestrator } = fixture
+    await eventually(() => orchestrator.info !== undefined)
+    const { egress } = orchestrator.info ?? {}
+    expect(egress?.allow.length).toBeGreaterThan(1_000)
+    expect(egress?.allow.length).toBeLessThan(allow.length)
+    expect(egress?.problems).toContain('the egress lists are too long to be told whole')
+  })
+})
+
 describe('reading output from a node', () => {
   const read = (id: unknown, change: object = {}) =>
     fixture.transport.request(

@@ -12,6 +12,8 @@ export interface ProcessExecutorOptions {
   beforeAcquire?: (signal: AbortSignal) => Promise<void>
   admit?: () => { code: ErrorCode; message: string; hint: string }[]
   available?: boolean
+  /** Default `process`. */
+  engine?: string
 }
 
 /**
@@ -19,7 +21,7 @@ export interface ProcessExecutorOptions {
  * program finds its directories in `OUT_<name>` and `IN_<index>`.
  */
 export class ProcessExecutor implements Executor {
-  readonly engine = 'process'
+  readonly engine: string
   readonly network?: NetworkProvider
   readonly runs: RunSpec[] = []
   /** Network slots that were not given back. */
@@ -30,6 +32,7 @@ export class ProcessExecutor implements Executor {
 
   constructor(options: ProcessExecutorOptions = {}) {
     this.options = options
+    this.engine = options.engine ?? 'process'
     if (options.modes !== undefined) this.network = this.#provider()
   }
 

@@ -195,6 +195,51 @@ describe('running one execution', () => {
     expect(await fixture.orchestrator.ended(id)).toMatchObject({ state: 'Failed', code: 'engine.failed' })
   })
 
+  it('fetches the modules of a WASM job beside its inputs', async () => {
+    fixture = await startFixture({ executor: { engine: 'wasm' } })
+    const text = (Text: string, Alias = '') => ({
+      Source: { Type: 'text', Params: { Text } },
+      Alias,
+      Target: '',
+    })
+    const id = await fixture.orchestrator.run(
+      shellJob('', {
+        Engine: {
+          Type: 'wasm',
+          Params: {
+            Command: ['cat'],
+            EntryModule: text('main'),
+            ImportModules: [text('library', 'env')],
+            Parameters: [],
+          },
+        },
+        InputSources: [{ ...text('data'), Target: '/inputs/data' }],
+      }),
+    )
+    await fixture.orchestrator.ended(id)
+    const [run] = fixture.executor.runs
+    expect(run?.volumes.map(({ target }) => target)).toEqual(['/inputs/data'])
+    expect(run?.modules?.imports.map(({ alias }) => alias)).toEqual(['env'])
+    expect(run?.modules?.entry.hostPath).toContain('module-0')
+    expect(run?.outputs.map(({ name, path }) => [name, path])).toEqual([['outputs', '/outputs']])
+  })
+
+  it('gives a job with full network a slot and no lease', async () => {
+    fixture = await startFixture({
+      executor: { modes: { http: true, full: true, problems: [] } },
+      node: { policy: { acceptNetworkedJobs: true, acceptFullNetwork: true } },
+    })
+    const id = await fixture.orchestrator.run(
+      shellJob('echo proxy=$http_proxy', { Network: { Type: 'Full', Domains: [] } }),
+    )
+    const observed = await fixture.orchestrator.ended(id)
+    expect(observed).toMatchObject({ state: 'Completed', runOutput: { stdout: 'proxy=\n' } })
+    expect(observed.egress).toBeUndefined()
+    expect(fixture.executor.runs[0]?.network.mode).toBe('full')
+    expect(fixture.gateway.leasesOpened).toBe(0)
+    await eventually(() => fixture.executor.slotsOpen === 0)
+  })
+
   it('fails closed when the gateway cannot open a lease', async () => {
     fixture = await startFixture({
       executor: { modes: { http: true, full: false, problems: [] } },
