@@ -74,6 +74,12 @@ export const CONFIG_SCHEMA = {
   'API.Port': integer(1234, 'Port of the API', PORT),
   'API.AllowInsecure': boolean(false, 'Listen beyond loopback although nobody has to authenticate'),
 
+  'API.AllowedHosts': list([], 'More names under which this server may be addressed'),
+  'API.AllowedOrigins': list(
+    [],
+    'Web origins whose pages may call the API; `*` = all; empty = pages of this machine and of this server',
+  ),
+
   Labels: map({}, 'Labels of this node, which jobs can ask for in their constraints'),
   'Logging.Level': text('info', 'What the server logs', {
     words: ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'],

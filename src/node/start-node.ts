@@ -113,6 +113,8 @@ async function start(
     version: { weir: VERSION, bacalhau: BACALHAU_VERSION },
     config: () => shownConfig(config),
     jobDefaults: jobDefaults(values),
+    allowedHosts: values['API.AllowedHosts'],
+    allowedOrigins: values['API.AllowedOrigins'],
     logger,
   })
   // Answering stops first when the node goes; what clients asked for is still carried out or ended in order.

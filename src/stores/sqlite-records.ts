@@ -157,7 +157,7 @@ function prepare(database: Database) {
        ON CONFLICT (id) DO UPDATE SET namespace = excluded.namespace, state = excluded.state,
        created = excluded.created, modified = excluded.modified, token = excluded.token, body = excluded.body`,
     ),
-    markActive: sql('UPDATE jobs SET active = ?1 WHERE id = ?2 AND active <> ?1'),
+    markActive: sql('UPDATE jobs SET active = ? WHERE id = ?'),
     execution: sql('SELECT body FROM executions WHERE id = ?'),
     executionsOfJob: sql('SELECT body FROM executions WHERE job = ? ORDER BY ordinal'),
     activeExecutions: sql(
