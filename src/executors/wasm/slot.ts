@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
 import { WeirError, isWeirError } from '../../errors.js'
 import type { Cgroup, CgroupLimits, CgroupTree } from './cgroup.js'
+import { FirstProcess } from './first-process.js'
 import { removeTree } from './remove-tree.js'
 import { type SandboxJob, STATUS_BYTES_MAX, type SandboxStatus } from './sandbox/job.js'
 import { BLOCK_FD, type Bind, FIRST_BIND_FD, INFO_FD, sandboxCommand } from './sandbox-command.js'
@@ -55,6 +56,7 @@ export class Slot {
   readonly end: Promise<SlotEnd>
   readonly #child: ChildProcess
   readonly #status = new StatusReader(STATUS_BYTES_MAX)
+  readonly #first: Promise<FirstProcess>
   readonly #cgroup: Promise<Cgroup | undefined>
   #hasEnded = false
   #isReady = false
@@ -66,8 +68,8 @@ export class Slot {
     makeSlotDirectories(this.dir)
     this.#child = start(options, this.dir)
     const pipes: readonly unknown[] = this.#child.stdio
-    const pid = firstPid(pipes[INFO_FD] as Readable)
-    this.#cgroup = pid.then((found) => enterCgroup(options, this.name, found))
+    this.#first = firstProcess(pipes[INFO_FD] as Readable)
+    this.#cgroup = this.#first.then(({ pid }) => enterCgroup(options, this.name, pid))
     // An error is told through `ready`; the sandbox stays blocked and is killed.
     void this.#cgroup.then(
       () => (pipes[BLOCK_FD] as Writable).end('go'),
@@ -112,9 +114,15 @@ export class Slot {
     return this.#status.afterReady()
   }
 
-  /** Ends it at once: the whole process tree, from outside. Idempotent. */
+  /** Ends it from outside, as soon as bubblewrap has made the process that is to be ended. Idempotent. */
   kill(): void {
-    if (!this.#hasEnded) this.#child.kill('SIGKILL')
+    if (this.#hasEnded) return
+    const killBoth = (first?: FirstProcess): void => {
+      if (this.#hasEnded) return
+      first?.kill()
+      this.#child.kill('SIGKILL')
+    }
+    this.#first.then(killBoth, () => killBoth())
   }
 
   /** Kills it and removes its directory and control group. */
@@ -223,16 +231,22 @@ function byDescriptor(bind: Bind, toolbox: Toolbox, opened: number[]): Bind {
   return { ...bind, from: FIRST_BIND_FD + opened.length - 1 }
 }
 
-/** bubblewrap writes `{"child-pid": 123}` once the new process exists, and then holds it until it is told to go on. */
-async function firstPid(info: Readable): Promise<number> {
-  let text = ''
-  for await (const bytes of info as AsyncIterable<Buffer>) {
-    text += bytes.toString('utf8')
-    const pid = /"child-pid": (\d+)/.exec(text)?.[1]
-    if (pid !== undefined) return Number(pid)
-    if (text.length > 4096) break
-  }
-  throw new WeirError('sandbox.unavailable', 'Cannot build the sandbox: bubblewrap did not start it')
+/**
+ * bubblewrap writes `{"child-pid": 123, …}` once the new process exists, and then holds it until it is told to go on.
+ * It is read to its end: bubblewrap writes in pieces, and would be killed by a pipe that is closed too early.
+ */
+function firstProcess(info: Readable): Promise<FirstProcess> {
+  return new Promise((resolve, reject) => {
+    let text = ''
+    info.on('data', (bytes: Buffer) => {
+      if (text.length < 4096) text += bytes.toString('utf8')
+      const pid = /"child-pid": (\d+)\D/.exec(text)?.[1]
+      if (pid !== undefined) resolve(new FirstProcess(Number(pid)))
+    })
+    info.on('close', () => {
+      reject(new WeirError('sandbox.unavailable', 'Cannot build the sandbox: bubblewrap did not start it'))
+    })
+  })
 }
 
 async function enterCgroup(options: SlotOptions, name: string, pid: number): Promise<Cgroup | undefined> {
