@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { mkdirSync } from 'node:fs'
-import { type FileHandle, open, readFile, truncate } from 'node:fs/promises'
+import { type FileHandle, open, readFile, rm, truncate } from 'node:fs/promises'
 import { join } from 'node:path'
 import { toWeirError, WeirError } from '../errors.js'
 import type { AuditEntry, AuditRecord, ExecutionId } from '../model/index.js'
@@ -24,6 +24,10 @@ export function createAuditFile(options: AuditFileOptions): AuditSink & AuditLog
   return {
     open: (executionId) => AuditFileLedger.open(options, executionId),
     read: (executionId, after, limit) => readRecords(options.dir, executionId, after, limit),
+    remove: async (executionId) => {
+      await rm(recordsPath(options.dir, executionId), { force: true })
+      await rm(begunPath(options.dir, executionId), { force: true })
+    },
   }
 }
 
