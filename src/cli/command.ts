@@ -1,0 +1,75 @@
+import { Command, Option } from 'commander'
+
+/** A command whose on/off flags also take `=true` and `=false`, as users of other tools write them (`--wait=false`). */
+export class WeirCommand extends Command {
+  override createCommand(name?: string): WeirCommand {
+    return new WeirCommand(name)
+  }
+
+  override parseOptions(argv: string[]): ReturnType<Command['parseOptions']> {
+    return super.parseOptions(this.plainFlags(argv))
+  }
+
+  /** Repeatable: every value is kept. */
+  collected(flags: string, description: string): this {
+    const collect = (value: string, before: string[] | undefined): string[] => [...(before ?? []), value]
+    return this.addOption(new Option(flags, description).argParser(collect))
+  }
+
+  /** An old name that still works, or a flag for few: not part of the help. */
+  hidden(flags: string, isCollected = false): this {
+    const option = new Option(flags).hideHelp()
+    if (isCollected)
+      option.argParser((value: string, before: string[] | undefined): string[] => [...(before ?? []), value])
+    return this.addOption(option)
+  }
+
+  /** Up to where options of this command can stand: not behind `--`, nor behind the first operand of a run. */
+  private plainFlags(argv: readonly string[]): string[] {
+    const result: string[] = []
+    for (let index = 0; index < argv.length; index++) {
+      const token = argv[index] ?? ''
+      if (token === '--' || !token.startsWith('-') || token === '-') return [...result, ...argv.slice(index)]
+      const { replaced, takesNext } = this.plainFlag(token)
+      result.push(...replaced)
+      const next = argv[index + 1]
+      if (takesNext && next !== undefined) {
+        result.push(next)
+        index += 1
+      }
+    }
+    return result
+  }
+
+  private plainFlag(token: string): { replaced: string[]; takesNext: boolean } {
+    const [name = '', value] = token.startsWith('--') ? token.split(/=(.*)/s) : [token]
+    const option = this.options.find(({ long, short }) => long === name || short === name)
+    if (option === undefined) return { replaced: [token], takesNext: false }
+    if (option.required || option.optional)
+      return { replaced: [token], takesNext: option.required && value === undefined }
+    if (value === 'true') return { replaced: [name], takesNext: false }
+    if (value !== 'false') return { replaced: [token], takesNext: false }
+    const negated = `--no-${name.slice(2)}`
+    // Without a negated form the flag is off anyway.
+    return { replaced: this.options.some(({ long }) => long === negated) ? [negated] : [], takesNext: false }
+  }
+}
+
+const GLOBAL_GROUP = 'Global flags:'
+
+/** Flags that every command takes, also in front of its name. */
+export function addGlobalFlags(command: WeirCommand): WeirCommand {
+  const collect = (value: string, before: string[] | undefined): string[] => [...(before ?? []), value]
+  const options = [
+    new Option(
+      '-c, --config <FILE|KEY=VALUE>',
+      'configuration file (.yaml), or one value; repeatable',
+    ).argParser(collect),
+    new Option('--api-host <HOST>', 'server to talk to: host, or https://host:port, or unix:/path'),
+    new Option('--api-port <PORT>', 'port of the server (default 1234)'),
+    new Option('--data-dir <DIR>', 'state directory (default ~/.weir)'),
+    new Option('--debug', 'show details and stack traces of errors'),
+  ]
+  for (const option of options) command.addOption(option.helpGroup(GLOBAL_GROUP))
+  return command
+}

@@ -1,0 +1,97 @@
+import { join } from 'node:path'
+import { CONFIG_SCHEMA, saveConfigValue, writeValue } from '../../config/index.js'
+import { WeirError } from '../../errors.js'
+import { printable } from '../../model/printable.js'
+import { readConfig } from '../context.js'
+import { EXIT } from '../exit-codes.js'
+import { LIST_FORMATS, printList, readFormat, yamlOf } from '../output-format.js'
+import type { Config, ConfigKey, ConfigName } from '../../config/index.js'
+import type { CliContext, GlobalFlags } from '../context.js'
+import type { ListFlags } from '../output-format.js'
+import type { Column } from '../table.js'
+
+interface ConfigRow {
+  key: string
+  value: string
+  origin: string
+  description: string
+}
+
+/** `weir config list`: every key, its value, where the value came from, and what it means. */
+export async function configList(flags: GlobalFlags & ListFlags, context: CliContext): Promise<number> {
+  const config = await readConfig(flags, context)
+  if (readFormat(flags.output ?? 'table', LIST_FORMATS) === 'yaml') {
+    await context.terminal.data(await yamlOf(configTree(config)))
+    return EXIT.ok
+  }
+  const rows = (Object.keys(CONFIG_SCHEMA) as ConfigName[]).toSorted().map((name) => configRow(config, name))
+  const items = rows.map(({ key, value, origin, description }) => ({
+    Key: key,
+    Value: value,
+    Origin: origin,
+    Description: description,
+  }))
+  await printList(context.terminal, { rows, columns: COLUMNS, items }, flags)
+  return EXIT.ok
+}
+
+/** `weir config set KEY=VALUE` (or the old form `KEY VALUE`). */
+export async function configSet(
+  setting: string,
+  value: string | undefined,
+  flags: GlobalFlags,
+  context: CliContext,
+): Promise<number> {
+  const equals = setting.indexOf('=')
+  if (equals < 0 && value === undefined) {
+    throw new WeirError('cli.usage', `Cannot set ${JSON.stringify(setting)}: the value is missing`, {
+      hint: 'Write weir config set KEY=VALUE',
+    })
+  }
+  const [key, text] =
+    value === undefined ? [setting.slice(0, equals), setting.slice(equals + 1)] : [setting, value]
+  const files = flags.config ?? []
+  if (files.length > 1)
+    throw new WeirError('cli.usage', 'Cannot set a value in several files at once', {
+      hint: 'Name one file with -c',
+    })
+  const file = files[0] ?? join(await dataDirectory(flags, context), 'config.yaml')
+  const name = saveConfigValue(file, key, text)
+  context.terminal.talk(`${name} is set in ${printable(file)}`)
+  return EXIT.ok
+}
+
+/** Found without the file that is about to be changed: a mistake in it must not keep anybody from correcting it. */
+async function dataDirectory(flags: GlobalFlags, context: CliContext): Promise<string> {
+  const { loadConfig } = await import('../../config/index.js')
+  const environment = { WEIR_DIR: context.environment.WEIR_DIR }
+  return loadConfig({ dataDir: flags.dataDir, environment, files: ['/dev/null'] }).dataDir
+}
+
+const COLUMNS: readonly Column<ConfigRow>[] = [
+  { header: 'KEY', value: ({ key }) => key, cutFirst: 0 },
+  { header: 'VALUE', value: ({ value }) => value, cutFirst: 2 },
+  { header: 'FROM', value: ({ origin }) => origin, cutFirst: 3 },
+  { header: 'DESCRIPTION', value: ({ description }) => description, cutFirst: 4 },
+]
+
+function configRow(config: Config, name: ConfigName): ConfigRow {
+  const key = CONFIG_SCHEMA[name] as ConfigKey
+  const value = key.secret === true ? '<redacted>' : writeValue(key, config.values[name])
+  return { key: name, value, origin: config.origin(name), description: key.description }
+}
+
+/** A complete configuration file: what is secret is left out. */
+function configTree(config: Config): Record<string, unknown> {
+  const tree: Record<string, unknown> = {}
+  for (const name of Object.keys(CONFIG_SCHEMA) as ConfigName[]) {
+    const key = CONFIG_SCHEMA[name] as ConfigKey
+    if (key.secret === true) continue
+    const parts = name.split('.')
+    let branch = tree
+    for (const part of parts.slice(0, -1)) branch = (branch[part] ??= {}) as Record<string, unknown>
+    const isQuantity = key.kind === 'durationMs' || key.kind === 'bytes'
+    branch[parts.at(-1) ?? name] = isQuantity ? writeValue(key, config.values[name]) : config.values[name]
+  }
+  return tree
+}

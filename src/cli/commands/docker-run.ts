@@ -1,0 +1,25 @@
+import { parseJobSpec } from '../../model/parse-job.js'
+import { packDirectory } from '../../client/index.js'
+import { dockerJob } from '../job-from-flags.js'
+import { splitOutputFlag, uploader } from '../run-flags.js'
+import { submitJob } from '../submit.js'
+import type { CliContext } from '../context.js'
+import type { DockerFlags } from '../job-from-flags.js'
+import type { AllRunFlags } from '../run-flags.js'
+
+/** `weir docker run [flags] IMAGE [COMMAND…]`. */
+export async function dockerRun(
+  image: string,
+  parameters: readonly string[],
+  flags: DockerFlags & AllRunFlags,
+  context: CliContext,
+): Promise<number> {
+  const { format, results } = splitOutputFlag(flags.output)
+  const job = await dockerJob(
+    { ...flags, output: results },
+    image,
+    parameters,
+    uploader(context, packDirectory),
+  )
+  return submitJob(parseJobSpec(job), { flags, format, mayEmbed: true, showWarnings: true }, context)
+}

@@ -1,0 +1,198 @@
+import { shortId } from '../../model/ids.js'
+import { formatBytes } from '../../model/resources.js'
+import { printable } from '../../model/printable.js'
+import { suggest, withClient } from '../context.js'
+import { EGRESS_COLUMNS, egressRows, egressTotals } from '../egress-lines.js'
+import { executionState } from '../execution-words.js'
+import { EXIT } from '../exit-codes.js'
+import { OBJECT_FORMATS, printObject, readFormat } from '../output-format.js'
+import { renderTable } from '../table.js'
+import { ago, dateTime, formatDuration, millisecondsOf } from '../times.js'
+import { HISTORY_COLUMNS } from './job-lists.js'
+import type { DescribedJob, WireExecution, WireHistoryItem, WireJob } from '../../client/index.js'
+import type { CliContext, GlobalFlags } from '../context.js'
+import type { Column } from '../table.js'
+import type { Terminal } from '../terminal.js'
+
+/** `weir job describe ID`: everything about a job on one page. */
+export async function jobDescribe(
+  id: string,
+  flags: GlobalFlags & { output?: string; pretty?: boolean },
+  context: CliContext,
+): Promise<number> {
+  const { terminal } = context
+  const described = await withClient(flags, context, (client) =>
+    client.job(id, { include: ['executions', 'history'] }),
+  )
+  if (flags.output !== undefined) {
+    await printObject(
+      terminal,
+      described,
+      readFormat(flags.output, OBJECT_FORMATS),
+      flags.pretty ?? terminal.outIsTerminal,
+    )
+    return EXIT.ok
+  }
+  await terminal.data(describeText(described, terminal, Date.now()))
+  suggestNext(described, terminal)
+  return EXIT.ok
+}
+
+/** The page as text; every value is escaped. */
+export function describeText(
+  described: DescribedJob,
+  terminal: Pick<Terminal, 'columns' | 'dataStyle'>,
+  nowMs: number,
+): string {
+  const { Job, Executions, History } = described
+  const executions = Executions?.Items ?? []
+  const history = History?.Items ?? []
+  const layout = { columns: terminal.columns, plain: true, style: terminal.dataStyle }
+  const sections: (readonly [title: string, body: string])[] = [
+    ['', headText(Job)],
+    ['Summary', summaryText(executions)],
+    ['Network', networkText(Job, executions, terminal)],
+    [
+      'Job History',
+      tableOf(
+        history.filter(isJobLevel),
+        HISTORY_COLUMNS.filter(({ header }) => header !== 'EXECUTION' && header !== 'LEVEL'),
+        layout,
+      ),
+    ],
+    ['Executions', tableOf(executions, executionColumns(nowMs), layout)],
+    ...executions.map(
+      (execution) =>
+        [
+          `Execution ${shortId(execution.ID)} History`,
+          tableOf(
+            history.filter(({ ExecutionID }) => ExecutionID === execution.ID),
+            HISTORY_COLUMNS.filter(({ header }) => header !== 'EXECUTION' && header !== 'LEVEL'),
+            layout,
+          ),
+        ] as const,
+    ),
+    ...outputSections(executions),
+  ]
+  return sections
+    .filter(([, body]) => body !== '')
+    .map(([title, body]) => (title === '' ? body : `${terminal.dataStyle.bold(title)}\n${body}`))
+    .join('\n')
+}
+
+function headText(job: WireJob): string {
+  const [task] = job.Tasks
+  const isCounted = job.Type === 'batch' || job.Type === 'service'
+  const pairs: (readonly [string, string])[] = [
+    ['ID', job.ID],
+    ['Name', job.Name],
+    ['Namespace', job.Namespace],
+    ['Type', job.Type],
+    ['State', job.State.StateType],
+    ['Message', job.State.Message ?? ''],
+    ['Hint', job.State.Details?.Hint ?? ''],
+    ['Count', isCounted ? String(job.Count) : ''],
+    ['Engine', task?.Engine.Type ?? ''],
+    ['Created Time', dateTime(millisecondsOf(job.CreateTime))],
+    ['Modified Time', dateTime(millisecondsOf(job.ModifyTime))],
+    ['Version', String(job.Version)],
+  ]
+  return pairs
+    .filter(([, value]) => value !== '')
+    .map(
+      ([key, value]) =>
+        `${key.padEnd(13)} = ${value
+          .split('\n')
+          .map((line) => printable(line))
+          .join('\n                ')}\n`,
+    )
+    .join('')
+}
+
+function summaryText(executions: readonly WireExecution[]): string {
+  const counts = new Map<string, number>()
+  for (const execution of executions) {
+    const state = executionState(execution)
+    counts.set(state, (counts.get(state) ?? 0) + 1)
+  }
+  return [...counts].map(([state, count]) => `${state} = ${count}\n`).join('')
+}
+
+function networkText(
+  job: WireJob,
+  executions: readonly WireExecution[],
+  terminal: Pick<Terminal, 'columns' | 'dataStyle'>,
+): string {
+  const network = job.Tasks[0]?.Network
+  const domains = (network?.Domains ?? []).slice(0, 20).map((domain) => printable(domain))
+  const more = (network?.Domains?.length ?? 0) - domains.length
+  const head = `Mode = ${network?.Type ?? 'None'}${domains.length === 0 ? '' : ` (${domains.join(', ')}${more > 0 ? `, … ${more} more` : ''})`}\n`
+  const totals = egressTotals(executions)
+  if (totals === undefined) return head
+  const sum = `${totals.Records} attempts: ${totals.Allowed} allowed, ${totals.Refused} refused; ${formatBytes(totals.BytesUp)} up, ${formatBytes(totals.BytesDown)} down\n`
+  const cut = totals.DestinationsTruncated ? 'More destinations: weir job egress\n' : ''
+  return `${head}${sum}${renderTable(egressRows(executions), EGRESS_COLUMNS, { columns: terminal.columns, plain: true, style: terminal.dataStyle })}${cut}`
+}
+
+function executionColumns(nowMs: number): Column<WireExecution>[] {
+  return [
+    { header: 'ID', value: ({ ID }) => shortId(ID), cutFirst: 0 },
+    { header: 'NODE', value: ({ NodeID }) => shortId(NodeID), cutFirst: 2 },
+    { header: 'STATE', value: executionState, cutFirst: 0 },
+    {
+      header: 'EXIT',
+      value: ({ RunOutput }) => String(RunOutput?.ExitCode ?? ''),
+      alignRight: true,
+      cutFirst: 0,
+    },
+    { header: 'REV.', value: ({ Revision }) => String(Revision), alignRight: true, cutFirst: 0 },
+    { header: 'CREATED', value: ({ CreateTime }) => ago(millisecondsOf(CreateTime), nowMs), cutFirst: 3 },
+    { header: 'TOOK', value: tookText, cutFirst: 0 },
+    { header: 'COMMENT', value: ({ ComputeState }) => ComputeState.Message ?? '', cutFirst: 4 },
+  ]
+}
+
+function tookText({ StartTime, EndTime }: WireExecution): string {
+  if (StartTime === undefined || EndTime === undefined) return ''
+  return formatDuration(Date.parse(EndTime) - Date.parse(StartTime))
+}
+
+function outputSections(executions: readonly WireExecution[]): (readonly [string, string])[] {
+  return executions.flatMap(({ ID, RunOutput }) => {
+    if (RunOutput === null) return []
+    const text = `${RunOutput.Stdout}${RunOutput.Stdout !== '' && !RunOutput.Stdout.endsWith('\n') ? '\n' : ''}${RunOutput.stderr}`
+    if (text === '') return []
+    const isCut = RunOutput.StdoutTruncated || RunOutput.StderrTruncated
+    const lines = text
+      .replace(/\n$/, '')
+      .split('\n')
+      .map((line) => `${printable(line)}\n`)
+    const end = isCut ? `… Output truncated; weir job logs --execution-id ${shortId(ID)} shows all\n` : ''
+    return [[`Output of ${shortId(ID)}`, `${lines.join('')}${end}`] as const]
+  })
+}
+
+function tableOf<Row>(
+  rows: readonly Row[],
+  columns: readonly Column<Row>[],
+  layout: Parameters<typeof renderTable>[2],
+): string {
+  return rows.length === 0 ? '' : renderTable(rows, columns, layout)
+}
+
+function isJobLevel({ Type }: WireHistoryItem): boolean {
+  return Type === 'JobLevel'
+}
+
+function suggestNext({ Job, Executions }: DescribedJob, terminal: Terminal): void {
+  const id = shortId(Job.ID)
+  const hasResults = (Executions?.Items ?? []).some(
+    ({ PublishedResult }) => (PublishedResult?.Type ?? '') !== '',
+  )
+  const isOver = ['Completed', 'Failed', 'Stopped'].includes(Job.State.StateType)
+  suggest(terminal, [
+    ['Output:', `weir job logs ${id}`],
+    ...(hasResults ? [['Results:', `weir job get ${id}`] as const] : []),
+    ...(isOver ? [] : [['Stop it:', `weir job stop ${id}`] as const]),
+  ])
+}

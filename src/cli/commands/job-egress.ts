@@ -1,0 +1,126 @@
+import { shortId } from '../../model/ids.js'
+import { printable } from '../../model/printable.js'
+import { formatBytes } from '../../model/resources.js'
+import { suggest, withClient } from '../context.js'
+import { EXIT } from '../exit-codes.js'
+import { listenForInterrupts } from '../interrupt.js'
+import { wholeNumber } from '../job-from-flags.js'
+import { LIST_FORMATS, printList, readFormat } from '../output-format.js'
+import { clockTime, dateTime } from '../times.js'
+import type { WeirClient } from '../../client/index.js'
+import type { AuditRecord } from '../../model/audit.js'
+import type { CliContext } from '../context.js'
+import type { Column } from '../table.js'
+import type { Terminal } from '../terminal.js'
+import type { PageFlags } from './job-lists.js'
+
+export interface EgressFlags extends PageFlags {
+  follow?: boolean
+  denied?: boolean
+  executionId?: string
+}
+
+/** `weir job egress ID`: every attempt of the job to reach something, allowed or refused. */
+export async function jobEgress(id: string, flags: EgressFlags, context: CliContext): Promise<number> {
+  const format = readFormat(flags.output ?? 'table', LIST_FORMATS)
+  const interrupts = listenForInterrupts()
+  try {
+    return await withClient(flags, context, (client) =>
+      flags.follow === true
+        ? followRecords(client, id, flags, format === 'json', context.terminal, interrupts.first)
+        : listRecords(client, id, flags, context.terminal, interrupts.first),
+    )
+  } catch (error) {
+    if (interrupts.first.aborted) return interrupts.exitCode
+    throw error
+  } finally {
+    interrupts.dispose()
+  }
+}
+
+async function listRecords(
+  client: WeirClient,
+  id: string,
+  flags: EgressFlags,
+  terminal: Terminal,
+  signal: AbortSignal,
+): Promise<number> {
+  const request = {
+    executionId: flags.executionId,
+    denied: flags.denied,
+    limit: wholeNumber('--limit', flags.limit),
+    nextToken: flags.nextToken,
+  }
+  const { Items, NextToken } = await client.egress(id, request, { signal })
+  const format = await printList(terminal, { rows: Items, columns: RECORD_COLUMNS, items: Items }, flags)
+  if (format === 'table' && Items.length === 0) terminal.talk('The job tried to reach nothing')
+  if (format === 'table' && NextToken !== '') {
+    suggest(terminal, [['Next page:', `weir job egress ${shortId(id)} --next-token ${NextToken}`]])
+  }
+  return EXIT.ok
+}
+
+/** One line per record as it happens; with JSON, one object per line. */
+async function followRecords(
+  client: WeirClient,
+  id: string,
+  { executionId, denied }: EgressFlags,
+  asJson: boolean,
+  terminal: Terminal,
+  signal: AbortSignal,
+): Promise<number> {
+  const whileRead = AbortSignal.any([signal, terminal.outputClosed])
+  try {
+    for await (const record of client.followEgress(id, { executionId, denied }, { signal: whileRead })) {
+      await terminal.data(asJson ? `${JSON.stringify(record)}\n` : `${recordLine(record, terminal)}\n`)
+    }
+  } catch (error) {
+    if (!terminal.outputClosed.aborted) throw error
+  }
+  return EXIT.ok
+}
+
+/** A record as one line, every value escaped. */
+export function recordLine(record: AuditRecord, { dataStyle }: Pick<Terminal, 'dataStyle'>): string {
+  const verdict = record.decision === 'allow' ? dataStyle.green('allow') : dataStyle.red('deny ')
+  const bytes =
+    record.decision === 'allow'
+      ? `${formatBytes(record.bytesUp)} up, ${formatBytes(record.bytesDown)} down`
+      : printable(record.code)
+  return [
+    clockTime(new Date(record.timeMs).toISOString()),
+    shortId(record.executionId),
+    verdict,
+    printable(record.method).padEnd(7),
+    targetOf(record),
+    bytes,
+  ].join('  ')
+}
+
+const RECORD_COLUMNS: readonly Column<AuditRecord>[] = [
+  { header: 'TIME', value: ({ timeMs }) => dateTime(timeMs), cutFirst: 3 },
+  { header: 'EXECUTION', value: ({ executionId }) => shortId(executionId), cutFirst: 0 },
+  { header: 'DECISION', value: ({ decision }) => decision, cutFirst: 0 },
+  { header: 'METHOD', value: ({ method }) => method, cutFirst: 0 },
+  { header: 'HOST', value: targetOf, cutFirst: 2 },
+  { header: 'ADDRESS', value: ({ dialled }) => dialled, cutFirst: 3 },
+  {
+    header: 'STATUS',
+    value: ({ status }) => (status === 0 ? '' : String(status)),
+    alignRight: true,
+    cutFirst: 0,
+  },
+  { header: 'UP', value: ({ bytesUp }) => formatBytes(bytesUp), alignRight: true, cutFirst: 0 },
+  { header: 'DOWN', value: ({ bytesDown }) => formatBytes(bytesDown), alignRight: true, cutFirst: 0 },
+  {
+    header: 'WHY',
+    value: ({ code, rule, ruleOwner }) => (code === '' ? `${rule} (${ruleOwner})` : code),
+    cutFirst: 2,
+  },
+]
+
+/** The host as it was judged, or as it was sent when it could not be read. */
+function targetOf({ host, hostAsSent, port }: AuditRecord): string {
+  const name = printable(host === '' ? hostAsSent : host)
+  return port === 0 ? name : `${name}:${port}`
+}

@@ -1,0 +1,139 @@
+import { shortId } from '../../model/ids.js'
+import { formatBytes, formatCpu } from '../../model/resources.js'
+import { WeirError } from '../../errors.js'
+import { suggest, withClient } from '../context.js'
+import { EXIT } from '../exit-codes.js'
+import { wholeNumber } from '../job-from-flags.js'
+import { OBJECT_FORMATS, printList, printObject, readFormat } from '../output-format.js'
+import type { WireNode, WireResources } from '../../client/index.js'
+import type { CliContext, GlobalFlags } from '../context.js'
+import type { Column } from '../table.js'
+import type { PageFlags } from './job-lists.js'
+
+const SHOWN = ['labels', 'version', 'features', 'capacity', 'network'] as const
+type Shown = (typeof SHOWN)[number]
+
+export interface NodeListFlags extends PageFlags {
+  show?: string
+  labels?: string
+  filterApproval?: string
+  filterStatus?: string
+}
+
+/** `weir node list`. */
+export async function nodeList(flags: NodeListFlags, context: CliContext): Promise<number> {
+  const { filterApproval, filterStatus } = flags
+  const query = {
+    labels: flags.labels === undefined ? undefined : [flags.labels],
+    approval:
+      filterApproval === undefined
+        ? undefined
+        : readFormat(filterApproval, ['approved', 'pending', 'rejected']),
+    status: filterStatus === undefined ? undefined : readFormat(filterStatus, ['connected', 'disconnected']),
+    orderBy: flags.orderBy,
+    reverse: flags.orderReversed,
+    limit: wholeNumber('--limit', flags.limit),
+  }
+  const columns = nodeColumns(readShown(flags.show ?? 'labels,capacity'), flags.wide ?? false)
+  const nodes = await withClient(flags, context, (client) => client.nodes(query))
+  const format = await printList(context.terminal, { rows: nodes, columns, items: nodes }, flags)
+  const [first] = nodes
+  if (format === 'table' && first !== undefined) {
+    suggest(context.terminal, [['Details:', `weir node describe ${shortId(first.Info.NodeID)}`]])
+  }
+  return EXIT.ok
+}
+
+/** `weir node describe ID`. */
+export async function nodeDescribe(
+  id: string,
+  flags: GlobalFlags & { output?: string; pretty?: boolean },
+  context: CliContext,
+): Promise<number> {
+  const node = await withClient(flags, context, (client) => client.node(id))
+  const format = readFormat(flags.output ?? 'yaml', OBJECT_FORMATS)
+  await printObject(context.terminal, node, format, flags.pretty ?? context.terminal.outIsTerminal)
+  return EXIT.ok
+}
+
+/** `weir node approve|reject|delete ID`. */
+export async function nodeUpdate(
+  id: string,
+  action: 'approve' | 'reject' | 'delete',
+  flags: GlobalFlags & { message?: string },
+  context: CliContext,
+): Promise<number> {
+  const { Success, Error: reason } = await withClient(flags, context, (client) =>
+    client.updateNode(id, action, flags.message ?? ''),
+  )
+  if (!Success)
+    throw new WeirError('node.conflict', `Cannot ${action} node ${id}: ${reason ?? 'the server refused'}`)
+  await context.terminal.data('Ok\n')
+  return EXIT.ok
+}
+
+function readShown(text: string): Set<Shown> {
+  return new Set(
+    text
+      .split(',')
+      .filter((word) => word.trim() !== '')
+      .map((word) => readFormat(word, SHOWN)),
+  )
+}
+
+function nodeColumns(shown: ReadonlySet<Shown>, isWide: boolean): Column<WireNode>[] {
+  const columns: Column<WireNode>[] = [
+    { header: 'ID', value: ({ Info }) => (isWide ? Info.NodeID : shortId(Info.NodeID)), cutFirst: 0 },
+    { header: 'TYPE', value: ({ Info }) => Info.Roles?.join('+') ?? Info.NodeType, cutFirst: 2 },
+    { header: 'APPROVAL', value: ({ Membership }) => Membership, cutFirst: 2 },
+    { header: 'STATUS', value: ({ Connection }) => Connection, cutFirst: 2 },
+  ]
+  if (shown.has('labels')) columns.push({ header: 'LABELS', value: labelsText, cutFirst: 4 })
+  if (shown.has('version')) columns.push({ header: 'VERSION', value: versionText })
+  if (shown.has('features')) columns.push(...FEATURE_COLUMNS)
+  if (shown.has('network')) columns.push({ header: 'NETWORK', value: networkText, cutFirst: 3 })
+  if (shown.has('capacity')) columns.push(...CAPACITY_COLUMNS)
+  return columns
+}
+
+const FEATURE_COLUMNS: readonly Column<WireNode>[] = [
+  { header: 'ENGINES', value: ({ Info }) => listText(Info.ComputeNodeInfo?.ExecutionEngines) },
+  { header: 'INPUTS FROM', value: ({ Info }) => listText(Info.ComputeNodeInfo?.StorageSources) },
+  { header: 'OUTPUTS', value: ({ Info }) => listText(Info.ComputeNodeInfo?.Publishers) },
+]
+
+const CAPACITY_COLUMNS: readonly Column<WireNode>[] = [
+  capacityColumn('CPU', ({ CPU = 0 }) => formatCpu(CPU)),
+  capacityColumn('MEMORY', ({ Memory = 0 }) => formatBytes(Memory)),
+  capacityColumn('DISK', ({ Disk = 0 }) => formatBytes(Disk)),
+  capacityColumn('GPU', ({ GPU = 0 }) => String(GPU)),
+]
+
+/** `available / max`. */
+function capacityColumn(header: string, text: (amount: WireResources) => string): Column<WireNode> {
+  const value = ({ Info: { ComputeNodeInfo: compute } }: WireNode): string =>
+    compute === undefined ? '' : `${text(compute.AvailableCapacity)} / ${text(compute.MaxCapacity)}`
+  return { header, value, alignRight: true, cutFirst: 0 }
+}
+
+function labelsText({ Info }: WireNode): string {
+  return Object.entries(Info.Labels ?? {})
+    .map(([key, value]) => `${key}=${value}`)
+    .toSorted()
+    .join(' ')
+}
+
+function versionText({ Info }: WireNode): string {
+  return Info.WeirVersion ?? Info.BacalhauVersion.GitVersion
+}
+
+function networkText({ Info }: WireNode): string {
+  const { Egress } = Info
+  if (Egress === undefined || !Egress.AcceptsNetworkedJobs) return 'none'
+  const modes = [Egress.HTTPEngines.length > 0 ? 'http' : '', Egress.FullEngines.length > 0 ? 'full' : '']
+  return modes.filter((mode) => mode !== '').join(', ') || 'none'
+}
+
+function listText(list: readonly string[] | undefined): string {
+  return (list ?? []).join(', ')
+}

@@ -1,0 +1,25 @@
+import { parseJobSpec } from '../../model/parse-job.js'
+import { packDirectory } from '../../client/index.js'
+import { wasmJob } from '../job-from-flags.js'
+import { splitOutputFlag, uploader } from '../run-flags.js'
+import { submitJob } from '../submit.js'
+import type { CliContext } from '../context.js'
+import type { WasmFlags } from '../job-from-flags.js'
+import type { AllRunFlags } from '../run-flags.js'
+
+/** `weir wasm run [flags] {FILE.wasm|URL|CID} [ARGUMENT…]`. */
+export async function wasmRun(
+  program: string,
+  parameters: readonly string[],
+  flags: WasmFlags & AllRunFlags,
+  context: CliContext,
+): Promise<number> {
+  const { format, results } = splitOutputFlag(flags.output)
+  const job = await wasmJob(
+    { ...flags, output: results },
+    program,
+    parameters,
+    uploader(context, packDirectory),
+  )
+  return submitJob(parseJobSpec(job), { flags, format, mayEmbed: true, showWarnings: true }, context)
+}

@@ -1,0 +1,85 @@
+import { WeirError } from '../errors.js'
+import { nearestName } from '../model/nearest-name.js'
+import { renderCsv, renderTable } from './table.js'
+import type { Column } from './table.js'
+import type { Terminal } from './terminal.js'
+
+export const LIST_FORMATS = ['table', 'csv', 'json', 'yaml'] as const
+export type ListFormat = (typeof LIST_FORMATS)[number]
+export const OBJECT_FORMATS = ['json', 'yaml'] as const
+export type ObjectFormat = (typeof OBJECT_FORMATS)[number]
+
+/** The flags of commands that print lists. */
+export interface ListFlags {
+  output?: string
+  pretty?: boolean
+  hideHeader?: boolean
+  /** False with `--no-style`. */
+  style?: boolean
+  wide?: boolean
+}
+
+/** Reads `--output`; any case. Throws `cli.usage`. */
+export function readFormat<Format extends string>(text: string, formats: readonly Format[]): Format {
+  const found = formats.find((format) => format === text.trim().toLowerCase())
+  if (found !== undefined) return found
+  const nearest = nearestName(text, formats)
+  throw new WeirError('cli.usage', `Cannot print as ${JSON.stringify(text.slice(0, 40))}`, {
+    hint: nearest === undefined ? `Use one of: ${formats.join(', ')}` : `Did you mean ${nearest}?`,
+  })
+}
+
+/** Prints a list: the rows as table or CSV, `items` as they came from the server otherwise. */
+export async function printList<Row>(
+  terminal: Terminal,
+  list: { rows: readonly Row[]; columns: readonly Column<Row>[]; items: unknown },
+  flags: ListFlags,
+): Promise<ListFormat> {
+  const format = readFormat(flags.output ?? 'table', LIST_FORMATS)
+  if (format === 'json' || format === 'yaml') {
+    await printObject(terminal, list.items, format, flags.pretty ?? terminal.outIsTerminal)
+  } else if (format === 'csv') {
+    await terminal.data(renderCsv(list.rows, list.columns, flags.hideHeader ?? false))
+  } else {
+    const layout = {
+      columns: terminal.columns,
+      hideHeader: flags.hideHeader,
+      plain: flags.style === false || !terminal.outIsTerminal,
+      wide: flags.wide,
+      style: terminal.dataStyle,
+    }
+    await terminal.data(renderTable(list.rows, list.columns, layout))
+  }
+  return format
+}
+
+/** Prints one value. Nothing in it can control a terminal: JSON and YAML get escapes that mean the same. */
+export async function printObject(
+  terminal: Terminal,
+  value: unknown,
+  format: ObjectFormat,
+  pretty: boolean,
+): Promise<void> {
+  const json = JSON.stringify(value, null, pretty ? 2 : undefined) ?? 'null'
+  await terminal.data(format === 'json' ? `${escaped(json)}\n` : await yamlOf(JSON.parse(json)))
+}
+
+/** As YAML, in which strings with unprintable characters stand in double quotes. */
+export async function yamlOf(value: unknown): Promise<string> {
+  const { Document, visit } = await import('yaml')
+  const document = new Document(value, { aliasDuplicateObjects: false })
+  visit(document, {
+    Scalar(_key, node) {
+      if (typeof node.value === 'string' && escaped(node.value) !== node.value) node.type = 'QUOTE_DOUBLE'
+    },
+  })
+  return escaped(document.toString({ lineWidth: 0 }))
+}
+
+/** JSON lets DEL, C1 and direction marks through; terminals act on them. Both formats know this escape in strings. */
+function escaped(text: string): string {
+  return text.replace(
+    /[\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
+}

@@ -1,0 +1,60 @@
+import { COMPUTE_STATE } from './outcome.js'
+import { shortId } from '../model/ids.js'
+import type { WeirClient, WireExecution } from '../client/index.js'
+import type { Terminal } from './terminal.js'
+
+/** Writes the output of one execution: what the program wrote to standard output and error, to ours. */
+export async function streamOutput(
+  client: WeirClient,
+  jobId: string,
+  request: { executionId?: string; follow?: boolean; fromEnd?: boolean },
+  terminal: Terminal,
+  signal: AbortSignal,
+): Promise<void> {
+  const whileRead = AbortSignal.any([signal, terminal.outputClosed])
+  try {
+    for await (const { stream, data } of client.logs(jobId, request, { signal: whileRead })) {
+      await (stream === 'stdout' ? terminal.data(data) : terminal.programError(data))
+    }
+  } catch (error) {
+    if (!terminal.outputClosed.aborted) throw error
+  }
+}
+
+/**
+ * Writes the output of every execution that ran, after the end of the job. With several, a line on standard error says
+ * whose output follows. Short output is in the execution already and costs no request.
+ */
+export async function printOutputs(
+  client: WeirClient,
+  jobId: string,
+  executions: readonly WireExecution[],
+  terminal: Terminal,
+  signal: AbortSignal,
+): Promise<void> {
+  const ran = executions.filter(hasOutput)
+  for (const execution of ran) {
+    if (ran.length > 1) {
+      terminal.talk(terminal.talkStyle.dim(`── ${shortId(execution.ID)} on ${shortId(execution.NodeID)}`))
+    }
+    const { RunOutput } = execution
+    if (RunOutput !== null && isWhole(RunOutput)) {
+      if (RunOutput.Stdout !== '') await terminal.data(RunOutput.Stdout)
+      if (RunOutput.stderr !== '') await terminal.programError(RunOutput.stderr)
+    } else {
+      await streamOutput(client, jobId, { executionId: execution.ID }, terminal, signal)
+    }
+  }
+}
+
+function hasOutput({ ComputeState, RunOutput, StartTime }: WireExecution): boolean {
+  const { StateType } = ComputeState
+  const ended = StateType === COMPUTE_STATE.completed || StateType === COMPUTE_STATE.failed
+  return RunOutput !== null || (ended && StartTime !== undefined)
+}
+
+/** Neither cut nor changed on the way: text with replacement characters may have been bytes. */
+function isWhole(output: NonNullable<WireExecution['RunOutput']>): boolean {
+  const { Stdout, StdoutTruncated, stderr, StderrTruncated } = output
+  return !StdoutTruncated && !StderrTruncated && !`${Stdout}${stderr}`.includes('\ufffd')
+}

@@ -1,0 +1,304 @@
+import { randomUUID } from 'node:crypto'
+import { WeirError, isWeirError } from '../errors.js'
+import { shortId } from '../model/ids.js'
+import { printable } from '../model/printable.js'
+import { suggest } from './context.js'
+import { egressTotals, refusedLines } from './egress-lines.js'
+import { eventLine } from './event-line.js'
+import { EXIT } from './exit-codes.js'
+import { listenForInterrupts } from './interrupt.js'
+import { wholeNumber } from './job-from-flags.js'
+import { outcomeOf } from './outcome.js'
+import { printObject, readFormat } from './output-format.js'
+import { printOutputs, streamOutput } from './program-output.js'
+import { formatDuration } from './times.js'
+import { watchJob } from './watch-job.js'
+import type { WeirClient, WireExecution, WireHistoryItem, WireJob } from '../client/index.js'
+import type { JobSpec } from '../model/job-spec.js'
+import type { CliContext } from './context.js'
+import type { Interrupts } from './interrupt.js'
+import type { ObjectFormat } from './output-format.js'
+
+/** Flags that say how a run is watched. */
+export interface RunFlags {
+  /** False with `--wait=false`. Default true. */
+  wait?: boolean
+  detach?: boolean
+  follow?: boolean
+  idOnly?: boolean
+  download?: boolean
+  outputDir?: string
+  nodeDetails?: boolean
+  waitTimeoutSecs?: string
+  /** `stop` (default) or `detach`. */
+  onInterrupt?: string
+}
+
+export interface RunOptions {
+  flags: RunFlags
+  /** Print job and executions instead of the program's output. */
+  format?: ObjectFormat
+  /** The server lives in this process and is gone afterwards. */
+  isEmbedded: boolean
+}
+
+/**
+ * Submits a job, shows its progress, then its output. Resolves with the exit code. The first Ctrl-C stops the job and
+ * waits for its end, the second leaves at once, saying what is known.
+ */
+export async function runJob(
+  client: WeirClient,
+  spec: JobSpec,
+  { flags, format, isEmbedded }: RunOptions,
+  context: CliContext,
+): Promise<number> {
+  const plan = readPlan(flags)
+  const interrupts = listenForInterrupts()
+  try {
+    const submitted = await client.submit(spec, { idempotencyToken: randomUUID() })
+    const run = new Run(client, submitted.JobID, context, interrupts, plan)
+    for (const warning of submitted.Warnings ?? [])
+      run.say(`${context.terminal.talkStyle.yellow('Warning:')} ${printable(warning)}`)
+    return await run.carryOut(spec, { flags, format, isEmbedded })
+  } finally {
+    interrupts.dispose()
+  }
+}
+
+interface Plan {
+  waits: boolean
+  quiet: boolean
+  waitMs: number | undefined
+  onInterrupt: 'stop' | 'detach'
+}
+
+/** Throws `cli.usage`. Also called before anything is submitted or started. */
+export function readPlan(flags: RunFlags): Plan {
+  const waitSeconds = wholeNumber('--wait-timeout-secs', flags.waitTimeoutSecs) ?? 0
+  const waits = flags.wait !== false && flags.detach !== true
+  if (!waits && (flags.follow === true || flags.download === true)) {
+    const flag = flags.follow === true ? '--follow' : '--download'
+    throw new WeirError('cli.usage', `Cannot use ${flag} without waiting for the job`, {
+      hint: `Leave out --detach (or --wait=false), or leave out ${flag}`,
+    })
+  }
+  return {
+    waits,
+    quiet: flags.idOnly === true,
+    waitMs: waitSeconds > 0 ? waitSeconds * 1000 : undefined,
+    onInterrupt: readFormat(flags.onInterrupt ?? 'stop', ['stop', 'detach']),
+  }
+}
+
+/** One submitted job and the process that watches it. */
+class Run {
+  private readonly client: WeirClient
+  private readonly jobId: string
+  private readonly context: CliContext
+  private readonly interrupts: Interrupts
+  private readonly plan: Plan
+  private readonly startedMs = performance.now()
+  private isStopping = false
+
+  constructor(client: WeirClient, jobId: string, context: CliContext, interrupts: Interrupts, plan: Plan) {
+    this.client = client
+    this.jobId = jobId
+    this.context = context
+    this.interrupts = interrupts
+    this.plan = plan
+  }
+
+  /** Talk, unless only the id was asked for. */
+  say(line: string): void {
+    if (!this.plan.quiet) this.context.terminal.talk(line)
+  }
+
+  async carryOut(spec: JobSpec, { flags, format, isEmbedded }: RunOptions): Promise<number> {
+    const { terminal } = this.context
+    if (flags.idOnly === true || !this.plan.waits) await terminal.data(`${this.jobId}\n`)
+    if (!this.plan.waits) {
+      this.suggestLooking(['follow', 'describe', 'stop'])
+      return EXIT.ok
+    }
+    this.say(`Job ${terminal.talkStyle.bold(this.jobId)} submitted`)
+    const ended = await this.watch(spec, flags)
+    if (ended !== 'ended') return this.leave(ended)
+    return this.finish(flags, format, isEmbedded)
+  }
+
+  /** Shows events (or the output, with `--follow`) until the job ends or somebody wants to leave. */
+  private async watch(
+    spec: JobSpec,
+    flags: RunFlags,
+  ): Promise<'ended' | 'started' | 'interrupted' | 'timeout'> {
+    const leave = new AbortController()
+    const followers = new Map<string, Promise<void>>()
+    const onFirst = (): void => {
+      if (this.plan.onInterrupt === 'detach') leave.abort('interrupted')
+      else this.stop()
+    }
+    const onSecond = (): void => leave.abort('interrupted')
+    this.interrupts.first.addEventListener('abort', onFirst)
+    this.interrupts.second.addEventListener('abort', onSecond)
+    if (this.interrupts.first.aborted) onFirst()
+    const timer =
+      this.plan.waitMs === undefined ? undefined : setTimeout(() => leave.abort('timeout'), this.plan.waitMs)
+    try {
+      const runsForever = spec.Type === 'service' || spec.Type === 'daemon'
+      for await (const item of watchJob(this.client, this.jobId, leave.signal, (error) =>
+        this.sayRetry(error),
+      )) {
+        if (flags.follow !== true) this.say(eventLine(item, this.context.terminal.talkStyle))
+        if (!isStart(item)) continue
+        const executionId = item.ExecutionID ?? ''
+        if (flags.follow === true && !followers.has(executionId)) {
+          followers.set(executionId, this.follow(executionId, leave.signal))
+        } else if (runsForever && flags.follow !== true) {
+          return 'started'
+        }
+      }
+      await Promise.all(followers.values())
+      return 'ended'
+    } catch (error) {
+      if (!leave.signal.aborted) throw error
+      return leave.signal.reason as 'interrupted' | 'timeout'
+    } finally {
+      clearTimeout(timer)
+      this.interrupts.first.removeEventListener('abort', onFirst)
+      this.interrupts.second.removeEventListener('abort', onSecond)
+      leave.abort('interrupted')
+      await Promise.allSettled(followers.values())
+    }
+  }
+
+  private async follow(executionId: string, signal: AbortSignal): Promise<void> {
+    await streamOutput(this.client, this.jobId, { executionId, follow: true }, this.context.terminal, signal)
+  }
+
+  private sayRetry(error: unknown): void {
+    const reason = error instanceof Error ? printable(error.message, 120) : ''
+    this.say(this.context.terminal.talkStyle.yellow(`Connection lost, trying again (${reason})`))
+  }
+
+  /** Asks the server to stop the job; the watch goes on until it has ended. */
+  private stop(): void {
+    if (this.isStopping) return
+    this.isStopping = true
+    const { terminal } = this.context
+    terminal.talk(`Stopping job ${shortId(this.jobId)}… (Ctrl-C again: leave without waiting for it)`)
+    this.client.stop(this.jobId, 'Stopped by the user who ran it (interrupt)').catch((error: unknown) => {
+      if (isWeirError(error, 'job.terminal')) return // It ended by itself meanwhile.
+      const reason = error instanceof Error ? printable(error.message, 200) : ''
+      terminal.talk(
+        `${terminal.talkStyle.red('Error:')} The job could not be stopped and may go on: ${reason}`,
+      )
+      terminal.talk(`Stop it with: weir job stop ${this.jobId}`)
+    })
+  }
+
+  private leave(why: 'started' | 'interrupted' | 'timeout'): number {
+    const { terminal } = this.context
+    if (why === 'started') {
+      this.say('The job runs; it goes on until it is stopped')
+    } else if (why === 'timeout') {
+      terminal.talk(`Waited ${formatDuration(this.plan.waitMs ?? 0)}; the job goes on`)
+    } else if (this.isStopping) {
+      terminal.talk('The stop was requested, but its end was not waited for')
+    } else {
+      terminal.talk('The job goes on')
+    }
+    this.suggestLooking(['follow', 'describe', 'stop'])
+    if (why === 'started') return EXIT.ok
+    return why === 'timeout' ? EXIT.timeout : this.interrupts.exitCode
+  }
+
+  /** After the end: output, what was refused, how it ended. */
+  private async finish(
+    flags: RunFlags,
+    format: ObjectFormat | undefined,
+    isEmbedded: boolean,
+  ): Promise<number> {
+    const { terminal } = this.context
+    const described = await this.client.job(this.jobId, { include: ['executions'] })
+    const executions = described.Executions?.Items ?? []
+    if (format !== undefined) {
+      const value = { Job: described.Job, Executions: executions }
+      await printObject(terminal, value, format, terminal.outIsTerminal)
+    } else if (flags.follow !== true && flags.idOnly !== true) {
+      await printOutputs(this.client, this.jobId, executions, terminal, this.interrupts.second)
+    }
+    const hasResults = executions.some(({ PublishedResult }) => (PublishedResult?.Type ?? '') !== '')
+    if (hasResults && (flags.download === true || isEmbedded)) await this.download(flags)
+    return this.conclude(described.Job, executions, { flags, hasResults, isEmbedded })
+  }
+
+  private conclude(
+    job: WireJob,
+    executions: readonly WireExecution[],
+    { flags, hasResults, isEmbedded }: { flags: RunFlags; hasResults: boolean; isEmbedded: boolean },
+  ): number {
+    const { terminal } = this.context
+    const { talkStyle } = terminal
+    for (const line of refusedLines(executions)) this.say(talkStyle.yellow(line))
+    if (flags.nodeDetails === true) {
+      for (const { ID, NodeID } of executions) this.say(`${shortId(ID)} ran on ${printable(NodeID)}`)
+    }
+    const outcome = outcomeOf(job, executions)
+    const took = formatDuration(performance.now() - this.startedMs)
+    if (outcome.succeeded) {
+      this.say(talkStyle.green(`${outcome.summary} in ${took}`))
+    } else {
+      // Said also with --id-only: the exit code alone does not tell why.
+      terminal.talk(
+        `${talkStyle.red('Error:')} ${outcome.summary
+          .split('\n')
+          .map((line) => printable(line))
+          .join('\n')}`,
+      )
+      for (const hint of outcome.hints) terminal.talk(`${talkStyle.green('Hint:')} ${printable(hint)}`)
+    }
+    if (!isEmbedded) {
+      const next = [
+        'describe',
+        ...(hasResults ? ['get'] : []),
+        ...(egressTotals(executions) === undefined ? [] : ['egress']),
+      ]
+      this.suggestLooking(next)
+    }
+    return this.isStopping && job.State.StateType === 'Stopped' ? this.interrupts.exitCode : outcome.exitCode
+  }
+
+  private async download(flags: RunFlags): Promise<void> {
+    const { downloadJob } = await import('./download-job.js')
+    const outputDir = flags.outputDir ?? `job-${shortId(this.jobId)}`
+    await downloadJob(
+      this.client,
+      this.jobId,
+      { outputDir, raw: false, path: '' },
+      this.context,
+      this.interrupts.second,
+    )
+  }
+
+  private suggestLooking(commands: readonly string[]): void {
+    if (this.plan.quiet) return
+    const id = shortId(this.jobId)
+    const known: Record<string, readonly [string, string]> = {
+      describe: ['Details:', `weir job describe ${id}`],
+      follow: ['Output:', `weir job logs --follow ${id}`],
+      stop: ['Stop it:', `weir job stop ${id}`],
+      get: ['Results:', `weir job get ${id}`],
+      egress: ['Network:', `weir job egress ${id}`],
+    }
+    suggest(
+      this.context.terminal,
+      commands.flatMap((name) => (known[name] === undefined ? [] : [known[name]])),
+    )
+  }
+}
+
+/** The moment an execution's program runs. */
+function isStart({ ExecutionID, Event }: WireHistoryItem): boolean {
+  if (ExecutionID === undefined || ExecutionID === '') return false
+  return Event.Message === 'Running' && (Event.Topic === 'Execution' || Event.Topic === 'Running Execution')
+}
