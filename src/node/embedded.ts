@@ -7,9 +7,12 @@ import { type RunningNode, startNode } from './start-node.js'
 /**
  * Starts orchestrator and compute node in this process for one job: memory and a temporary directory, reachable only
  * through a Unix socket that only this user may open. `close` leaves nothing behind. The user's configuration applies,
- * except for the data directory and ports.
+ * except for the data directory and ports. Only `engine` is started, because nobody else will use the node.
  */
-export async function startEmbedded(sources: ConfigSources): Promise<RunningNode> {
+export async function startEmbedded(
+  sources: ConfigSources,
+  { engine }: { engine?: string } = {},
+): Promise<RunningNode> {
   const directory = await mkdtemp(join(tmpdir(), 'weir-'))
   try {
     const own = loadConfig(sources)
@@ -17,7 +20,14 @@ export async function startEmbedded(sources: ConfigSources): Promise<RunningNode
     const config = Object.freeze({
       ...own,
       dataDir: join(directory, 'data'),
-      values: Object.freeze({ ...own.values, 'Publishers.Types.Local.Port': 0 }),
+      values: Object.freeze({
+        ...own.values,
+        'Publishers.Types.Local.Port': 0,
+        'Engines.Disabled': [...own.values['Engines.Disabled'], ...otherEngines(engine)],
+        // One job: a pool would make sandboxes and namespaces that nobody uses.
+        'Engines.Types.Docker.HolderPoolSize': 0,
+        'Engines.Types.Wasm.PoolSize': 0,
+      }),
     })
     const node = await startNode({
       config,
@@ -36,4 +46,8 @@ export async function startEmbedded(sources: ConfigSources): Promise<RunningNode
     await rm(directory, { recursive: true, force: true })
     throw error
   }
+}
+
+function otherEngines(engine: string | undefined): string[] {
+  return engine === undefined ? [] : ['docker', 'wasm'].filter((name) => name !== engine.toLowerCase())
 }
