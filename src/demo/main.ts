@@ -2,7 +2,6 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pc from 'picocolors'
-import { PACKAGE_ROOT } from '../package-root.js'
 import { importBusyboxImage } from './busybox-image.js'
 import { type DemoInternet, startDemoInternet } from './internet.js'
 import { Narrator } from './narrator.js'
@@ -13,7 +12,8 @@ import { startDemoServer } from './server.js'
  * else happens. Works without internet; leaves nothing behind.
  */
 const IMAGE = 'weir-demo/busybox:local'
-const MODULE = join(PACKAGE_ROOT, 'examples/csv-summary/csv-summary.wasm')
+/** Relative to the package, where the commands run. */
+const MODULE = 'examples/csv-summary/csv-summary.wasm'
 
 const failures: string[] = []
 const skipped: string[] = []
@@ -59,7 +59,7 @@ async function demo(): Promise<void> {
     return
   }
   await networkChapter(weir, internet, server.port)
-  await refusalChapter()
+  await refusalChapter(weir)
 }
 
 /** The demo's sites have a private address, so the operator lists them one by one. */
@@ -116,7 +116,7 @@ async function networkChapter(weir: Narrator, internet: DemoInternet, apiPort: n
   const script = [
     'echo allowed: $(wget -q -O- http://data.demo.test/ 2>&1)',
     'echo refused: $(wget -q -O- http://evil.demo.test/ 2>&1)',
-    `echo machine, directly: $(http_proxy= wget -q -T 3 -O- http://${internet.hostAddress}/ 2>&1)`,
+    `echo machine, directly: $(nc -w 3 ${internet.hostAddress} 80 2>&1 </dev/null || echo no way)`,
     `echo api, by the gateway: $(wget -q -O- http://${internet.hostAddress}:${apiPort}/api/v1/agent/alive 2>&1)`,
     'echo interfaces: $(ip -o link | wc -l)',
   ].join('; ')
@@ -134,6 +134,10 @@ async function networkChapter(weir: Narrator, internet: DemoInternet, apiPort: n
   ])
   expect(ran.exitCode === 0, `the container job ended with exit code ${ran.exitCode}`)
   expect(ran.stdout.includes('allowed: hello from data.demo.test'), 'the listed host was not reached')
+  expect(
+    ran.stdout.includes('machine, directly: ') && ran.stdout.includes('no way'),
+    'the machine was reached without the gateway',
+  )
   expect(!ran.stdout.includes('hello from evil'), 'a host that was not listed was reached')
   expect(
     !ran.stdout.includes('"Status"') && !ran.stdout.includes('OK'),
@@ -151,10 +155,10 @@ async function networkChapter(weir: Narrator, internet: DemoInternet, apiPort: n
   expect(egress.stdout.includes('egress.self'), 'the attempt to reach the API is not in the audit')
 }
 
-async function refusalChapter(): Promise<void> {
+async function refusalChapter(before: Narrator): Promise<void> {
   const server = await startDemoServer(join(directory, 'closed'), {})
   closing.push(() => server.close())
-  const weir = new Narrator({ WEIR_API_PORT: String(server.port), WEIR_DIR: join(directory, 'client') })
+  const weir = before.elsewhere({ WEIR_API_PORT: String(server.port), WEIR_DIR: join(directory, 'client') })
   weir.chapter('The same job on a node that accepts no networked jobs (the default)')
   const ran = await weir.weir([
     'docker',

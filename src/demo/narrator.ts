@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import pc from 'picocolors'
-import { entryPoint } from '../package-root.js'
+import { entryPoint, PACKAGE_ROOT } from '../package-root.js'
 
 /** What a command left behind. */
 export interface CommandResult {
@@ -17,6 +17,13 @@ export class Narrator {
   /** `environment` reaches every command; a reader who repeats them exports the same variables. */
   constructor(environment: Record<string, string>) {
     this.#environment = environment
+  }
+
+  /** Goes on telling, with commands that reach another server. */
+  elsewhere(environment: Record<string, string>): Narrator {
+    const other = new Narrator(environment)
+    other.#chapter = this.#chapter
+    return other
   }
 
   chapter(title: string): void {
@@ -49,6 +56,7 @@ export function run(
 ): Promise<CommandResult> {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, {
+      cwd: PACKAGE_ROOT,
       env: { ...process.env, ...options.environment },
       stdio: ['ignore', 'pipe', 'pipe'],
     })
