@@ -56,6 +56,7 @@ export class NodeReader {
         bytesMax: OUTPUT_BYTES_PER_READ,
         ...(isPositioned ? {} : { fromEnd: true }),
       }
+      const askedMs = this.#parts.clock.now()
       const answer = await this.#ask<OutputReadResponse>(outputSubject(execution.nodeId), request, execution)
       if (answer === undefined) {
         if (isOver && !hasDelivered && !fromEnd) yield* shortOutput(execution)
@@ -71,8 +72,8 @@ export class NodeReader {
       cursor = answer.cursor
       const isDrained = answer.done || answer.chunks.length === 0
       if (isDrained && (isOver || !follow)) return
-      // The node has nothing more, and the end of the execution has not been heard of yet.
-      if (answer.done) await this.#pause(execution, signal)
+      // The node has nothing more, and the end of the execution has not been heard of yet; or it does not wait.
+      if (isDrained && !this.#hasWaited(askedMs)) await this.#pause(execution, signal)
     }
   }
 
@@ -92,6 +93,7 @@ export class NodeReader {
         limit: RECORDS_PER_READ,
         waitMs: follow && !isOver ? this.#parts.limits.pollMs : 0,
       }
+      const askedMs = this.#parts.clock.now()
       const answer = await this.#ask<EgressReadResponse>(
         egressSubject(execution.nodeId),
         request,
@@ -107,7 +109,7 @@ export class NodeReader {
       after = answer.records.at(-1)?.sequence ?? after
       const isDrained = answer.done || answer.records.length === 0
       if (isDrained && (isOver || !follow)) return
-      if (answer.done) await this.#pause(execution, signal)
+      if (isDrained && !this.#hasWaited(askedMs)) await this.#pause(execution, signal)
     }
   }
 
@@ -145,6 +147,10 @@ export class NodeReader {
         },
       )
     }
+  }
+
+  #hasWaited(sinceMs: number): boolean {
+    return this.#parts.clock.now() - sinceMs >= PAUSE_MS
   }
 
   /** Until something about the job changes, at most a second. */

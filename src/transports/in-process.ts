@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import { WeirError, toWeirError } from '../errors.js'
 import type { ErrorCode } from '../errors.js'
 import type { Chance, Clock, Closable, Handler, Message, Subject, Transport } from '../ports/index.js'
@@ -42,6 +43,8 @@ class InProcessTransport implements Transport {
 
   constructor({ clock, chance, faults }: InProcessTransportOptions) {
     this.#clock = clock
+    // Each message that is under way listens.
+    setMaxListeners(0, this.#closing.signal)
     this.#random = () => chance?.random() ?? 1
     this.#faults = (subject) => ({ ...NO_FAULTS, ...faults?.(subject) })
   }

@@ -1,0 +1,202 @@
+import { spawn } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { afterEach, describe, expect, it } from 'vitest'
+import { entryPoint } from '../../src/package-root.js'
+import { lockDataDir, openMemoryStore, openSqliteStore } from '../../src/stores/index.js'
+import { openDatabase } from '../../src/stores/sqlite-driver.js'
+import { describeJobStore } from '../conformance/job-store.js'
+import { sampleJob } from '../orchestrator/samples.js'
+
+const hasSqlite = await import('better-sqlite3').then(
+  () => true,
+  () => false,
+)
+const onSqlite = describe.skipIf(!hasSqlite)
+const reason = hasSqlite ? '' : ' (skipped: better-sqlite3 is not installed)'
+
+describeJobStore('in memory', async () => ({ store: openMemoryStore() }))
+
+if (hasSqlite) {
+  describeJobStore('on SQLite', async () => {
+    const dir = mkdtempSync(join(tmpdir(), 'weir-store-'))
+    const path = join(dir, 'jobs.db')
+    return {
+      store: await openSqliteStore(path),
+      reopen: () => openSqliteStore(path),
+      cleanUp: async () => rmSync(dir, { recursive: true, force: true }),
+    }
+  })
+}
+
+describe('the memory store', () => {
+  it('forgets the oldest ended jobs beyond its bound, never active ones', async () => {
+    const store = openMemoryStore({ endedJobsMax: 2 })
+    await store.commit({ jobs: [sampleJob({ id: 'j-active' })] })
+    for (const id of ['j-1', 'j-2', 'j-3'])
+      await store.commit({ jobs: [sampleJob({ id, state: 'Completed' })] })
+    const snapshot = await store.snapshot()
+    expect(['j-active', 'j-1', 'j-2', 'j-3'].map((id) => snapshot.job(id) !== undefined)).toEqual([
+      true,
+      false,
+      true,
+      true,
+    ])
+  })
+})
+
+onSqlite(`the SQLite store${reason}`, () => {
+  const dirs: string[] = []
+  afterEach(() => {
+    for (const dir of dirs.splice(0)) rmSync(dir, { recursive: true, force: true })
+  })
+  function tempDir(): string {
+    const dir = mkdtempSync(join(tmpdir(), 'weir-store-'))
+    dirs.push(dir)
+    return dir
+  }
+
+  it('has everything that was acknowledged after the process was killed in the middle of commits', async () => {
+    const path = join(tempDir(), 'jobs.db')
+    const program = `
+      import { openSqliteStore } from ${JSON.stringify(entryPoint('stores/sqlite.js'))}
+      const store = await openSqliteStore(process.argv[1])
+      const job = JSON.parse(process.argv[2])
+      for (let i = 0; ; i++) {
+        await Promise.all([0, 1, 2].map(async (part) => {
+          const id = 'j-' + i + '-' + part
+          await store.commit({ jobs: [{ ...job, id }], history: [{ jobId: id, topic: 't', message: 'm', details: {}, timeMs: 1, jobVersion: 0 }] })
+          process.stdout.write(id + '\\n')
+        }))
+      }`
+    const child = spawn(
+      process.execPath,
+      ['--input-type=module', '-e', program, path, JSON.stringify(sampleJob())],
+      {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      },
+    )
+    const acknowledged: string[] = []
+    for await (const line of createInterface({ input: child.stdout })) {
+      acknowledged.push(line)
+      if (acknowledged.length === 300) child.kill('SIGKILL')
+    }
+    expect(acknowledged.length).toBeGreaterThanOrEqual(300)
+    const store = await openSqliteStore(path)
+    const snapshot = await store.snapshot()
+    expect(acknowledged.filter((id) => snapshot.job(id) === undefined)).toEqual([])
+    for (const job of snapshot.activeJobs()) {
+      const { events } = await store.history(job.id, { level: 'all', afterSequence: 0, limit: 0 })
+      expect(events).toHaveLength(1)
+    }
+    await store.close()
+  })
+
+  it('refuses a database of a newer program', async () => {
+    const path = join(tempDir(), 'jobs.db')
+    await (await openSqliteStore(path)).close()
+    const database = await openDatabase(path)
+    database.pragma('user_version = 99')
+    database.close()
+    await expect(openSqliteStore(path)).rejects.toMatchObject({
+      code: 'store.unavailable',
+      message: expect.stringContaining('schema version 99') as string,
+      hint: expect.stringContaining('newer weir') as string,
+    })
+  })
+
+  it('refuses a file that is no database, and one that is damaged', async () => {
+    const path = join(tempDir(), 'jobs.db')
+    writeFileSync(path, 'this is not a database, whatever its name says')
+    await expect(openSqliteStore(path)).rejects.toMatchObject({
+      code: 'store.unavailable',
+      message: expect.stringContaining('damaged or not a database') as string,
+    })
+    const other = join(tempDir(), 'jobs.db')
+    const store = await openSqliteStore(other)
+    for (let i = 0; i < 50; i++)
+      await store.commit({ jobs: [sampleJob({ id: `j-${i}`, message: 'x'.repeat(2_000) })] })
+    await store.close()
+    const bytes = readFileSync(other)
+    writeFileSync(other, bytes.fill(0xff, 4_096 * 3, bytes.length))
+    await expect(openSqliteStore(other)).rejects.toMatchObject({
+      code: 'store.unavailable',
+      message: expect.stringContaining('damaged') as string,
+    })
+  })
+
+  it('says what to do when the directory does not exist', async () => {
+    await expect(openSqliteStore('/nonexistent/weir/jobs.db')).rejects.toMatchObject({
+      code: 'store.unavailable',
+    })
+  })
+
+  it('can be read by its owner only', async () => {
+    const path = join(tempDir(), 'jobs.db')
+    const store = await openSqliteStore(path)
+    await store.commit({ jobs: [sampleJob()] })
+    expect(statSync(path).mode & 0o077).toBe(0)
+    expect(statSync(`${path}-wal`).mode & 0o077).toBe(0)
+    await store.close()
+  })
+
+  it('does not hold ended jobs in memory', async () => {
+    const path = join(tempDir(), 'jobs.db')
+    const store = await openSqliteStore(path)
+    const measure = async (jobs: number): Promise<number> => {
+      for (let i = 0; i < jobs; i += 100) {
+        const ids = Array.from({ length: 100 }, (_, index) => `j-${i + index}-${jobs}`)
+        await store.commit({ jobs: ids.map((id) => sampleJob({ id, message: 'x'.repeat(10_000) })) })
+        await store.commit({ jobs: ids.map((id) => sampleJob({ id, state: 'Completed' })) })
+      }
+      return [...(await store.snapshot()).activeJobs()].length
+    }
+    expect(await measure(2_000)).toBe(0)
+    expect(
+      (await store.listJobs({ orderBy: 'created_at', reverse: false, limit: 0, offset: 0 })).jobs,
+    ).toHaveLength(2_000)
+    await store.close()
+  })
+})
+
+onSqlite(`the lock of a data directory${reason}`, () => {
+  it('keeps a second server out and names the first', async () => {
+    const dir = mkdtempSync(join(tmpdir(), 'weir-lock-'))
+    const lock = await lockDataDir(dir)
+    await expect(lockDataDir(dir)).rejects.toMatchObject({
+      code: 'store.locked',
+      message: expect.stringContaining(`pid ${process.pid}`) as string,
+      details: { pid: process.pid },
+    })
+    lock.release()
+    lock.release()
+    const again = await lockDataDir(dir)
+    again.release()
+    rmSync(dir, { recursive: true })
+  })
+
+  it('is free again when its holder was killed', async () => {
+    const dir = mkdtempSync(join(tmpdir(), 'weir-lock-'))
+    const program = `
+      import { lockDataDir } from ${JSON.stringify(entryPoint('stores/data-dir-lock.js'))}
+      await lockDataDir(process.argv[1])
+      console.log('locked')
+      setInterval(() => {}, 1000)`
+    const child = spawn(process.execPath, ['--input-type=module', '-e', program, dir], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    await new Promise((resolve) => child.stdout.once('data', resolve))
+    await expect(lockDataDir(dir)).rejects.toMatchObject({
+      code: 'store.locked',
+      details: { pid: child.pid },
+    })
+    const exited = new Promise((resolve) => child.once('exit', resolve))
+    child.kill('SIGKILL')
+    await exited
+    const lock = await lockDataDir(dir)
+    lock.release()
+    rmSync(dir, { recursive: true })
+  })
+})
