@@ -1,0 +1,153 @@
+import { spawn } from 'node:child_process'
+import { readdirSync, readFileSync } from 'node:fs'
+import { chmod, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { type DemoInternet, startDemoInternet } from '../../src/demo/internet.js'
+import { type DemoServer, startDemoServer } from '../../src/demo/server.js'
+import { entryPoint, PACKAGE_ROOT } from '../../src/package-root.js'
+import { docker, importImage, noDocker, noRoot, skipNote } from '../executors/docker/with-docker.js'
+import { noSandbox } from '../node/running-node.js'
+
+/**
+ * Runs the examples of the documentation. A block ```` ```sh run NEEDS ```` is a shell script; a block
+ * ```` ```text output ```` after it holds lines that it must print, in order. A line `# exits N` names its exit code.
+ * NEEDS is `docker` or `wasm`.
+ */
+interface Example {
+  page: string
+  line: number
+  script: string
+  needs: 'docker' | 'wasm'
+  exitCode: number
+  output: string[]
+}
+
+const examples = ['README.md', ...readdirSync(join(PACKAGE_ROOT, 'docs')).map((name) => `docs/${name}`)]
+  .filter((page) => page.endsWith('.md'))
+  .flatMap(readExamples)
+
+let directory: string
+let internet: DemoInternet | string
+let server: DemoServer
+let removeImage: (() => Promise<unknown>) | undefined
+
+beforeAll(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'weir-docs-'))
+  await mkdir(join(directory, 'bin'))
+  const weir = join(directory, 'bin/weir')
+  await writeFile(weir, `#!/bin/sh\nexec ${process.execPath} ${entryPoint('cli/main.js')} "$@"\n`)
+  await chmod(weir, 0o755)
+  await symlink(join(PACKAGE_ROOT, 'examples'), join(directory, 'examples'))
+  internet = await startDemoInternet()
+  if (noDocker === '') removeImage = await busyboxImage()
+  server = await startDemoServer(join(directory, 'server'), {
+    'JobAdmissionControl.AcceptNetworkedJobs': true,
+    'Egress.Allow': ['.demo.test'],
+    ...(typeof internet === 'string'
+      ? {}
+      : {
+          'Egress.Hosts': { 'data.demo.test': internet.address, 'www.demo.test': internet.address },
+          'Egress.PrivateExceptions': ['data.demo.test:80'],
+        }),
+  })
+})
+
+afterAll(async () => {
+  await server?.close()
+  if (typeof internet === 'object') await internet.close()
+  await removeImage?.()
+  await rm(directory, { recursive: true, force: true })
+})
+
+describe('the examples of the documentation', () => {
+  it('are there', () => {
+    expect(examples.length).toBeGreaterThan(5)
+  })
+
+  for (const example of examples) {
+    const reason =
+      example.needs === 'wasm' ? noSandbox : example.script.includes('--network') ? noRoot : noDocker
+    it.skipIf(reason !== '')(
+      `${example.page}:${example.line} does what it says${skipNote(reason)}`,
+      { timeout: 60_000 },
+      async () => {
+        const { exitCode, stdout, stderr } = await shell(example.script)
+        expect({ exitCode, stderr: exitCode === example.exitCode ? '' : stderr }).toEqual({
+          exitCode: example.exitCode,
+          stderr: '',
+        })
+        const printed = stdout.split('\n')
+        let from = 0
+        for (const line of example.output) {
+          const at = printed.indexOf(line, from)
+          expect(at, `${JSON.stringify(line)} in ${JSON.stringify(stdout)}`).toBeGreaterThanOrEqual(0)
+          from = at + 1
+        }
+      },
+    )
+  }
+})
+
+function readExamples(page: string): Example[] {
+  const text = readFileSync(join(PACKAGE_ROOT, page), 'utf8')
+  const blocks = [...text.matchAll(/^```(sh run (?:docker|wasm)|text output)\n([\s\S]*?)^```$/gm)]
+  return blocks.flatMap((block, index) => {
+    const [, kind = '', script = ''] = block
+    if (!kind.startsWith('sh run')) return []
+    const next = blocks[index + 1]
+    return {
+      page,
+      line: text.slice(0, block.index).split('\n').length,
+      script,
+      needs: kind.endsWith('docker') ? 'docker' : 'wasm',
+      exitCode: Number(/^# exits (\d+)$/m.exec(script)?.[1] ?? 0),
+      output: next?.[1] === 'text output' ? (next[2] ?? '').trimEnd().split('\n') : [],
+    }
+  })
+}
+
+/** Runs a script as a reader would, in a directory of its own. */
+function shell(script: string): Promise<{ exitCode: number | null; stdout: string; stderr: string }> {
+  return new Promise((resolve, reject) => {
+    const child = spawn('bash', ['-euo', 'pipefail', '-c', script], {
+      cwd: directory,
+      env: {
+        PATH: `${join(directory, 'bin')}:${process.env.PATH}`,
+        HOME: directory,
+        WEIR_DIR: join(directory, 'client'),
+        WEIR_API_PORT: String(server.port),
+      },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    let [stdout, stderr] = ['', '']
+    child.stdout.on('data', (data: Buffer) => (stdout += data.toString()))
+    child.stderr.on('data', (data: Buffer) => (stderr += data.toString()))
+    child.once('error', reject)
+    child.once('close', (exitCode) => resolve({ exitCode, stdout, stderr }))
+  })
+}
+
+/** The image `busybox` of the examples, made here when this machine has none. */
+async function busyboxImage(): Promise<(() => Promise<unknown>) | undefined> {
+  const present = await docker
+    .getImage('busybox:latest')
+    .inspect()
+    .then(
+      () => true,
+      () => false,
+    )
+  if (present) return undefined
+  const applets = ['sh', 'echo', 'cat', 'cp', 'wget', 'sleep', 'true', 'seq']
+  await importImage(
+    'busybox:latest',
+    {
+      'bin/busybox': '/bin/busybox',
+      'tmp/.keep': '',
+      ...Object.fromEntries(applets.map((name) => [`bin/${name}`, '-> busybox'])),
+    },
+    ['ENV PATH=/bin'],
+  )
+  return () => docker.getImage('busybox:latest').remove()
+}
