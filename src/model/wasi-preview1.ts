@@ -58,6 +58,10 @@ export const WASI_SIGNATURES: ReadonlyMap<string, string> = new Map(
 
 function longSignature(short: string): string {
   const [params = '', results = ''] = short.split(':')
-  const long = (types: string): string => [...types].map((type) => (type === 'I' ? 'i64' : 'i32')).join(',')
+  const long = (types: string): string =>
+    types
+      .split('')
+      .map((type) => (type === 'I' ? 'i64' : 'i32'))
+      .join(',')
   return `${long(params)}->${long(results)}`
 }

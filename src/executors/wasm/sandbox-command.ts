@@ -43,26 +43,28 @@ export function sandboxCommand(options: SandboxCommandOptions): { command: strin
     ...toolbox.libraries.map((one) => ['--ro-bind', one, one]),
     ['--ro-bind', runner, '/run.cjs'],
   ]
-  const args = [
+  const limits = [
     `--fsize=${Math.ceil(options.fileBytesMax)}`,
     `--nofile=${options.openFilesMax + SPARE_DESCRIPTORS}`,
     '--core=0',
     '--memlock=0',
     '--msgqueue=0',
-    '--',
-    toolbox.bwrap,
-    ...['--unshare-all', '--die-with-parent', '--new-session'],
-    ...['--cap-drop', 'ALL', '--clearenv', '--uid', '65534', '--gid', '65534', '--hostname', 'sandbox'],
+  ]
+  const isolation = '--unshare-all --die-with-parent --new-session --cap-drop ALL --clearenv'.split(' ')
+  const identity = '--uid 65534 --gid 65534 --hostname sandbox'.split(' ')
+  // Without remounting it the root is a writable file system in memory, without limit.
+  const closing = '--remount-ro / --chdir /'.split(' ')
+  const control = `--seccomp ${SECCOMP_FD} --info-fd ${INFO_FD} --block-fd ${BLOCK_FD}`.split(' ')
+  const jail = [
+    ...isolation,
+    ...identity,
     ...readOnly.flat(),
     ...binds.flatMap(bindArguments),
-    // Without this the root is a writable file system in memory, without limit.
-    ...['--remount-ro', '/', '--chdir', '/'],
-    ...['--seccomp', String(SECCOMP_FD), '--info-fd', String(INFO_FD), '--block-fd', String(BLOCK_FD)],
-    '--',
-    '/bin/node',
-    ...NODE_FLAGS,
-    '/run.cjs',
+    ...closing,
+    ...control,
   ]
+  const program = ['/bin/node', ...NODE_FLAGS, '/run.cjs']
+  const args = [...limits, '--', toolbox.bwrap, ...jail, '--', ...program]
   return { command: toolbox.prlimit, args }
 }
 

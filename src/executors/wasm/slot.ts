@@ -78,7 +78,9 @@ export class Slot {
     for (const one of this.#child.stdio) one?.on('error', () => undefined)
     const status = this.#child.stdio[3] as Readable
     status.on('data', (bytes: Buffer) => {
-      if (!this.#status.push(bytes)) this.kill()
+      const isProper = this.#status.push(bytes)
+      // After its last word there is nothing to wait for: what it wrote is in the pipes already.
+      if (!isProper || this.#status.hasEnded) this.kill()
     })
     this.end = this.#watchEnd()
     this.ready = this.#watchReady(options.bootTimeoutMs)

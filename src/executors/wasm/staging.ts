@@ -82,8 +82,9 @@ function copyEntry(from: string, to: string, budget: Budget, depth: number): boo
 export function looksSmall(path: string, bytesMax: number): boolean {
   const budget = { bytes: bytesMax, entries: ENTRIES_MAX }
   const visit = (at: string, depth: number): boolean => {
-    const stat = lstatSync(at)
-    if (--budget.entries < 0 || depth > DEPTH_MAX) return false
+    // A name that is not UTF-8 is not found by its decoded form.
+    const stat = lstatSync(at, { throwIfNoEntry: false })
+    if (stat === undefined || --budget.entries < 0 || depth > DEPTH_MAX) return false
     if (stat.isFile()) budget.bytes -= stat.size
     if (budget.bytes < 0) return false
     return !stat.isDirectory() || readdirSync(at).every((name) => visit(join(at, name), depth + 1))

@@ -27,6 +27,11 @@ export class StatusReader {
     return lines.every((line) => this.#take(line))
   }
 
+  /** True once the program's end, or the refusal to run it, was told. */
+  get hasEnded(): boolean {
+    return this.last?.status === 'ended' || this.last?.status === 'refused'
+  }
+
   close(): void {
     this.#ready.resolve('closed')
     this.#answer.resolve(undefined)
@@ -48,7 +53,7 @@ export class StatusReader {
       return true
     }
     // After the end nothing counts any more.
-    if (this.last?.status !== 'ended' && this.last?.status !== 'refused') this.last = status
+    if (!this.hasEnded) this.last = status
     this.#answer.resolve(status)
     return true
   }

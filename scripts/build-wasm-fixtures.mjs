@@ -1,0 +1,60 @@
+// Builds the WebAssembly programs that the tests run.
+//
+//   node scripts/build-wasm-fixtures.mjs          C and Rust → dist/test-fixtures/wasm (where clang-14 and rustc are)
+//   node scripts/build-wasm-fixtures.mjs --wat    also WAT → test/fixtures/wasm/bin (committed; needs wat2wasm)
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs'
+import { basename, join } from 'node:path'
+
+const root = join(import.meta.dirname, '..')
+const from = join(root, 'test/fixtures/wasm')
+const out = join(root, 'dist/test-fixtures/wasm')
+mkdirSync(out, { recursive: true })
+
+const problems = []
+if (process.argv.includes('--wat')) {
+  const flags = ['--enable-threads']
+  for (const file of sources('wat', '.wat')) {
+    build('wat2wasm', [...flags, file, '-o', join(from, 'bin', `${basename(file, '.wat')}.wasm`)])
+  }
+}
+for (const file of sources('c', '.c')) {
+  const target = join(out, `c-${basename(file, '.c')}.wasm`)
+  if (isOlder(target, file))
+    build('clang-14', ['--target=wasm32-wasi', '-O2', '-Wl,--strip-all', '-o', target, file])
+}
+// Debian's compiler has the standard library for wasm32-wasi; another one that comes first in PATH may not.
+const rustc = existsSync('/usr/bin/rustc') ? '/usr/bin/rustc' : 'rustc'
+for (const file of sources('rust', '.rs')) {
+  const target = join(out, `rust-${basename(file, '.rs')}.wasm`)
+  const flags = [
+    '--target',
+    'wasm32-wasi',
+    '-O',
+    '-C',
+    'linker=wasm-ld-14',
+    '-C',
+    'strip=symbols',
+    '--edition',
+    '2021',
+  ]
+  if (isOlder(target, file)) build(rustc, [...flags, '-o', target, file])
+}
+for (const one of problems) console.error(`build-wasm-fixtures: ${one}`)
+
+function sources(directory, extension) {
+  const dir = join(from, directory)
+  return readdirSync(dir)
+    .filter((name) => name.endsWith(extension))
+    .map((name) => join(dir, name))
+}
+
+function isOlder(target, source) {
+  return !existsSync(target) || statSync(target).mtimeMs < statSync(source).mtimeMs
+}
+
+function build(command, args) {
+  const result = spawnSync(command, args, { encoding: 'utf8' })
+  if (result.status === 0) return
+  problems.push(`${command} ${args.at(-1)}: ${result.error?.message ?? result.stderr.trim()}`)
+}

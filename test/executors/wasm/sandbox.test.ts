@@ -1,0 +1,218 @@
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, describe, expect, it } from 'vitest'
+import { openCgroupTree } from '../../../src/executors/wasm/cgroup.js'
+import { seccompProgram } from '../../../src/executors/wasm/seccomp-program.js'
+import { Slot } from '../../../src/executors/wasm/slot.js'
+import { findToolbox } from '../../../src/executors/wasm/toolbox.js'
+import { Bench, sandboxProblem, wat } from './harness.js'
+
+const problem = await sandboxProblem()
+const skipped = problem === undefined ? '' : ` (skipped: ${problem})`
+const isRoot = process.getuid?.() === 0
+
+describe('the sandbox where it cannot be built', () => {
+  it('refuses wasm jobs and says what to install', async () => {
+    const bench = new Bench({ path: '/nonexistent' })
+    const health = await bench.executor.probe(new AbortController().signal)
+    // The usual directories are looked at as well, so this machine may still have it.
+    if (health.available) expect(existsSync('/usr/bin/bwrap')).toBe(true)
+    else expect(health.hint).toContain('apt-get install bubblewrap')
+    await bench.close()
+  })
+
+  it('the system call list is the same program each time, for both architectures', () => {
+    for (const arch of ['x64', 'arm64'] as const) {
+      const program = seccompProgram(arch)
+      expect(program.length % 8).toBe(0)
+      expect(program.length / 8).toBeLessThan(4096)
+      expect(program.equals(seccompProgram(arch))).toBe(true)
+      // Every jump lands inside, and the last instruction returns.
+      for (let at = 0; at < program.length; at += 8) {
+        const isJump = (program.readUInt16LE(at) & 7) === 5
+        const farthest = isJump ? Math.max(program[at + 2] ?? 0, program[at + 3] ?? 0) : 0
+        expect(at / 8 + farthest + 1).toBeLessThanOrEqual(program.length / 8)
+      }
+      expect(program.readUInt16LE(program.length - 8)).toBe(6)
+    }
+  })
+})
+
+describe.skipIf(problem !== undefined)(`arbitrary JavaScript inside the sandbox${skipped}`, () => {
+  const dir = mkdtempSync(join(tmpdir(), 'weir-wasm-escape-'))
+  afterAll(() => rmSync(dir, { recursive: true, force: true }))
+
+  /** Runs the body of an async function inside, in the place of the runner; what it returns comes out as JSON. */
+  const inside = async (body: string): Promise<Record<string, unknown>> => {
+    const toolbox = await findToolbox()
+    const slotsDir = join(dir, 'slots')
+    mkdirSync(slotsDir, { recursive: true })
+    const seccompFile = join(dir, 'sandbox.bpf')
+    writeFileSync(seccompFile, seccompProgram(toolbox.arch))
+    const runner = join(dir, 'escape.cjs')
+    writeFileSync(
+      runner,
+      `const fs = require('node:fs')
+       const attempt = async (f) => { try { return String(await f()) } catch (e) { return e.code ?? e.message } }
+       fs.writeSync(3, '{"status":"ready"}\\n')
+       ;(async () => { ${body} })().then((r) => { fs.writeSync(1, JSON.stringify(r)); process.exit(0) }, (e) => { fs.writeSync(2, String(e.stack)); process.exit(1) })`,
+    )
+    const cgroups = await openCgroupTree('weir-wasm-test-escape')
+    const options = {
+      toolbox,
+      slotsDir,
+      seccompFile,
+      fileBytesMax: 1 << 20,
+      openFilesMax: 64,
+      bootTimeoutMs: 10_000,
+      runner,
+    }
+    const slot = new Slot({ ...options, cgroups: typeof cgroups === 'string' ? undefined : cgroups })
+    let out = ''
+    slot.stdout.on('data', (bytes: Buffer) => (out += bytes.toString()))
+    slot.stderr.on('data', (bytes: Buffer) => (out += bytes.toString()))
+    await slot.end
+    await slot.dispose()
+    return JSON.parse(out) as Record<string, unknown>
+  }
+
+  it('opens no socket of any kind, and a listener outside sees nobody', async () => {
+    let contacts = 0
+    const server = createServer((socket) => {
+      contacts++
+      socket.destroy()
+    })
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    const { port } = server.address() as { port: number }
+    const seen = await inside(`
+      const net = require('node:net'), dgram = require('node:dgram')
+      const connect = (o) => new Promise((ok, no) => { const s = net.connect(o, () => ok('connected')); s.on('error', no) })
+      return {
+        tcp: await attempt(() => connect({ host: '127.0.0.1', port: ${port} })),
+        unix: await attempt(() => connect({ path: '/run/docker.sock' })),
+        listen: await attempt(() => new Promise((ok, no) => { const s = net.createServer(); s.on('error', no); s.listen(0, () => ok('listens')) })),
+        udp: await attempt(() => new Promise((ok, no) => { const s = dgram.createSocket('udp4'); s.on('error', no); s.bind(0, () => ok('bound')) })),
+      }`)
+    server.close()
+    expect(seen).toEqual({ tcp: 'EPERM', unix: 'EPERM', listen: 'EPERM', udp: 'EPERM' })
+    expect(contacts).toBe(0)
+  })
+
+  it('starts no program and no process', async () => {
+    const seen = await inside(`
+      const { spawnSync, execFileSync } = require('node:child_process')
+      return {
+        self: await attempt(() => { const r = spawnSync('/bin/node', ['-e', '1']); if (r.error) throw r.error; return r.status }),
+        shell: await attempt(() => execFileSync('/bin/sh', ['-c', 'id'])),
+        cluster: await attempt(() => new Promise((ok, no) => { const c = require('node:child_process').fork('/run.cjs'); c.on('error', no); c.on('spawn', () => ok('forked')) })),
+      }`)
+    expect(seen.self).toBe('EPERM')
+    expect(seen.shell).toMatch(/EPERM|ENOENT/)
+    expect(seen.cluster).toMatch(/EPERM|ENOENT/)
+  })
+
+  it('sees no file of the machine, no /proc, an empty environment and nobody’s identity', async () => {
+    const seen = await inside(`
+      const read = (p) => attempt(() => fs.readFileSync(p, 'utf8'))
+      const write = (p) => attempt(() => { fs.writeFileSync(p, 'x'); return 'written' })
+      return {
+        passwd: await read('/etc/passwd'), proc: await attempt(() => fs.readdirSync('/proc')), sys: await attempt(() => fs.readdirSync('/sys')), dev: await attempt(() => fs.readdirSync('/dev')),
+        environ: JSON.stringify(process.env), root: fs.readdirSync('/').sort().join(), uid: process.getuid(),
+        wroteRoot: await write('/x'), wroteRunner: await write('/run.cjs'), wroteMod: await write('/mod/x'), wroteIn: await write('/in/x'), wroteNode: await write('/bin/node'),
+        wroteTmp: await write('/tmp/x'), wroteOut: await write('/out/0/x'),
+        chown: await attempt(() => fs.chownSync('/tmp/x', 0, 0)), chmod: await attempt(() => fs.chmodSync('/tmp/x', 0o4755)),
+        big: await attempt(() => { fs.writeFileSync('/tmp/big', Buffer.alloc(2 << 20)); return 'written' }),
+      }`)
+    expect(seen).toMatchObject({ passwd: 'ENOENT', proc: 'ENOENT', sys: 'ENOENT', dev: 'ENOENT', uid: 65534 })
+    expect(seen).toMatchObject({
+      wroteRoot: 'EROFS',
+      wroteRunner: 'EROFS',
+      wroteMod: 'EROFS',
+      wroteIn: 'EROFS',
+      wroteNode: 'EROFS',
+    })
+    expect(seen).toMatchObject({
+      wroteTmp: 'written',
+      wroteOut: 'written',
+      chown: 'EPERM',
+      chmod: 'EPERM',
+      big: 'EFBIG',
+    })
+    expect(Object.keys(JSON.parse(seen.environ as string) as object)).toEqual(
+      expect.not.arrayContaining(['PATH', 'HOME']),
+    )
+    expect((seen.root as string).split(',')).toEqual(
+      expect.arrayContaining(['bin', 'in', 'mod', 'out', 'run.cjs', 'tmp']),
+    )
+    expect(seen.root).not.toMatch(/etc|home|var|usr\/bin/)
+  })
+
+  it('has only the descriptors it was given', async () => {
+    const seen = await inside(`
+      const open = []
+      for (let fd = 0; fd < 64; fd++) { try { const s = fs.fstatSync(fd); open.push(fd + (s.isFile() ? 'f' : s.isDirectory() ? 'd' : '')) } catch {} }
+      return { files: open.filter((one) => /[fd]/.test(one)) }`)
+    expect(seen.files).toEqual([])
+  })
+})
+
+describe.skipIf(problem !== undefined)(`the life of sandboxes${skipped}`, () => {
+  it('leaves nothing behind when it is closed, with programs running', async () => {
+    const bench = new Bench({ warmSlots: 2 })
+    await bench.executor.probe(new AbortController().signal)
+    const started = await bench.start(wat('endless'))
+    await bench.executor.close()
+    expect((await started.running.exit).exitCode).toBe(137)
+    expect(readdirSync(join(bench.dataDir, 'slots'))).toEqual([])
+    await bench.close()
+  })
+
+  it('refuses to start once it is closed', async () => {
+    const bench = new Bench()
+    await bench.executor.close()
+    await expect(bench.start(wat('noop'))).rejects.toMatchObject({ code: 'engine.unavailable' })
+    await bench.close()
+  })
+
+  it('removes what an earlier process left, and nothing of its own', async () => {
+    const bench = new Bench()
+    const slots = join(bench.dataDir, 'slots')
+    const left = 's-01234567-89ab-cdef-0123-456789abcdef'
+    mkdirSync(join(slots, left, 'tmp'), { recursive: true })
+    writeFileSync(join(slots, left, 'tmp', 'x'), 'x')
+    mkdirSync(join(slots, 'something-else'))
+    const started = await bench.start(wat('endless'))
+    expect(await bench.executor.reap(new Set())).toEqual([`sandbox directory ${left}`])
+    expect(readdirSync(slots)).toContain('something-else')
+    await started.running.stop(0)
+    await bench.close()
+  })
+
+  it.skipIf(!isRoot)(
+    `says out of memory when the sandbox itself outgrows its control group${isRoot ? '' : ' (skipped: needs root)'}`,
+    async () => {
+      const bench = new Bench()
+      const health = await bench.executor.probe(new AbortController().signal)
+      expect(health).toMatchObject({ available: true })
+      expect(health.available && health.details.cgroups).toMatch(/version/)
+      const tree = await openCgroupTree('weir-wasm-test-tree')
+      if (typeof tree === 'string') throw new Error(tree)
+      const group = await tree.create('s-00000000-0000-0000-0000-000000000000')
+      await group.limit({ memoryBytes: 32 << 20, cpu: 0.5, pids: 10 })
+      expect(await group.wasOutOfMemory()).toBe(false)
+      expect(await tree.removeWhere(() => true)).toEqual(['s-00000000-0000-0000-0000-000000000000'])
+      await bench.close()
+    },
+  )
+
+  it('hands the next job a sandbox that was waiting', async () => {
+    const bench = new Bench({ warmSlots: 1 })
+    await bench.executor.probe(new AbortController().signal)
+    const first = await bench.run(wat('hello'))
+    expect(first.exit.details.slot).toBe('warm')
+    expect(readFileSync(wat('hello')).length).toBeGreaterThan(0)
+    await bench.close()
+  })
+})
