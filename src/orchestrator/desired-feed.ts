@@ -24,7 +24,7 @@ export class DesiredFeed {
   readonly #byNode = new Map<NodeId, Map<ExecutionId, { revision: number; desired: string }>>()
 
   constructor(startMs: TimeMs) {
-    this.#first = this.#last = startMs * 1024
+    this.#first = this.#last = Math.floor(startMs) * 1024
   }
 
   get revision(): number {
