@@ -23,6 +23,12 @@ export const JOB_CAPABILITIES = [
 /** Name of every job's machine: says nothing about node or job. */
 export const JOB_HOSTNAME = 'weir-job'
 
+/** A job may listen on low ports and send pings in its own network without the capabilities for that. */
+export const NETWORK_SYSCTLS: Readonly<Record<string, string>> = {
+  'net.ipv4.ip_unprivileged_port_start': '0',
+  'net.ipv4.ping_group_range': '0 2147483647',
+}
+
 export interface ContainerInput {
   run: RunSpec
   params: DockerEngineParams
@@ -40,6 +46,7 @@ export interface ContainerInput {
 /** Everything the engine is told about a job's container: the one place where a job's rights are written down. */
 export function jobContainerOptions(input: ContainerInput): Docker.ContainerCreateOptions {
   const { run, params, image } = input
+  const joins = input.networkMode.startsWith('container:')
   return {
     name: containerName(run.executionId),
     Image: image.id,
@@ -51,7 +58,7 @@ export function jobContainerOptions(input: ContainerInput): Docker.ContainerCrea
     ...program(params, image),
     Env: environment(run.env, params.EnvironmentVariables, input.facts),
     // A container that joins another one's network has its host name from there.
-    ...(input.networkMode.startsWith('container:') ? {} : { Hostname: JOB_HOSTNAME }),
+    ...(joins ? {} : { Hostname: JOB_HOSTNAME }),
     AttachStdin: false,
     OpenStdin: false,
     Tty: false,
@@ -62,6 +69,8 @@ export function jobContainerOptions(input: ContainerInput): Docker.ContainerCrea
       ...hardening(input),
       ...resourceLimits(input),
       NetworkMode: input.networkMode,
+      // Whoever joins another network has its settings.
+      ...(joins ? {} : { Sysctls: { ...NETWORK_SYSCTLS } }),
       Mounts: mounts(input),
     },
   }

@@ -197,6 +197,8 @@ export class DockerNetwork implements NetworkProvider {
         await full.open()
       }
     } catch (error) {
+      // What was made before it failed goes again.
+      await full?.close().catch(() => {})
       full = undefined
       problems.push(`mode full: ${toWeirError(error).message}`)
     }

@@ -52,7 +52,10 @@ export function hostRules(input: { table: string; bridge: string; subnet: string
   const listed = exceptions.flatMap((entry) => [
     `    ${matching(entry, 'ip daddr')} accept`,
     // A port that the host's own rules send on (for example one that a container publishes) has its old address here.
-    `    ct original ip daddr ${entry.address} ct original proto-dst ${entry.port} meta l4proto { tcp, udp } accept`,
+    ...['tcp', 'udp'].map(
+      (protocol) =>
+        `    meta l4proto ${protocol} ct original ip daddr ${entry.address} ct original proto-dst ${entry.port} accept`,
+    ),
   ])
   return `table inet ${table}
 delete table inet ${table}

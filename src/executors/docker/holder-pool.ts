@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { WeirError, toWeirError } from '../../errors.js'
 import type { NodeId } from '../../model/index.js'
 import type { GatewayAttachment } from '../../ports/index.js'
-import { JOB_HOSTNAME } from './container-options.js'
+import { JOB_HOSTNAME, NETWORK_SYSCTLS } from './container-options.js'
 import { engineMessage } from './engine-connection.js'
 import { PAUSE_COMMAND } from './holder-image.js'
 import { ownLabels } from './labels.js'
@@ -199,8 +199,11 @@ export class HolderPool {
         PidsLimit: 4,
         LogConfig: { Type: 'none', Config: {} },
         RestartPolicy: { Name: 'no' },
-        // Programs expect ::1 to exist; engines switch IPv6 off in namespaces without an IPv6 network.
-        ...(this.#ipv6 ? { Sysctls: { 'net.ipv6.conf.all.disable_ipv6': '0' } } : {}),
+        Sysctls: {
+          ...NETWORK_SYSCTLS,
+          // Programs expect ::1 to exist; engines switch IPv6 off in namespaces without an IPv6 network.
+          ...(this.#ipv6 ? { 'net.ipv6.conf.all.disable_ipv6': '0' } : {}),
+        },
       },
     }
   }

@@ -37,7 +37,7 @@ function reasonAgainstDocker(): string {
   return kind.stdout.toString().includes('static') ? '' : 'needs a static /bin/busybox'
 }
 
-/** Builds an image from files: `files` maps a path in the image to a file here, its text, or a link (`-> target`). */
+/** Builds an image from files: `files` maps a path in the image to a file here, its text, or a link (`-> target`); bytes are a program. */
 export async function importImage(
   name: string,
   files: Record<string, string | Buffer>,
@@ -50,7 +50,7 @@ export async function importImage(
       mkdirSync(dirname(to), { recursive: true })
       if (typeof content === 'string' && content.startsWith('-> ')) symlinkSync(content.slice(3), to)
       else if (typeof content === 'string' && content.startsWith('/')) copyFileSync(content, to)
-      else writeFileSync(to, content, { mode: 0o644 })
+      else writeFileSync(to, content, { mode: typeof content === 'string' ? 0o644 : 0o755 })
     }
     spawnSync('chmod', ['-R', 'u+rwX,go+rX', dir])
     const [repo = '', tag = 'latest'] = name.split(':')
@@ -99,7 +99,11 @@ const APPLETS = (
 ).split(' ')
 
 /** A small image with busybox, root and two users. */
-export async function importBusybox(name: string, changes: string[] = []): Promise<void> {
+export async function importBusybox(
+  name: string,
+  changes: string[] = [],
+  more: Record<string, string | Buffer> = {},
+): Promise<void> {
   await importImage(
     name,
     {
@@ -110,6 +114,7 @@ export async function importBusybox(name: string, changes: string[] = []): Promi
       'etc/group': 'root:x:0:\nworker:x:1000:\nnogroup:x:65534:\n',
       'root/.keep': ' ',
       'tmp/.keep': ' ',
+      ...more,
     },
     changes,
   )
