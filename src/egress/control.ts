@@ -18,6 +18,8 @@ export interface GatewayProcessOptions {
   dnsServers?: string[]
   /** The operator's own names → addresses. Judged like any answer. */
   hosts?: Record<string, string | string[]>
+  /** One lookup takes at most this long. Default 5 s. */
+  dnsTimeoutMs?: number
   limits?: Partial<GatewayLimits>
   allowEch?: boolean
 }

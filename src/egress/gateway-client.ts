@@ -27,6 +27,11 @@ import { EgressTally } from './serve/tally.js'
 export interface GatewayClientOptions extends GatewayProcessOptions {
   /** The same audit files, for the summary of a lease that is closed while the gateway is down. */
   audit: AuditSink & AuditLog
+  /**
+   * Words before the command that starts the process, for example to put it into a network namespace of the operator:
+   * `['ip', 'netns', 'exec', 'uplink']`. The last program has to replace itself (exec). Default none.
+   */
+  launcher?: readonly string[]
   /** Told when the gateway process ended unasked, and when it cannot be started. */
   onTrouble?: (error: WeirError) => void
 }
@@ -94,7 +99,9 @@ class GatewaySupervisor implements GatewayClient {
   }
 
   async start(): Promise<void> {
-    const child = spawn(process.execPath, [entryPoint('node/processes/gateway.js')], {
+    const { audit: _audit, onTrouble: _onTrouble, launcher = [], ...init } = this.#options
+    const command = [...launcher, process.execPath, entryPoint('node/processes/gateway.js')]
+    const child = spawn(command[0] ?? process.execPath, command.slice(1), {
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
       env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
     })
@@ -102,7 +109,6 @@ class GatewaySupervisor implements GatewayClient {
     child.on('message', (reply: ControlReply) => this.#settle(reply))
     child.on('error', () => this.#ended(child))
     child.on('exit', () => this.#ended(child))
-    const { audit: _audit, onTrouble: _onTrouble, ...init } = this.#options
     await this.#send('init', init)
     await this.#send('policy', { policy: this.#policy, generation: this.#generation })
     await this.#restore()

@@ -92,6 +92,12 @@ export class Attempt {
     this.#lease.tally.add(record)
   }
 
+  /** A request that was let out and then stopped halfway was allowed all the same. */
+  #decision(code: ErrorCode | ''): AuditEntry['decision'] {
+    if (this.#ticket !== undefined && code.startsWith('request.')) return 'allow'
+    return DENIALS.test(code) ? 'deny' : 'allow'
+  }
+
   #entry(outcome: Outcome, decision?: AuditEntry['decision']): AuditEntry {
     const host: Host | undefined = this.request?.host
     const revoked = this.revokedByGeneration
@@ -112,7 +118,7 @@ export class Attempt {
       dialled: this.dialled?.text ?? '',
       sni: escapeForRecord(this.sni),
       alpn: this.alpn.slice(0, 16).map((name) => escapeForRecord(name)),
-      decision: decision ?? (DENIALS.test(outcome.code) ? 'deny' : 'allow'),
+      decision: decision ?? this.#decision(outcome.code),
       code: outcome.code,
       rule: outcome.rule ?? this.rule,
       ruleOwner: outcome.owner ?? this.owner,
