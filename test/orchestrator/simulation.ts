@@ -58,7 +58,7 @@ class World {
 
   constructor(seed: number) {
     const chance = (this.#chance = seededChance(seed))
-    this.#faults = { loss: 0.15, repeat: 0.1, delayMsMin: 0, delayMsMax: 800 }
+    this.#faults = { loss: 0.15, repeat: 0.2, delayMsMin: 0, delayMsMax: 2_500 }
     this.#transport = createInProcessTransport({ clock: this.#clock, chance, faults: () => this.#faults })
   }
 
@@ -114,7 +114,8 @@ class World {
         const dice = this.#chance.random()
         if (dice < 0.1) return { runMs: 0, reject: 'not now', retryable: true }
         if (dice < 0.25) return { runMs: 2_000, fail: 'broken' }
-        return { runMs: this.#chance.random() * 30_000 }
+        // Short ones end while messages about their start are still under way.
+        return { runMs: this.#chance.random() * (dice < 0.6 ? 1_500 : 30_000) }
       },
     })
     this.#nodes.push(node)
