@@ -23,7 +23,10 @@ export interface Volume {
 export interface OutputMount {
   /** Directory name in the result. */
   name: string
-  /** Absolute path on the node; empty and writable for the job's user when the run starts. */
+  /**
+   * Absolute path on the node; empty and writable for the job's user when the run starts. `start` may put another
+   * directory in its place, so nobody holds it open from before.
+   */
   hostDir: string
   /** Absolute path inside the job. */
   path: string

@@ -26,6 +26,8 @@ export interface CgroupTree {
   create(name: string): Promise<Cgroup>
   /** Kills and removes every group for which `isLeftOver(name)`. Returns the names. */
   removeWhere(isLeftOver: (name: string) => boolean): Promise<string[]>
+  /** Removes the parent, if nothing is left in it. */
+  close(): Promise<void>
 }
 
 const REMOVE_TRIES = 50
@@ -104,6 +106,7 @@ async function openVersion1(mounts: Mounts, name: string): Promise<CgroupTree> {
       for (const one of leftOver) await version1Group(paths(one)).remove()
       return leftOver
     },
+    close: () => removeGroups([...new Set(parents.values())]),
   }
 }
 
@@ -165,6 +168,7 @@ async function openVersion2(mount: string, name: string): Promise<CgroupTree> {
       for (const one of leftOver) await group(join(parent, one)).remove()
       return leftOver
     },
+    close: () => removeGroups([parent]),
   }
 }
 

@@ -166,6 +166,7 @@ class WasmExecutor implements Executor {
     const workshop = await this.#workshop?.catch(() => undefined)
     await workshop?.pool.close()
     await Promise.all(this.#running)
+    if (workshop !== undefined && typeof workshop.cgroups !== 'string') await workshop.cgroups.close()
   }
 
   /** Without a sandbox there can still be leftovers of a time when there was one. */

@@ -1,4 +1,14 @@
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { type ChildProcess, spawn } from 'node:child_process'
+import {
+  chownSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -75,6 +85,7 @@ describe.skipIf(problem !== undefined)(`arbitrary JavaScript inside the sandbox$
     slot.stderr.on('data', (bytes: Buffer) => (out += bytes.toString()))
     await slot.end
     await slot.dispose()
+    if (typeof cgroups !== 'string') await cgroups.close()
     return JSON.parse(out) as Record<string, unknown>
   }
 
@@ -203,7 +214,44 @@ describe.skipIf(problem !== undefined)(`the life of sandboxes${skipped}`, () => 
       await group.limit({ memoryBytes: 32 << 20, cpu: 0.5, pids: 10 })
       expect(await group.wasOutOfMemory()).toBe(false)
       expect(await tree.removeWhere(() => true)).toEqual(['s-00000000-0000-0000-0000-000000000000'])
+      await tree.close()
       await bench.close()
+    },
+  )
+
+  it('ends with the node process, however that ends, and the next one clears up', async () => {
+    const dir = mkdtempSync(join(tmpdir(), 'weir-wasm-crash-'))
+    const node = spawn(process.execPath, [CHILD, dir, wat('endless')], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    await saidBy(node, 'running')
+    expect(processesNaming(dir).length).toBeGreaterThan(1)
+    const gone = new Promise((resolve) => node.once('close', resolve))
+    node.kill('SIGKILL')
+    await gone
+    await expect.poll(() => processesNaming(dir), { timeout: 5_000 }).toEqual([])
+    const bench = new Bench({ dataDir: dir })
+    expect((await bench.executor.reap(new Set())).length).toBeGreaterThanOrEqual(2)
+    expect(readdirSync(join(dir, 'slots'))).toEqual([])
+    await bench.close()
+    rmSync(dir, { recursive: true, force: true })
+  })
+
+  it.skipIf(!isRoot)(
+    `works for a user without rights${isRoot ? '' : ' (skipped: needs root to become another user)'}`,
+    async () => {
+      const dir = mkdtempSync(join(tmpdir(), 'weir-wasm-nobody-'))
+      chownSync(dir, 65534, 65534)
+      const node = spawn(process.execPath, [CHILD, dir, wat('hello')], {
+        uid: 65534,
+        gid: 65534,
+        stdio: ['ignore', 'pipe', 'inherit'],
+      })
+      const said = await saidBy(node, '"exitCode"')
+      // A machine that keeps user name spaces from users says so; then the refusal is the right answer.
+      if (said.includes('"available":false')) expect(said).toContain('user namespaces')
+      else expect(said).toMatch(/not root[^]*hello from wat[^]*"exitCode":0/)
+      rmSync(dir, { recursive: true, force: true })
     },
   )
 
@@ -216,3 +264,33 @@ describe.skipIf(problem !== undefined)(`the life of sandboxes${skipped}`, () => 
     await bench.close()
   })
 })
+
+const CHILD = join(import.meta.dirname, 'child.mjs')
+
+/** What the process printed up to its end, or until `text` was in it. */
+function saidBy(node: ChildProcess, text: string): Promise<string> {
+  return new Promise((resolve) => {
+    let said = ''
+    node.stdout?.on('data', (bytes: Buffer) => {
+      said += bytes.toString()
+      if (said.includes(text)) resolve(said)
+    })
+    node.once('close', () => resolve(said))
+  })
+}
+
+/** Processes of sandboxes below a directory: bubblewrap's command line names it, its child inside does too until Node starts. */
+function processesNaming(dir: string): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .filter((pid) => {
+      try {
+        const mounts = readFileSync(`/proc/${pid}/mountinfo`, 'utf8')
+        const isInside = mounts.includes(`${dir}/slots`)
+        return isInside || readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(`${dir}/slots`)
+      } catch {
+        return false
+      }
+    })
+    .map(Number)
+}

@@ -161,7 +161,6 @@ export class JobTree {
 
 /** A name as Node's file functions want it: strings with one character per byte become bytes. */
 export function native(path: string): string | Buffer {
-  // biome-ignore lint: the class is meant, names of ASCII characters need no copy
   return /^[\x01-\x7f]*$/.test(path) ? path : Buffer.from(path, 'latin1')
 }
 
