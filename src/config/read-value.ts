@@ -58,7 +58,8 @@ function readPath(raw: unknown): ReadValue {
 }
 
 function readAmount(raw: unknown): ReadValue {
-  const text = String(raw ?? '').trim()
+  if (typeof raw !== 'string' && typeof raw !== 'number') return { problem: 'expected a share or an amount' }
+  const text = String(raw).trim()
   const share = /^(\d{1,3}(?:\.\d+)?)%$/.exec(text)
   if (share !== null) {
     return Number(share[1]) <= 100 ? { value: text } : { problem: 'a share can be at most 100%' }

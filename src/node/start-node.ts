@@ -35,7 +35,7 @@ export interface RunningNode {
   /** Base URL for clients: `http://127.0.0.1:1234` or `unix:/path`. */
   readonly apiUrl: string
   /** What the compute role offers; undefined without it. */
-  nodeInfo(): Promise<NodeInfo>
+  nodeInfo(): NodeInfo
   /** Stops taking work, ends what runs, closes everything in reverse order. Idempotent. */
   close(): Promise<void>
 }
@@ -103,8 +103,7 @@ async function start(
   if (roles.compute) {
     compute = await startCompute({ config, identity, transport, clock, chance, roles, logger, teardown })
   }
-  const nodeInfo = async (): Promise<NodeInfo> =>
-    (await compute?.node.info()) ?? orchestratorOnly(nodeId, config)
+  const nodeInfo = (): NodeInfo => compute?.node.info() ?? orchestratorOnly(nodeId, config)
 
   const api = await createApiServer({
     jobs: orchestrator,
