@@ -12,11 +12,10 @@ export function eventLine({ Event, ExecutionID, Time }: WireHistoryItem, style: 
   const who = ExecutionID === undefined || ExecutionID === '' ? '' : shortId(ExecutionID)
   const isError = Details.IsError === 'true'
   const message = printable(Event.Message)
-  const hint = Details.Hint === undefined ? '' : ` ${style.green(`Hint: ${printable(Details.Hint)}`)}`
   return [
     style.dim(clockTime(Time)),
     printable(who).padEnd(10),
     style.cyan(printable(Event.Topic).padEnd(TOPIC_WIDTH)),
-    `${isError ? style.red(`Error: ${message}`) : message}${isError ? hint : ''}`,
+    isError ? style.red(`Error: ${message}`) : message,
   ].join('  ')
 }

@@ -1,5 +1,6 @@
 import { WeirError } from '../errors.js'
 import { nearestName } from '../model/nearest-name.js'
+import { quoted } from '../model/printable.js'
 import { renderCsv, renderTable } from './table.js'
 import type { Column } from './table.js'
 import type { Terminal } from './terminal.js'
@@ -19,13 +20,17 @@ export interface ListFlags {
   wide?: boolean
 }
 
-/** Reads `--output`; any case. Throws `cli.usage`. */
-export function readFormat<Format extends string>(text: string, formats: readonly Format[]): Format {
-  const found = formats.find((format) => format === text.trim().toLowerCase())
+/** Reads a flag that takes one of some words, in any case. Throws `cli.usage`. */
+export function readChoice<Choice extends string>(
+  flag: string,
+  text: string,
+  choices: readonly Choice[],
+): Choice {
+  const found = choices.find((choice) => choice === text.trim().toLowerCase())
   if (found !== undefined) return found
-  const nearest = nearestName(text, formats)
-  throw new WeirError('cli.usage', `Cannot print as ${JSON.stringify(text.slice(0, 40))}`, {
-    hint: nearest === undefined ? `Use one of: ${formats.join(', ')}` : `Did you mean ${nearest}?`,
+  const nearest = nearestName(text, choices)
+  throw new WeirError('cli.usage', `Cannot use ${flag} ${quoted(text, 40)}`, {
+    hint: nearest === undefined ? `Use one of: ${choices.join(', ')}` : `Did you mean ${nearest}?`,
   })
 }
 
@@ -35,7 +40,7 @@ export async function printList<Row>(
   list: { rows: readonly Row[]; columns: readonly Column<Row>[]; items: unknown },
   flags: ListFlags,
 ): Promise<ListFormat> {
-  const format = readFormat(flags.output ?? 'table', LIST_FORMATS)
+  const format = readChoice('--output', flags.output ?? 'table', LIST_FORMATS)
   if (format === 'json' || format === 'yaml') {
     await printObject(terminal, list.items, format, flags.pretty ?? terminal.outIsTerminal)
   } else if (format === 'csv') {

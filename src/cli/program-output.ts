@@ -22,7 +22,7 @@ export async function streamOutput(
 }
 
 /**
- * Writes the output of every execution that ran, after the end of the job. With several, a line on standard error says
+ * Writes the output of every execution that ran, after the end of the job; of a retried one only that of the last try. With several, a line on standard error says
  * whose output follows. Short output is in the execution already and costs no request.
  */
 export async function printOutputs(
@@ -32,7 +32,7 @@ export async function printOutputs(
   terminal: Terminal,
   signal: AbortSignal,
 ): Promise<void> {
-  const ran = executions.filter(hasOutput)
+  const ran = lastAttempts(executions.filter(hasOutput))
   for (const execution of ran) {
     if (ran.length > 1) {
       terminal.talk(terminal.talkStyle.dim(`── ${shortId(execution.ID)} on ${shortId(execution.NodeID)}`))
@@ -45,6 +45,17 @@ export async function printOutputs(
       await streamOutput(client, jobId, { executionId: execution.ID }, terminal, signal)
     }
   }
+}
+
+function lastAttempts(executions: readonly WireExecution[]): WireExecution[] {
+  const bySlot = new Map<string, WireExecution>()
+  for (const execution of executions) {
+    // A server without slots and attempts (Bacalhau) has every execution stand for itself.
+    const slot = execution.Attempt === undefined ? execution.ID : `${execution.PartitionIndex}`
+    const before = bySlot.get(slot)
+    if (before === undefined || before.Attempt <= execution.Attempt) bySlot.set(slot, execution)
+  }
+  return [...bySlot.values()]
 }
 
 function hasOutput({ ComputeState, RunOutput, StartTime }: WireExecution): boolean {

@@ -1,5 +1,6 @@
 import { resolve } from 'node:path'
 import { OBJECT_FORMATS } from './output-format.js'
+import { requireLocalPath } from './read-local-file.js'
 import type { SpecConfig } from '../model/job-spec.js'
 import type { packDirectory } from '../client/index.js'
 import type { CliContext, GlobalFlags } from './context.js'
@@ -30,6 +31,7 @@ export function splitOutputFlag(values: readonly string[] | undefined): {
 export function uploader(context: Pick<CliContext, 'cwd'>, pack: typeof packDirectory): Upload {
   return async (path): Promise<SpecConfig> => {
     const full = resolve(context.cwd, path)
+    await requireLocalPath(full, path.endsWith('.wasm') ? 'the program' : 'the input')
     return { Type: 'inline', Params: { URL: await pack(full, { compressFile: path.endsWith('.wasm') }) } }
   }
 }

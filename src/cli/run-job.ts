@@ -9,7 +9,7 @@ import { EXIT } from './exit-codes.js'
 import { listenForInterrupts } from './interrupt.js'
 import { wholeNumber } from './job-from-flags.js'
 import { outcomeOf } from './outcome.js'
-import { printObject, readFormat } from './output-format.js'
+import { printObject, readChoice } from './output-format.js'
 import { printOutputs, streamOutput } from './program-output.js'
 import { formatDuration } from './times.js'
 import { watchJob } from './watch-job.js'
@@ -86,7 +86,7 @@ export function readPlan(flags: RunFlags): Plan {
     waits,
     quiet: flags.idOnly === true,
     waitMs: waitSeconds > 0 ? waitSeconds * 1000 : undefined,
-    onInterrupt: readFormat(flags.onInterrupt ?? 'stop', ['stop', 'detach']),
+    onInterrupt: readChoice('--on-interrupt', flags.onInterrupt ?? 'stop', ['stop', 'detach']),
   }
 }
 
@@ -245,7 +245,9 @@ class Run {
     }
     const outcome = outcomeOf(job, executions)
     const took = formatDuration(performance.now() - this.startedMs)
-    if (outcome.succeeded) {
+    if (this.isStopping && job.State.StateType === 'Stopped') {
+      this.say(`The job was stopped after ${took}`)
+    } else if (outcome.succeeded) {
       this.say(talkStyle.green(`${outcome.summary} in ${took}`))
     } else {
       // Said also with --id-only: the exit code alone does not tell why.

@@ -1,7 +1,7 @@
 import { printable } from '../../model/printable.js'
 import { withClient } from '../context.js'
 import { EXIT } from '../exit-codes.js'
-import { OBJECT_FORMATS, printObject, readFormat } from '../output-format.js'
+import { OBJECT_FORMATS, printObject, readChoice } from '../output-format.js'
 import type { CliContext, GlobalFlags } from '../context.js'
 
 type AgentFlags = GlobalFlags & { output?: string; pretty?: boolean }
@@ -33,7 +33,7 @@ export async function agentVersion(flags: AgentFlags, context: CliContext): Prom
 }
 
 async function show(value: unknown, flags: AgentFlags, { terminal }: CliContext): Promise<number> {
-  const format = readFormat(flags.output ?? 'yaml', OBJECT_FORMATS)
+  const format = readChoice('--output', flags.output ?? 'yaml', OBJECT_FORMATS)
   await printObject(terminal, value, format, flags.pretty ?? terminal.outIsTerminal)
   return EXIT.ok
 }

@@ -4,7 +4,7 @@ import { WeirError } from '../../errors.js'
 import { printable } from '../../model/printable.js'
 import { readConfig } from '../context.js'
 import { EXIT } from '../exit-codes.js'
-import { LIST_FORMATS, printList, readFormat, yamlOf } from '../output-format.js'
+import { LIST_FORMATS, printList, readChoice, yamlOf } from '../output-format.js'
 import type { Config, ConfigKey, ConfigName } from '../../config/index.js'
 import type { CliContext, GlobalFlags } from '../context.js'
 import type { ListFlags } from '../output-format.js'
@@ -20,7 +20,7 @@ interface ConfigRow {
 /** `weir config list`: every key, its value, where the value came from, and what it means. */
 export async function configList(flags: GlobalFlags & ListFlags, context: CliContext): Promise<number> {
   const config = await readConfig(flags, context)
-  if (readFormat(flags.output ?? 'table', LIST_FORMATS) === 'yaml') {
+  if (readChoice('--output', flags.output ?? 'table', LIST_FORMATS) === 'yaml') {
     await context.terminal.data(await yamlOf(configTree(config)))
     return EXIT.ok
   }

@@ -2,6 +2,7 @@ import { parseJobSpec } from '../../model/parse-job.js'
 import { packDirectory } from '../../client/index.js'
 import { dockerJob } from '../job-from-flags.js'
 import { splitOutputFlag, uploader } from '../run-flags.js'
+import { withFlagPlaces } from '../flag-places.js'
 import { submitJob } from '../submit.js'
 import type { CliContext } from '../context.js'
 import type { DockerFlags } from '../job-from-flags.js'
@@ -21,5 +22,9 @@ export async function dockerRun(
     parameters,
     uploader(context, packDirectory),
   )
-  return submitJob(parseJobSpec(job), { flags, format, mayEmbed: true, showWarnings: true }, context)
+  return submitJob(
+    withFlagPlaces(() => parseJobSpec(job)),
+    { flags, format, mayEmbed: true, showWarnings: true },
+    context,
+  )
 }

@@ -5,7 +5,7 @@ import { suggest, withClient } from '../context.js'
 import { EGRESS_COLUMNS, egressRows, egressTotals } from '../egress-lines.js'
 import { executionState } from '../execution-words.js'
 import { EXIT } from '../exit-codes.js'
-import { OBJECT_FORMATS, printObject, readFormat } from '../output-format.js'
+import { OBJECT_FORMATS, printObject, readChoice } from '../output-format.js'
 import { renderTable } from '../table.js'
 import { ago, dateTime, formatDuration, millisecondsOf } from '../times.js'
 import { HISTORY_COLUMNS } from './job-lists.js'
@@ -28,7 +28,7 @@ export async function jobDescribe(
     await printObject(
       terminal,
       described,
-      readFormat(flags.output, OBJECT_FORMATS),
+      readChoice('--output', flags.output, OBJECT_FORMATS),
       flags.pretty ?? terminal.outIsTerminal,
     )
     return EXIT.ok

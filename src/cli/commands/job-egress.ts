@@ -5,7 +5,7 @@ import { suggest, withClient } from '../context.js'
 import { EXIT } from '../exit-codes.js'
 import { listenForInterrupts } from '../interrupt.js'
 import { wholeNumber } from '../job-from-flags.js'
-import { LIST_FORMATS, printList, readFormat } from '../output-format.js'
+import { LIST_FORMATS, printList, readChoice } from '../output-format.js'
 import { clockTime, dateTime } from '../times.js'
 import type { WeirClient } from '../../client/index.js'
 import type { AuditRecord } from '../../model/audit.js'
@@ -22,7 +22,7 @@ export interface EgressFlags extends PageFlags {
 
 /** `weir job egress ID`: every attempt of the job to reach something, allowed or refused. */
 export async function jobEgress(id: string, flags: EgressFlags, context: CliContext): Promise<number> {
-  const format = readFormat(flags.output ?? 'table', LIST_FORMATS)
+  const format = readChoice('--output', flags.output ?? 'table', LIST_FORMATS)
   const interrupts = listenForInterrupts()
   try {
     return await withClient(flags, context, (client) =>

@@ -2,7 +2,7 @@ import { shortId } from '../../model/ids.js'
 import { withClient, suggest } from '../context.js'
 import { EXIT } from '../exit-codes.js'
 import { wholeNumber } from '../job-from-flags.js'
-import { readFormat, printList } from '../output-format.js'
+import { readChoice, printList } from '../output-format.js'
 import { dateTime, millisecondsOf } from '../times.js'
 import type { WireExecution, WireHistoryItem, WireJob } from '../../client/index.js'
 import type { CliContext, GlobalFlags } from '../context.js'
@@ -32,8 +32,9 @@ export async function jobList(
     namespace: flags.namespace,
     limit,
     nextToken: flags.nextToken,
-    orderBy: flags.orderBy === undefined ? undefined : readFormat(flags.orderBy, ORDERS),
-    reverse: flags.orderReversed,
+    orderBy: flags.orderBy === undefined ? undefined : readChoice('--order-by', flags.orderBy, ORDERS),
+    // The newest jobs are what people look for.
+    reverse: flags.orderReversed !== true,
   }
   const page = await withClient(flags, context, (client) => client.jobs(query))
   const format = await printList(
@@ -65,7 +66,7 @@ function jobColumns(isWide: boolean): Column<WireJob>[] {
 export async function jobExecutions(id: string, flags: PageFlags, context: CliContext): Promise<number> {
   const query = {
     limit: wholeNumber('--limit', flags.limit) ?? 20,
-    orderBy: flags.orderBy === undefined ? undefined : readFormat(flags.orderBy, ORDERS),
+    orderBy: flags.orderBy === undefined ? undefined : readChoice('--order-by', flags.orderBy, ORDERS),
     reverse: flags.orderReversed,
   }
   const page = await withClient(flags, context, (client) => client.executions(id, query))
@@ -111,7 +112,7 @@ export async function jobHistory(
 ): Promise<number> {
   const limit = wholeNumber('--limit', flags.limit)
   const request = {
-    eventType: readFormat(flags.eventType ?? 'all', EVENT_TYPES),
+    eventType: readChoice('--event-type', flags.eventType ?? 'all', EVENT_TYPES),
     executionId: flags.executionId,
     limit,
     nextToken: flags.nextToken,

@@ -1,10 +1,10 @@
-import { readFile, stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { WeirError, toWeirError } from '../../errors.js'
 import { JOB_TEXT_BYTES_MAX, parseJobText } from '../../model/parse-job-text.js'
 import { printable, quoted } from '../../model/printable.js'
 import { EXIT } from '../exit-codes.js'
-import { OBJECT_FORMATS, readFormat } from '../output-format.js'
+import { OBJECT_FORMATS, readChoice } from '../output-format.js'
+import { readLocalFile } from '../read-local-file.js'
 import { submitJob } from '../submit.js'
 import type { ParsedJob } from '../../model/parse-job.js'
 import type { CliContext } from '../context.js'
@@ -23,7 +23,7 @@ export async function jobRun(
   flags: AllRunFlags & TemplateFlags & { output?: string; hideWarnings?: boolean },
   context: CliContext,
 ): Promise<number> {
-  const format = flags.output === undefined ? undefined : readFormat(flags.output, OBJECT_FORMATS)
+  const format = flags.output === undefined ? undefined : readChoice('--output', flags.output, OBJECT_FORMATS)
   const parsed = await readJobFile(file, flags, context)
   return submitJob(
     parsed,
@@ -67,19 +67,8 @@ async function readJobFile(
 }
 
 async function readText(file: string, { cwd }: CliContext): Promise<string> {
-  const path = resolve(cwd, file)
-  try {
-    const { size } = await stat(path)
-    if (size > JOB_TEXT_BYTES_MAX) {
-      throw new WeirError(
-        'spec.too_large',
-        `Cannot read ${quoted(file)}: it has ${size} bytes, at most ${JOB_TEXT_BYTES_MAX} are allowed`,
-      )
-    }
-    return await readFile(path, 'utf8')
-  } catch (error) {
-    throw toWeirError(error, 'cli.usage', `Cannot read the job file ${quoted(file, 200)}`)
-  }
+  const limits = { what: 'the job file', bytesMax: JOB_TEXT_BYTES_MAX, tooLarge: 'spec.too_large' } as const
+  return (await readLocalFile(resolve(cwd, file), limits)).toString('utf8')
 }
 
 /** `k=v`, repeatable, also as a comma list: a comma begins a new pair only before `name=`. */

@@ -4,7 +4,7 @@ import { WeirError } from '../../errors.js'
 import { suggest, withClient } from '../context.js'
 import { EXIT } from '../exit-codes.js'
 import { wholeNumber } from '../job-from-flags.js'
-import { OBJECT_FORMATS, printList, printObject, readFormat } from '../output-format.js'
+import { OBJECT_FORMATS, printList, printObject, readChoice } from '../output-format.js'
 import type { WireNode, WireResources } from '../../client/index.js'
 import type { CliContext, GlobalFlags } from '../context.js'
 import type { Column } from '../table.js'
@@ -28,8 +28,11 @@ export async function nodeList(flags: NodeListFlags, context: CliContext): Promi
     approval:
       filterApproval === undefined
         ? undefined
-        : readFormat(filterApproval, ['approved', 'pending', 'rejected']),
-    status: filterStatus === undefined ? undefined : readFormat(filterStatus, ['connected', 'disconnected']),
+        : readChoice('--filter-approval', filterApproval, ['approved', 'pending', 'rejected']),
+    status:
+      filterStatus === undefined
+        ? undefined
+        : readChoice('--filter-status', filterStatus, ['connected', 'disconnected']),
     orderBy: flags.orderBy,
     reverse: flags.orderReversed,
     limit: wholeNumber('--limit', flags.limit),
@@ -51,7 +54,7 @@ export async function nodeDescribe(
   context: CliContext,
 ): Promise<number> {
   const node = await withClient(flags, context, (client) => client.node(id))
-  const format = readFormat(flags.output ?? 'yaml', OBJECT_FORMATS)
+  const format = readChoice('--output', flags.output ?? 'yaml', OBJECT_FORMATS)
   await printObject(context.terminal, node, format, flags.pretty ?? context.terminal.outIsTerminal)
   return EXIT.ok
 }
@@ -77,7 +80,7 @@ function readShown(text: string): Set<Shown> {
     text
       .split(',')
       .filter((word) => word.trim() !== '')
-      .map((word) => readFormat(word, SHOWN)),
+      .map((word) => readChoice('--show', word, SHOWN)),
   )
 }
 

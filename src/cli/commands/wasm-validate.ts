@@ -1,10 +1,9 @@
-import { readFile, stat } from 'node:fs/promises'
 import { basename, resolve } from 'node:path'
-import { WeirError, toWeirError } from '../../errors.js'
-import { printable, quoted } from '../../model/printable.js'
+import { printable } from '../../model/printable.js'
 import { validateWasm } from '../../model/wasm-validation.js'
 import { EXIT } from '../exit-codes.js'
-import { OBJECT_FORMATS, printObject, readFormat } from '../output-format.js'
+import { OBJECT_FORMATS, printObject, readChoice } from '../output-format.js'
+import { readLocalFile } from '../read-local-file.js'
 import type { CliContext } from '../context.js'
 
 const MODULE_BYTES_MAX = 256 * 1024 * 1024
@@ -24,7 +23,7 @@ export async function wasmValidate(
     compile: true,
   })
   if (flags.output !== undefined) {
-    const format = readFormat(flags.output, OBJECT_FORMATS)
+    const format = readChoice('--output', flags.output, OBJECT_FORMATS)
     await printObject(terminal, { Valid: valid, Problems: problems, EntryPoints: entryPoints }, format, true)
     return valid ? EXIT.ok : EXIT.no
   }
@@ -47,18 +46,10 @@ async function readImport(text: string, context: CliContext): Promise<{ name: st
   return { name, bytes: await readModule(file, context) }
 }
 
-async function readModule(file: string, { cwd }: CliContext): Promise<Uint8Array> {
-  const path = resolve(cwd, file)
-  try {
-    const { size } = await stat(path)
-    if (size > MODULE_BYTES_MAX) {
-      throw new WeirError(
-        'wasm.invalid',
-        `Cannot validate ${quoted(file)}: it has ${size} bytes, at most ${MODULE_BYTES_MAX} are read`,
-      )
-    }
-    return await readFile(path)
-  } catch (error) {
-    throw toWeirError(error, 'cli.usage', `Cannot read ${quoted(file, 200)}`)
-  }
+function readModule(file: string, { cwd }: CliContext): Promise<Uint8Array> {
+  return readLocalFile(resolve(cwd, file), {
+    what: 'the module',
+    bytesMax: MODULE_BYTES_MAX,
+    tooLarge: 'wasm.invalid',
+  })
 }
