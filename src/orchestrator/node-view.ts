@@ -3,6 +3,9 @@ import type { NodeId, NodeInfo, NodeRecord, Resources } from '../model/index.js'
 
 /** What a node offers, in a form that is quick to ask. Made once per change of the node. */
 export interface NodeOffer {
+  readonly runsJobs: boolean
+  /** A number that stands for the node's name, to spread ties. */
+  readonly nameHash: number
   readonly engines: ReadonlySet<string>
   readonly sources: ReadonlySet<string>
   readonly publishers: ReadonlySet<string>
@@ -44,6 +47,8 @@ export function charge(view: NodeView, resources: Resources): void {
 /** Lists that cannot be read offer nothing. */
 export function readOffer(info: NodeInfo): NodeOffer {
   return {
+    runsJobs: info.roles.includes('compute'),
+    nameHash: hashText(info.nodeId),
     engines: lowerCase(info.engines),
     sources: lowerCase(info.sources),
     publishers: lowerCase(info.publishers),
@@ -52,6 +57,15 @@ export function readOffer(info: NodeInfo): NodeOffer {
     allow: patterns(info.egress.allow),
     deny: patterns(info.egress.deny),
   }
+}
+
+/** FNV-1a, 32 bits. */
+export function hashText(text: string): number {
+  let value = 0x811c9dc5
+  for (let index = 0; index < text.length; index++) {
+    value = Math.imul(value ^ text.charCodeAt(index), 0x01000193)
+  }
+  return value >>> 0
 }
 
 function patterns(texts: readonly string[]): HostPatternSet {

@@ -1,13 +1,7 @@
-import {
-  addResources,
-  fitsResources,
-  matchConstraints,
-  resourceShortfalls,
-  subtractResources,
-} from '../model/index.js'
+import { fitsResources, matchConstraints, resourceShortfalls, subtractResources } from '../model/index.js'
 import type { NodeId, Resources } from '../model/index.js'
 import type { JobDemand } from './job-demand.js'
-import type { NodeView } from './node-view.js'
+import { hashText, type NodeView } from './node-view.js'
 import type { Refusal, Shortage } from './refusals.js'
 import { REASON_LENGTH_MAX, clip } from './wording.js'
 
@@ -47,9 +41,10 @@ export function place(
 ): PlacementResult {
   const candidates: Candidate[] = []
   const refusals = new Map<NodeId, Refusal>()
+  const seed = hashText(options.seed)
   let [known, available] = [0, 0]
   for (const node of nodes) {
-    if (!node.record.info.roles.includes('compute')) continue
+    if (!node.offer.runsJobs) continue
     known += 1
     const { nodeId } = node.record.info
     const away = refuseAbsent(node)
@@ -59,7 +54,7 @@ export function place(
       options.past.get(nodeId)?.excluded ??
       refuseKind(demand, node) ??
       refuseSize(demand, node, options)
-    if (refusal === undefined) candidates.push(rate(demand, node, options))
+    if (refusal === undefined) candidates.push(rate(demand, node, options.past, seed))
     else refusals.set(nodeId, refusal)
   }
   const chosen = best(candidates, options.wanted)
@@ -99,16 +94,22 @@ function best(candidates: Candidate[], wanted: number): Candidate[] {
   return candidates.toSorted(compare).slice(0, wanted)
 }
 
-function rate(demand: JobDemand, node: NodeView, { past, seed }: PlacementOptions): Candidate {
+function rate(demand: JobDemand, node: NodeView, past: PlacementOptions['past'], seed: number): Candidate {
   const { nodeId, labels, maxCapacity } = node.record.info
-  const after = addResources(node.used, demand.resources)
+  const { used } = node
+  const asked = demand.resources
   return {
     nodeId,
     favoured: demand.constraints.length === 0 ? 0 : matchConstraints(demand.constraints, labels).favoured,
     failures: past.get(nodeId)?.failures ?? 0,
-    roomNow: fitsResources(after, maxCapacity),
-    free: 1 - Math.max(share(after.cpu, maxCapacity.cpu), share(after.memoryBytes, maxCapacity.memoryBytes)),
-    tie: hash(seed + nodeId),
+    roomNow: fitsTogether(used, asked, maxCapacity, 1),
+    free:
+      1 -
+      Math.max(
+        share(used.cpu + asked.cpu, maxCapacity.cpu),
+        share(used.memoryBytes + asked.memoryBytes, maxCapacity.memoryBytes),
+      ),
+    tie: mix(seed, node.offer.nameHash),
   }
 }
 
@@ -176,9 +177,10 @@ function refuseNetwork(demand: JobDemand, { record, offer }: NodeView): Refusal 
 function refuseSize(demand: JobDemand, node: NodeView, options: PlacementOptions): Refusal | undefined {
   const { maxCapacity, maxJobRequirements } = node.record.info
   const asked = demand.resources
-  const free = subtractResources(maxCapacity, node.used)
-  if (!fitsResources(asked, maxCapacity))
-    return tooFew(resourceShortfalls(asked, smaller(free, maxCapacity)), false)
+  if (!fitsResources(asked, maxCapacity)) {
+    const free = subtractResources(maxCapacity, node.used)
+    return tooFew(resourceShortfalls(asked, free), false)
+  }
   if (!fitsResources(asked, maxJobRequirements)) {
     const lines = resourceShortfalls(asked, maxJobRequirements)
     return tooFew(
@@ -186,10 +188,22 @@ function refuseSize(demand: JobDemand, node: NodeView, options: PlacementOptions
       false,
     )
   }
-  if (options.nodeQueueFactor === Infinity) return undefined
-  const waiting = addResources(node.used, asked)
-  if (fitsResources(waiting, scale(maxCapacity, 1 + options.nodeQueueFactor))) return undefined
-  return tooFew(resourceShortfalls(asked, free), true)
+  if (fitsTogether(node.used, asked, maxCapacity, 1 + options.nodeQueueFactor)) return undefined
+  return tooFew(resourceShortfalls(asked, subtractResources(maxCapacity, node.used)), true)
+}
+
+/** A millionth of a core: sums of fractions drift by less. */
+const CPU_GRAIN = 1e-6
+
+/** True when both together are at most `factor` times the capacity. Nothing is allocated: this runs for every node. */
+function fitsTogether(used: Resources, asked: Resources, capacity: Resources, factor: number): boolean {
+  if (factor === Infinity) return true
+  return (
+    used.cpu + asked.cpu <= capacity.cpu * factor + CPU_GRAIN &&
+    used.memoryBytes + asked.memoryBytes <= capacity.memoryBytes * factor &&
+    used.diskBytes + asked.diskBytes <= capacity.diskBytes * factor &&
+    used.gpu + asked.gpu <= capacity.gpu * factor
+  )
 }
 
 function tooFew(lines: string[], transient: boolean): Refusal {
@@ -222,29 +236,8 @@ function refusal(
   return { code, one, many, transient: more.transient ?? false, hint: more.hint ?? '' }
 }
 
-function smaller(a: Resources, b: Resources): Resources {
-  return {
-    cpu: Math.min(a.cpu, b.cpu),
-    memoryBytes: Math.min(a.memoryBytes, b.memoryBytes),
-    diskBytes: Math.min(a.diskBytes, b.diskBytes),
-    gpu: Math.min(a.gpu, b.gpu),
-  }
-}
-
-function scale(resources: Resources, factor: number): Resources {
-  return {
-    cpu: resources.cpu * factor,
-    memoryBytes: resources.memoryBytes * factor,
-    diskBytes: resources.diskBytes * factor,
-    gpu: resources.gpu * factor,
-  }
-}
-
-/** FNV-1a. */
-function hash(text: string): number {
-  let value = 0x811c9dc5
-  for (let index = 0; index < text.length; index++) {
-    value = Math.imul(value ^ text.charCodeAt(index), 0x01000193)
-  }
-  return value >>> 0
+/** Two numbers into one that looks like neither. */
+function mix(a: number, b: number): number {
+  const value = Math.imul(a ^ (b >>> 15), 0x2c1b3c6d) ^ Math.imul(b ^ (a >>> 12), 0x297a2d39)
+  return (value ^ (value >>> 16)) >>> 0
 }

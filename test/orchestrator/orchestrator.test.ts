@@ -20,12 +20,12 @@ describe('the orchestrator', () => {
     store: JobStore
     transport: Transport
     orchestrator: Orchestrator
-    addNode(
+    addNode: (
       nodeId: string,
       behaviour?: Partial<Behaviour>,
       more?: Partial<SimulatedNodeOptions>,
-    ): Promise<SimulatedNode>
-    submit(spec?: SpecChanges): Promise<string>
+    ) => Promise<SimulatedNode>
+    submit: (spec?: SpecChanges) => Promise<string>
   }
 
   async function makeWorld(options: Partial<Parameters<typeof createOrchestrator>[0]> = {}): Promise<World> {

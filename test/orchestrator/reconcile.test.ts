@@ -95,7 +95,7 @@ const situations: fc.Arbitrary<Situation> = fc
       viewNode(
         sampleNode(
           `n-${index}`,
-          { engines: one.engines },
+          { engines: [...one.engines] },
           {
             membership: one.membership,
             connection: one.connected && !one.lost ? 'CONNECTED' : 'DISCONNECTED',

@@ -4,6 +4,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { afterEach, describe, expect, it } from 'vitest'
+import type { Job } from '../../src/model/index.js'
+import type { Change } from '../../src/ports/index.js'
+import { ActiveState } from '../../src/stores/active-state.js'
 import { entryPoint } from '../../src/package-root.js'
 import { lockDataDir, openMemoryStore, openSqliteStore } from '../../src/stores/index.js'
 import { openDatabase } from '../../src/stores/sqlite-driver.js'
@@ -141,23 +144,30 @@ onSqlite(`the SQLite store${reason}`, () => {
     expect(statSync(`${path}-wal`).mode & 0o077).toBe(0)
     await store.close()
   })
+})
 
-  it('does not hold ended jobs in memory', async () => {
-    const path = join(tempDir(), 'jobs.db')
-    const store = await openSqliteStore(path)
-    const measure = async (jobs: number): Promise<number> => {
-      for (let i = 0; i < jobs; i += 100) {
-        const ids = Array.from({ length: 100 }, (_, index) => `j-${i + index}-${jobs}`)
-        await store.commit({ jobs: ids.map((id) => sampleJob({ id, message: 'x'.repeat(10_000) })) })
-        await store.commit({ jobs: ids.map((id) => sampleJob({ id, state: 'Completed' })) })
-      }
-      return [...(await store.snapshot()).activeJobs()].length
+describe('the memory of a store', () => {
+  it('does not grow with jobs that have ended, also when they are touched again', () => {
+    const jobs = new Map<string, Job>()
+    const state = new ActiveState({
+      job: (id) => jobs.get(id),
+      executionsOfJob: () => [],
+      execution: () => undefined,
+    })
+    const commit = (change: Change): void => {
+      state.prepare(change)
+      for (const job of change.jobs ?? []) jobs.set(job.id, job)
+      state.apply(change, state.revision + 1)
     }
-    expect(await measure(2_000)).toBe(0)
-    expect(
-      (await store.listJobs({ orderBy: 'created_at', reverse: false, limit: 0, offset: 0 })).jobs,
-    ).toHaveLength(2_000)
-    await store.close()
+    for (let index = 0; index < 1_000; index++) {
+      commit({ jobs: [sampleJob({ id: `j-${index}` })] })
+      expect(state.size).toBe(1)
+      commit({ jobs: [sampleJob({ id: `j-${index}`, state: 'Completed' })] })
+      expect(state.size).toBe(0)
+    }
+    commit({ jobs: [sampleJob({ id: 'j-7', state: 'Completed', version: 1 })] })
+    expect(state.size).toBe(0)
+    expect(state.snapshot().job('j-7')?.version).toBe(1)
   })
 })
 
