@@ -157,9 +157,10 @@ class GatewaySupervisor implements GatewayClient {
   }
 
   async status(): Promise<GatewayStatus> {
-    if (!this.#running)
-      return { running: false, policyGeneration: this.#generation, leases: this.#leased.size, connections: 0 }
-    return { running: true, ...(await this.#call('status', null)) }
+    const answer = await this.#call('status', null).catch(() => undefined)
+    return answer === undefined
+      ? { running: false, policyGeneration: this.#generation, leases: this.#leased.size, connections: 0 }
+      : { running: true, ...answer }
   }
 
   async close(): Promise<void> {

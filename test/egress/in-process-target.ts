@@ -1,5 +1,5 @@
 import { mkdtempSync, rmSync } from 'node:fs'
-import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
+import { connect, createServer, type Server, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createResolver, type Dial, Gateway } from '../../src/egress/index.js'
@@ -128,5 +128,7 @@ function listen(): Promise<Server> {
 }
 
 function portOf(server?: Server): number {
-  return (server?.address() as AddressInfo).port
+  const address = server?.address()
+  if (typeof address !== 'object' || address === null) throw new Error('nobody listens')
+  return address.port
 }

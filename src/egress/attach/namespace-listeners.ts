@@ -22,6 +22,8 @@ export function listenInNamespace(netnsPath: string): Promise<Server[]> {
     })
     const servers: Server[] = []
     let complaint = ''
+    let complete = false
+    let exited = false
     let done = false
     const finish = (settle: () => void) => {
       if (done) return
@@ -41,12 +43,19 @@ export function listenInNamespace(netnsPath: string): Promise<Server[]> {
       complaint = `${complaint}${text.toString()}`.slice(0, 500)
     })
     child.on('error', (error) => fail(error.message))
-    child.on('exit', (code) => fail(complaint.trim().split('\n')[0] ?? `it ended with status ${code}`))
+    // The program's own copies of the sockets have to be gone before anybody connects.
+    child.on('exit', (code) => {
+      exited = true
+      if (complete) finish(() => resolve(servers))
+      else if (code !== 0) fail(complaint.trim().split('\n')[0] || `it ended with status ${code}`)
+    })
     child.on('message', (message: { listener?: string; more?: boolean; failed?: string }, handle) => {
       if (message.failed !== undefined) return fail(explain(message.failed))
       if (handle === undefined) return fail('the listener did not arrive')
       servers.push(handle as Server)
-      if (message.more === false) finish(() => resolve(servers))
+      if (message.more !== false) return
+      complete = true
+      if (exited) finish(() => resolve(servers))
     })
   })
 }

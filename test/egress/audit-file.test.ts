@@ -1,0 +1,112 @@
+import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import type { AuditEntry } from '../../src/model/index.js'
+import { createAuditFile, verifyAuditFile } from '../../src/stores/audit-file.js'
+
+let dir: string
+
+beforeEach(() => {
+  dir = mkdtempSync(join(tmpdir(), 'weir-audit-'))
+})
+afterEach(() => rmSync(dir, { recursive: true, force: true }))
+
+function entry(host: string): AuditEntry {
+  return {
+    timeMs: 1,
+    nodeId: 'n-1',
+    jobId: 'j-1',
+    executionId: 'e-1',
+    policyGeneration: 1,
+    kind: 'http',
+    method: 'GET',
+    host,
+    hostAsSent: host,
+    port: 80,
+    answers: [],
+    aliases: [],
+    dialled: '',
+    sni: '',
+    alpn: [],
+    decision: 'allow',
+    code: '',
+    rule: '',
+    ruleOwner: '',
+    status: 200,
+    bytesUp: 0,
+    bytesDown: 0,
+    msToFirstByte: -1,
+    msTotal: 0,
+    end: 'origin',
+  }
+}
+
+describe('the audit file', () => {
+  it('numbers and chains records in the order of the calls, and reads them in pages', async () => {
+    const file = createAuditFile({ dir })
+    const ledger = await file.open('e-1')
+    const written = await Promise.all(
+      ['a.test', 'b.test', 'c.test'].map((host) => ledger.append(entry(host))),
+    )
+    expect(written.map((record) => record.sequence)).toEqual([1, 2, 3])
+    expect(written[1]?.previousHash).toBe(written[0]?.hash)
+    expect((await file.read('e-1', 1, 1)).map((record) => record.host)).toEqual(['b.test'])
+    expect(await verifyAuditFile(dir, 'e-1')).toEqual({ intact: true, records: 3, head: ledger.head })
+    await ledger.close()
+    await expect(ledger.append(entry('d.test'))).rejects.toMatchObject({ code: 'egress.audit_failed' })
+  })
+
+  it('continues the chain after a restart, and cuts off a torn line', async () => {
+    const first = await createAuditFile({ dir }).open('e-1')
+    await first.append(entry('a.test'))
+    await first.close()
+    appendFileSync(join(dir, 'e-1.jsonl'), '{"sequence":2,"ho')
+    const second = await createAuditFile({ dir }).open('e-1')
+    expect(await second.append(entry('b.test'))).toMatchObject({ sequence: 2 })
+    await second.close()
+    expect(await verifyAuditFile(dir, 'e-1')).toMatchObject({ intact: true, records: 2 })
+  })
+
+  it('turns attempts that died with the gateway into records', async () => {
+    const first = await createAuditFile({ dir }).open('e-1')
+    const ticket = await first.begin(entry('done.test'))
+    await first.begin(entry('lost.test'))
+    await first.append(entry('done.test'), ticket)
+    // Nobody closes it: the process is gone.
+    const file = createAuditFile({ dir })
+    await (await file.open('e-1')).close()
+    const records = await file.read('e-1', 0, 10)
+    expect(records.map((record) => [record.host, record.end])).toEqual([
+      ['done.test', 'origin'],
+      ['lost.test', 'error'],
+    ])
+    await (await file.open('e-1')).close()
+    expect(await file.read('e-1', 0, 10)).toHaveLength(2)
+  })
+
+  it('N-11 names the first record that was edited, cut out or reordered', async () => {
+    const ledger = await createAuditFile({ dir }).open('e-1')
+    for (const host of ['a.test', 'b.test', 'c.test']) await ledger.append(entry(host))
+    await ledger.close()
+    const path = join(dir, 'e-1.jsonl')
+    const lines = readFileSync(path, 'utf8').trimEnd().split('\n')
+    const [a = '', b = '', c = ''] = lines
+    for (const [content, brokenAt] of [
+      [[a, b.replace('b.test', 'x.test'), c], 2],
+      [[a, c], 2],
+      [[b, a, c], 1],
+    ] as const) {
+      writeFileSync(path, `${content.join('\n')}\n`)
+      expect(await verifyAuditFile(dir, 'e-1')).toMatchObject({ intact: false, brokenAt })
+    }
+  })
+
+  it('refuses to begin when the file is full, and never builds a path from an odd id', async () => {
+    const file = createAuditFile({ dir, bytesMax: 200 })
+    const ledger = await file.open('e-1')
+    await expect(ledger.begin(entry('a.test'))).rejects.toMatchObject({ code: 'egress.audit_failed' })
+    await expect(file.open('../../e-1')).rejects.toMatchObject({ code: 'egress.audit_failed' })
+    await ledger.close()
+  })
+})
