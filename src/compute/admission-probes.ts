@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process'
 import { toWeirError } from '../errors.js'
+import { printable } from '../model/printable.js'
 import type { Refusal } from './network-admission.js'
 
 /** The operator's own judges. */
@@ -35,6 +36,7 @@ export async function askProbes(
 const ENVIRONMENT_BYTES_MAX = 100_000
 const REASON_BYTES_MAX = 4_096
 const ANSWER_BYTES_MAX = 64 * 1024
+const LAST_WORDS_MS = 100
 
 async function askProgram(
   [program = '', ...args]: readonly string[],
@@ -73,7 +75,12 @@ async function askProgram(
   try {
     const code = await new Promise<number | null>((resolve, reject) => {
       child.once('error', reject)
-      child.once('exit', resolve)
+      child.once('close', resolve)
+      // What it wrote last is still on its way; what it left running must not hold the pipe.
+      child.once('exit', (exitCode) => {
+        kill()
+        setTimeout(resolve, LAST_WORDS_MS, exitCode).unref()
+      })
     })
     signal.throwIfAborted()
     return code === 0
@@ -129,7 +136,7 @@ function readAnswer(text: string): { shouldBid?: boolean; reason?: string } {
 }
 
 function refused(reason: string, fallback: string): Refusal {
-  const said = reason.trim().slice(0, REASON_BYTES_MAX)
+  const said = printable(reason.trim(), REASON_BYTES_MAX)
   return {
     code: 'compute.policy',
     message: `This node's own check refuses the job: ${said === '' ? fallback : said}`,

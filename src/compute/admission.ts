@@ -50,7 +50,7 @@ export function kind(type: string): string {
 }
 
 /**
- * All reasons why this node does not take the execution, in the order of the checks: engine, resources, sources and
+ * All reasons why this node does not take the execution, in the order of the checks: engine, resources (GPUs among them), sources and
  * publisher, network, labels, the engine's own, stateless, the operator's probes. Empty = accepted. Rejects only with
  * the signal's reason: a check that fails is a refusal.
  */
@@ -107,13 +107,15 @@ function admitEngine({ Engine }: TaskSpec, { health, executors }: AdmissionView)
   ]
 }
 
-function admitResources(of: TaskSpec, { maxJobRequirements }: AdmissionView): Refusal[] {
+function admitResources(of: TaskSpec, { executors, maxJobRequirements }: AdmissionView): Refusal[] {
   let asked: Resources
   try {
     asked = chargedResources(of)
   } catch (error) {
     return [asRefusal(error, 'compute.resources')]
   }
+  const executor = executors.get(kind(of.Engine.Type))
+  if (asked.gpu > 0 && executor !== undefined && executor.allotsGpus !== true) return [noGpus(of.Engine.Type)]
   const shortfalls = resourceShortfalls(asked, maxJobRequirements)
   if (shortfalls.length === 0) return []
   return [
@@ -218,6 +220,14 @@ async function asked(
 function asRefusal(error: unknown, code: Refusal['code']): Refusal {
   const { message, hint = 'See the log of the node', retryable } = toWeirError(error, code)
   return { code, message, hint, retryable }
+}
+
+function noGpus(engine: string): Refusal {
+  return {
+    code: 'compute.resources',
+    message: `This node cannot give GPUs to ${kind(engine)} jobs`,
+    hint: 'Run the job without GPUs (leave out --gpu), or on another node',
+  }
 }
 
 function missing(

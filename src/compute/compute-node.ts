@@ -9,8 +9,8 @@ import {
   egressSubject,
   nudgeSubject,
   outputSubject,
-  type Closable,
   type EgressReadRequest,
+  type Handler,
   type OutputReadRequest,
 } from '../ports/index.js'
 import type { AdmissionView } from './admission.js'
@@ -106,7 +106,7 @@ class Node implements ComputeNode {
     this.#options = options
     this.#limits = Object.freeze({ ...DEFAULT_LIMITS, ...options.limits })
     this.#logger = options.logger ?? SILENT_LOGGER
-    this.#opened = new ClosingStack(this.#logger)
+    this.#opened = new ClosingStack(this.#logger, clock)
     // Every long poll listens, however many there are.
     setMaxListeners(0, this.#closing.signal)
     this.#policy = policy
@@ -177,7 +177,14 @@ class Node implements ComputeNode {
     await mkdir(executionsDir(dataDir), { recursive: true, mode: 0o700 })
     const machine = await detectMachine(dataDir)
     for (const problem of machine.problems) this.#logger.warn({ problem }, 'a graphics card cannot be asked')
-    const { maxCapacity, maxJobRequirements } = offeredCapacity(machine.resources, capacity)
+    const allotsGpus = [...this.#executors.values()].some((executor) => executor.allotsGpus === true)
+    if (!allotsGpus && machine.resources.gpu > 0)
+      this.#logger.warn({ gpus: machine.resources.gpu }, 'no engine can give GPUs to jobs; none are offered')
+    const { maxCapacity, maxJobRequirements } = offeredCapacity(
+      machine.resources,
+      // What nobody can be given must not draw jobs here.
+      allotsGpus ? capacity : { ...capacity, gpu: '0' },
+    )
     this.#maxJobRequirements = maxJobRequirements
     this.#labels = { ...machine.labels, ...this.#options.labels }
     this.#gate = new CapacityGate(maxCapacity, this.#limits)
@@ -209,31 +216,20 @@ class Node implements ComputeNode {
       ...(auditLog !== undefined && { auditLog }),
       clock,
     }
-    const opened: [string, Promise<Closable>][] = [
-      [
-        'nudges',
-        transport.serve(nudgeSubject(nodeId), async () => {
-          this.#sync.trigger('nudge')
-          return {}
-        }),
-      ],
-      [
-        'output',
-        transport.serve(outputSubject(nodeId), (body) =>
-          readExecutionOutput(body as OutputReadRequest, reads, signal),
-        ),
-      ],
-      [
-        'egress records',
-        transport.serve(egressSubject(nodeId), (body) =>
-          readExecutionEgress(body as EgressReadRequest, reads, signal),
-        ),
-      ],
-    ]
-    for (const [what, opening] of opened) {
-      const served = await opening
+    const serve = async (what: string, subject: string, handler: Handler) => {
+      const served = await transport.serve(subject, handler)
       this.#opened.add(what, () => served.close())
     }
+    await serve('nudges', nudgeSubject(nodeId), async () => {
+      this.#sync.trigger('nudge')
+      return {}
+    })
+    await serve('output', outputSubject(nodeId), (body) =>
+      readExecutionOutput(body as OutputReadRequest, reads, signal),
+    )
+    await serve('egress records', egressSubject(nodeId), (body) =>
+      readExecutionEgress(body as EgressReadRequest, reads, signal),
+    )
   }
 
   #view(): AdmissionView {

@@ -34,7 +34,7 @@ export async function conductExecution(
   signal: AbortSignal,
 ): Promise<void> {
   const { book, logger } = parts
-  const closing = new ClosingStack(logger)
+  const closing = new ClosingStack(logger, parts.clock)
   const held: { release?: Release } = {}
   let outcome: Outcome
   try {

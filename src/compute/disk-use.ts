@@ -1,9 +1,10 @@
-import { lstat, opendir, statfs } from 'node:fs/promises'
-import { join } from 'node:path'
+import { lstatSync, type Stats } from 'node:fs'
+import { statfs } from 'node:fs/promises'
 import { formatBytes } from '../model/resources.js'
 import type { Clock } from '../ports/index.js'
 import { sleepFor } from './bounded-work.js'
 import { diskEnd, type ExecutionEnd } from './execution-end.js'
+import { OpenDirectory } from './open-directory.js'
 
 /** Bounds of what one execution may leave on disk. */
 export interface DiskBounds {
@@ -19,13 +20,14 @@ export interface DiskUse {
   bytes: number
   /** Everything that has a name. */
   files: number
-  /** Directories are nested so deep that what is below cannot be counted. */
+  /** Directories are nested so deep that what is below is not counted. */
   tooDeep: boolean
 }
 
 /**
- * Counts without following links, and stops as soon as a bound is passed: looking at a million files costs no more
- * than looking at the permitted ones.
+ * Counts whatever the names are, text or not, follows no link, and stops as soon as a bound is passed: looking at a
+ * million files costs no more than looking at the permitted ones. What cannot be read is not counted, because it is
+ * not collected either. Ends early when the signal aborts.
  */
 export async function measureDisk(
   dirs: readonly string[],
@@ -33,27 +35,47 @@ export async function measureDisk(
   signal: AbortSignal,
 ): Promise<DiskUse> {
   const use: DiskUse = { bytes: 0, files: 0, tooDeep: false }
-  const todo = [...dirs]
-  for (let dir = todo.pop(); dir !== undefined; dir = todo.pop()) {
-    use.tooDeep ||= Buffer.byteLength(dir) > PATH_BYTES_MAX
-    if (use.tooDeep) return use
-    for await (const names of batches(dir)) {
-      if (signal.aborted) return use
-      use.files += names.length
-      const stats = await Promise.all(names.map((name) => lstatOrGone(join(dir, name))))
-      for (const [index, found] of stats.entries()) {
-        if (found?.isFile() === true) use.bytes += found.size
-        if (found?.isDirectory() === true) todo.push(join(dir, names[index] ?? ''))
-      }
-      if (use.files > bounds.filesMax || use.bytes > bounds.bytesMax) return use
-    }
+  const isEnough = () =>
+    signal.aborted || use.tooDeep || use.files > bounds.filesMax || use.bytes > bounds.bytesMax
+  for (const dir of dirs) {
+    const root = openOrGone(dir)
+    if (root !== undefined) await count(root, 1, use, isEnough)
   }
   return use
 }
 
+/** Closes `directory`. One descriptor is open per level. */
+async function count(
+  directory: OpenDirectory,
+  depth: number,
+  use: DiskUse,
+  isEnough: () => boolean,
+): Promise<void> {
+  try {
+    const deeper: Buffer[] = []
+    for await (const { name } of directory.entries()) {
+      if (isEnough()) return
+      use.files += 1
+      const stats = lstatOrGone(directory.path(name))
+      if (stats?.isFile() === true) use.bytes += stats.size
+      else if (stats?.isDirectory() === true) deeper.push(name)
+    }
+    use.tooDeep ||= deeper.length > 0 && depth >= DEPTH_MAX
+    for (const name of deeper) {
+      if (isEnough()) return
+      const inner = openOrGone(directory.path(name))
+      if (inner !== undefined) await count(inner, depth + 1, use, isEnough)
+    }
+  } catch (error) {
+    if (!isHidden(error)) throw error
+  } finally {
+    directory.close()
+  }
+}
+
 /**
  * Looks at the directories every `intervalMs` (less often when looking takes long) until a bound is passed or the
- * signal aborts; then undefined.
+ * signal aborts; then undefined. A disk that cannot be looked at five times in a row ends the execution as well.
  */
 export async function watchDisk(
   dirs: readonly string[],
@@ -62,10 +84,17 @@ export async function watchDisk(
   signal: AbortSignal,
 ): Promise<ExecutionEnd | undefined> {
   let pauseMs = intervalMs
+  let failures = 0
   while (await sleepFor(clock, pauseMs, signal)) {
     const startMs = clock.now()
-    const end = await judge(dirs, bounds, signal)
-    if (end !== undefined) return end
+    try {
+      const end = await judge(dirs, bounds, signal)
+      if (end !== undefined) return end
+      failures = 0
+    } catch (error) {
+      failures += 1
+      if (failures >= FAILURES_MAX) return unwatched(error)
+    }
     pauseMs = Math.max(intervalMs, 4 * (clock.now() - startMs))
   }
   return undefined
@@ -90,7 +119,7 @@ async function judge(
     )
   }
   if (use.tooDeep) {
-    return diskEnd('The program nested directories too deep', 'Keep paths below 3,000 bytes')
+    return diskEnd('The program nested directories too deep', `Nest at most ${DEPTH_MAX} directories`)
   }
   const [dir] = dirs
   if (dir === undefined) return undefined
@@ -99,32 +128,38 @@ async function judge(
   return diskEnd('The disk of the node is full', 'Try again later or on another node', true)
 }
 
-async function* batches(dir: string): AsyncGenerator<string[]> {
-  let names: string[] = []
+function unwatched(error: unknown): ExecutionEnd {
+  const reason = error instanceof Error ? error.message : String(error)
+  return diskEnd(
+    `The disk that the program uses cannot be watched: ${reason}`,
+    'Try again later or on another node',
+    true,
+  )
+}
+
+/** Undefined when the program removed it, replaced it, or forbade its own user to read it. */
+function openOrGone(path: string | Buffer): OpenDirectory | undefined {
   try {
-    for await (const entry of await opendir(dir, { bufferSize: BATCH })) {
-      names.push(entry.name)
-      if (names.length < BATCH) continue
-      yield names
-      names = []
-    }
+    return new OpenDirectory(path)
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    // The program removed the directory, or forbade its own user to read it: what it hides is not collected either.
-    if (code !== 'ENOENT' && code !== 'EACCES' && code !== 'ENOTDIR') throw error
+    if (isHidden(error)) return undefined
+    throw error
   }
-  if (names.length > 0) yield names
 }
 
-async function lstatOrGone(path: string) {
+function lstatOrGone(path: Buffer): Stats | undefined {
   try {
-    return await lstat(path)
-  } catch {
-    // The program removed it in the meantime.
-    return undefined
+    return lstatSync(path)
+  } catch (error) {
+    if (isHidden(error)) return undefined
+    throw error
   }
 }
 
-const BATCH = 64
-/** The kernel takes paths up to 4,096 bytes; a name has up to 255. */
-const PATH_BYTES_MAX = 3_800
+function isHidden(error: unknown): boolean {
+  return ['ENOENT', 'EACCES', 'ENOTDIR', 'ELOOP'].includes((error as NodeJS.ErrnoException).code ?? '')
+}
+
+/** One more than what archives of inputs may hold. */
+const DEPTH_MAX = 257
+const FAILURES_MAX = 5

@@ -74,12 +74,18 @@ export class OutputLog implements OutputSink {
     return this.#heads[stream].read()
   }
 
-  /** Nothing more comes: writes what is pending and wakes the readers. Idempotent. */
+  /** Nothing more comes: writes what is pending and wakes the readers. Never rejects. Idempotent. */
   async end(): Promise<void> {
     while (this.#flushing !== undefined) await this.#flushing
     this.#ended = true
-    await this.#handle?.close()
+    const handle = this.#handle
     this.#handle = undefined
+    try {
+      await handle?.close()
+    } catch {
+      // Some file systems tell of a failed write only now.
+      this.truncated = true
+    }
     this.#wake()
   }
 

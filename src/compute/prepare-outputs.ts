@@ -4,19 +4,30 @@ import { WeirError } from '../errors.js'
 import type { ResultPathSpec, TaskSpec } from '../model/job-spec.js'
 import { task } from '../model/task-accessors.js'
 import type { OutputMount } from '../ports/index.js'
+import { OpenDirectory } from './open-directory.js'
 import type { Run } from './run.js'
+
+/** One result path, ready for the run. */
+export interface PreparedOutput {
+  mount: OutputMount
+  /** The same directory, held: whatever its path means after the run, this is what is collected. */
+  opened: OpenDirectory
+}
 
 /**
  * Makes one empty directory per result path, writable for whatever user the job runs as; their parent is closed to
- * everybody else. Every job has `/outputs`, unless one of its paths is or overlaps it.
+ * everybody else. Every job has `/outputs`, unless one of its paths is or overlaps it. The directories are held open
+ * until the run is closed.
  */
-export async function prepareOutputs({ desired, dirs }: Run): Promise<OutputMount[]> {
+export async function prepareOutputs({ desired, dirs, closing }: Run): Promise<PreparedOutput[]> {
   const mounts = resultPaths(task(desired.jobSpec)).map(({ Name, Path }, index) => ({
     name: Name,
     hostDir: join(dirs.outputs, String(index)),
     path: Path,
   }))
-  for (const { name, hostDir } of mounts) {
+  const prepared: PreparedOutput[] = []
+  for (const mount of mounts) {
+    const { name, hostDir } = mount
     if (!isResultName(name)) {
       throw new WeirError('spec.invalid', `Cannot use ${JSON.stringify(name)} as the name of a result path`, {
         hint: 'Use one path segment other than stdout, stderr and exitCode',
@@ -25,8 +36,11 @@ export async function prepareOutputs({ desired, dirs }: Run): Promise<OutputMoun
     await mkdir(hostDir, { recursive: true, mode: 0o700 })
     // Not by `mode`: the process's umask would narrow it.
     await chmod(hostDir, 0o777)
+    const opened = new OpenDirectory(hostDir)
+    closing.add('output directory', () => opened.close())
+    prepared.push({ mount, opened })
   }
-  return mounts
+  return prepared
 }
 
 /** The task's result paths, with the default one. */

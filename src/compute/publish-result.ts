@@ -3,11 +3,12 @@ import { join } from 'node:path'
 import { WeirError, toWeirError } from '../errors.js'
 import type { SpecConfig } from '../model/job-spec.js'
 import { task } from '../model/task-accessors.js'
-import type { OutputMount, RunExit } from '../ports/index.js'
+import type { RunExit } from '../ports/index.js'
 import { kind, publishesNothing } from './admission.js'
 import { bounded } from './bounded-work.js'
 import { collectOutputs } from './collect-outputs.js'
 import { splitOutput } from './output-log.js'
+import type { PreparedOutput } from './prepare-outputs.js'
 import type { Run } from './run.js'
 
 /**
@@ -16,7 +17,7 @@ import type { Run } from './run.js'
  */
 export async function publishResult(
   run: Run,
-  outputs: readonly OutputMount[],
+  outputs: readonly PreparedOutput[],
   exit: RunExit,
 ): Promise<SpecConfig | undefined> {
   const { desired, parts, dirs, signal } = run
@@ -52,7 +53,7 @@ export async function publishResult(
 
 async function layOut(
   run: Run,
-  outputs: readonly OutputMount[],
+  outputs: readonly PreparedOutput[],
   { exitCode }: RunExit,
   signal: AbortSignal,
 ): Promise<void> {
@@ -66,7 +67,7 @@ async function layOut(
   await writeFile(join(dirs.result, 'exitCode'), String(exitCode), { mode: 0o600 })
   const limits = { bytesMax: run.diskBytesMax, filesMax: parts.limits.resultFilesMax }
   const collected = await collectOutputs(
-    outputs.map(({ name, hostDir }) => ({ name, hostDir })),
+    outputs.map(({ mount: { name, hostDir }, opened }) => ({ name, hostDir, opened })),
     dirs.result,
     limits,
     signal,

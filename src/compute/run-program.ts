@@ -1,19 +1,20 @@
 import { WeirError, toWeirError } from '../errors.js'
 import { executionTimeoutMs, task } from '../model/task-accessors.js'
-import type { OutputMount, RunExit, RunningExecution } from '../ports/index.js'
+import type { RunExit, RunningExecution } from '../ports/index.js'
 import { kind } from './admission.js'
 import { bounded, sleepFor } from './bounded-work.js'
 import { watchDisk } from './disk-use.js'
 import { ExecutionEnd, stoppedEnd, timeoutEnd } from './execution-end.js'
 import { jobEnvironment } from './job-environment.js'
 import type { PreparedInputs } from './prepare-inputs.js'
+import type { PreparedOutput } from './prepare-outputs.js'
 import type { Run } from './run.js'
 import type { RunNetwork } from './run-network.js'
 
 /** What the program gets to work with. */
 export interface ProgramPlace {
   inputs: PreparedInputs
-  outputs: OutputMount[]
+  outputs: PreparedOutput[]
   network: RunNetwork
 }
 
@@ -41,7 +42,7 @@ export async function startProgram(run: Run, place: ProgramPlace): Promise<Runni
     resources: run.resources,
     volumes: place.inputs.volumes,
     ...(place.inputs.modules !== undefined && { modules: place.inputs.modules }),
-    outputs: place.outputs,
+    outputs: place.outputs.map(({ mount }) => mount),
     network: place.network.slot,
     output: run.log,
     scratchDir: run.dirs.scratch,
@@ -107,9 +108,8 @@ function firstEnd(run: Run, { inputs }: ProgramPlace, signal: AbortSignal): Prom
       reserveBytes: parts.limits.diskReserveBytes,
     }
     const rhythm = { clock: parts.clock, intervalMs: parts.limits.diskCheckMs }
-    watchDisk([dirs.outputs, dirs.scratch], bounds, rhythm, signal).then(
+    void watchDisk([dirs.outputs, dirs.scratch], bounds, rhythm, signal).then(
       (end) => end !== undefined && resolve(end),
-      (error: unknown) => parts.logger.error({ error }, 'the disk of an execution cannot be watched'),
     )
   })
 }

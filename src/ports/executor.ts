@@ -119,6 +119,8 @@ export interface RunningExecution {
 export interface Executor {
   readonly engine: string
   readonly network?: NetworkProvider
+  /** True when its runs can be given GPUs, as many as `RunSpec.resources` says. Absent = false: jobs that ask are refused. */
+  readonly allotsGpus?: boolean
   probe(signal: AbortSignal): Promise<EngineHealth>
   /** Checks that need no run, for admission: empty = fine. Must answer within seconds. */
   admit?(task: TaskSpec, signal: AbortSignal): Promise<{ code: ErrorCode; message: string; hint: string }[]>

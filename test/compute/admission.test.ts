@@ -132,9 +132,16 @@ describe('a node refuses an execution', () => {
     [
       'a GPU it does not have',
       shellJob('true', { Resources: { CPU: '', Memory: '', Disk: '', GPU: '1' } }),
-      {},
+      { executor: { allotsGpus: true } },
       'compute.resources',
       /0 GPU at most, 1 asked/,
+    ],
+    [
+      'a GPU that its engine cannot give to jobs',
+      shellJob('true', { Resources: { CPU: '', Memory: '', Disk: '', GPU: '1' } }),
+      { node: { capacity: { cpu: '4', memory: '4gb', disk: '1gb', gpu: '2' } } },
+      'compute.resources',
+      /cannot give GPUs to process jobs/,
     ],
     [
       'an input source it does not offer',
@@ -216,6 +223,19 @@ describe('a node refuses an execution', () => {
     expect(observed.hint).not.toBe('')
     expect(fixture.executor.runs).toEqual([])
     expect(await fixture.leftovers([...fixture.orchestrator.observed.keys()][0] ?? '')).toEqual([])
+  })
+
+  it('and offers GPUs only where an engine can give them to jobs', async () => {
+    const capacity = { cpu: '4', memory: '4gb', disk: '1gb', gpu: '2' }
+    fixture = await startFixture({ node: { capacity } })
+    expect(fixture.node.info().maxCapacity.gpu).toBe(0)
+    await fixture.close()
+    fixture = await startFixture({ executor: { allotsGpus: true }, node: { capacity } })
+    expect(fixture.node.info().maxCapacity.gpu).toBe(2)
+    const id = await fixture.orchestrator.run(
+      shellJob('true', { Resources: { CPU: '', Memory: '', Disk: '', GPU: '2' } }),
+    )
+    expect(await fixture.orchestrator.ended(id)).toMatchObject({ state: 'Completed' })
   })
 
   it('with every reason at once', async () => {

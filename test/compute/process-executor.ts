@@ -12,6 +12,10 @@ export interface ProcessExecutorOptions {
   beforeAcquire?: (signal: AbortSignal) => Promise<void>
   admit?: () => { code: ErrorCode; message: string; hint: string }[]
   available?: boolean
+  /** Says that it can give GPUs. */
+  allotsGpus?: boolean
+  /** Never confirms that a program is gone, like an engine that hangs. */
+  deaf?: boolean
   /** Default `process`. */
   engine?: string
 }
@@ -23,6 +27,7 @@ export interface ProcessExecutorOptions {
 export class ProcessExecutor implements Executor {
   readonly engine: string
   readonly network?: NetworkProvider
+  readonly allotsGpus: boolean
   readonly runs: RunSpec[] = []
   /** Network slots that were not given back. */
   slotsOpen = 0
@@ -33,6 +38,7 @@ export class ProcessExecutor implements Executor {
   constructor(options: ProcessExecutorOptions = {}) {
     this.options = options
     this.engine = options.engine ?? 'process'
+    this.allotsGpus = options.allotsGpus ?? false
     if (options.modes !== undefined) this.network = this.#provider()
   }
 
@@ -66,7 +72,9 @@ export class ProcessExecutor implements Executor {
       detached: true,
     })
     this.children.add(child)
-    return watch(child, run, () => this.children.delete(child))
+    const running = watch(child, run, () => this.children.delete(child))
+    const never = new Promise<never>(() => {})
+    return this.options.deaf === true ? { exit: never, stop: () => never } : running
   }
 
   async reap(): Promise<string[]> {

@@ -1,5 +1,15 @@
+import { readdir, readlink } from 'node:fs/promises'
 import { afterEach, describe, expect, it } from 'vitest'
-import { commandJob, eventually, shellJob, startFixture, SUMMARY, type Fixture } from './node-fixture.js'
+import type { Clock } from '../../src/ports/index.js'
+import {
+  CLOCK,
+  commandJob,
+  eventually,
+  shellJob,
+  startFixture,
+  SUMMARY,
+  type Fixture,
+} from './node-fixture.js'
 
 let fixture: Fixture
 
@@ -149,7 +159,7 @@ describe('running one execution', () => {
         'node',
         '-e',
         `process.chdir(process.env.OUT_outputs)
-        for (let i = 0; i < 30; i++) { const d = 'd'.repeat(200); fs.mkdirSync(d); process.chdir(d) }
+        for (let i = 0; i < 300; i++) { fs.mkdirSync('d'); process.chdir('d') }
         setInterval(() => {}, 1000)`,
       ]),
     }
@@ -171,6 +181,91 @@ describe('running one execution', () => {
       const left = await Promise.all(Object.values(ids).map((id) => fixture.leftovers(id)))
       return left.flat().every((name) => name === 'log' || name === 'state.json')
     })
+  })
+
+  it('counts files whose names are no text, and none that a link leads to', async () => {
+    fixture = await startFixture()
+    const { orchestrator } = fixture
+    const small = { CPU: '', Memory: '', Disk: '1mb', GPU: '' }
+    const hidden = await orchestrator.run(
+      commandJob(
+        [
+          'node',
+          '-e',
+          `const name = Buffer.concat([Buffer.from(process.env.OUT_outputs + '/'), Buffer.from([0xff])])
+          fs.mkdirSync(name)
+          fs.writeFileSync(Buffer.concat([name, Buffer.from([0x2f, 0xfe])]), Buffer.alloc(3_000_000))
+          setInterval(() => {}, 1000)`,
+        ],
+        { Resources: small },
+      ),
+    )
+    const linked = await orchestrator.run(
+      shellJob('ln -s /usr "$OUT_outputs/usr"; ln -s /dev/zero "$OUT_outputs/zero"; sleep 0.4', {
+        Resources: small,
+      }),
+    )
+    expect(await orchestrator.ended(hidden)).toMatchObject({ state: 'Failed', code: 'compute.disk' })
+    expect(await orchestrator.ended(linked)).toMatchObject({ state: 'Completed' })
+  })
+
+  it('collects the directories it made, whatever their paths mean after the run', async () => {
+    fixture = await startFixture()
+    const { orchestrator, publisher } = fixture
+    const id = await orchestrator.run(
+      shellJob(
+        'echo mine > "$OUT_outputs/a"; mv "$OUT_outputs" "$OUT_outputs.away"; ln -s /etc "$OUT_outputs"',
+        { Publisher: { Type: 'copy' } },
+      ),
+    )
+    expect(await orchestrator.ended(id)).toMatchObject({ state: 'Completed' })
+    const files = Object.keys(publisher.published.get(id) ?? {})
+    expect(files).toEqual(expect.arrayContaining(['outputs/a', 'stdout', 'stderr', 'exitCode']))
+    expect(files.filter((name) => name.startsWith('outputs/'))).toEqual(['outputs/', 'outputs/a'])
+  })
+
+  it('holds no descriptor of an execution that has ended, however it ended', async () => {
+    fixture = await startFixture()
+    const { orchestrator } = fixture
+    const held = async () => {
+      const links = await Promise.all(
+        (await readdir('/proc/self/fd')).map((fd) => readlink(`/proc/self/fd/${fd}`).catch(() => '')),
+      )
+      return links.filter((path) => path.startsWith(fixture.dataDir))
+    }
+    const paths = [{ Name: 'more', Path: '/more' }]
+    const ids = [
+      await orchestrator.run(shellJob('echo fine', { ResultPaths: paths, Publisher: { Type: 'copy' } })),
+      await orchestrator.run(commandJob(['/does/not/exist'], { ResultPaths: paths })),
+      await orchestrator.run(
+        shellJob('sleep 60', {
+          ResultPaths: paths,
+          Timeouts: { ExecutionTimeout: 1, QueueTimeout: 0, TotalTimeout: 0 },
+        }),
+      ),
+    ]
+    for (const id of ids) await orchestrator.ended(id)
+    await eventually(async () => (await held()).length === 0)
+  })
+
+  it('reports the end and gives the capacity back although the engine never says that the program is gone', async () => {
+    // Patience that takes half a minute takes a moment here.
+    const clock: Clock = {
+      now: CLOCK.now,
+      sleep: (ms, signal) => CLOCK.sleep(ms >= 9_000 && ms <= 31_000 ? 50 : ms, signal),
+    }
+    fixture = await startFixture({
+      executor: { deaf: true },
+      node: { clock, limits: { checkTimeoutMs: 5_000, syncTimeoutMs: 5_000, healthIntervalMs: 600_000 } },
+    })
+    const id = await fixture.orchestrator.run(
+      shellJob('sleep 5', { Timeouts: { ExecutionTimeout: 1, QueueTimeout: 0, TotalTimeout: 0 } }),
+    )
+    expect(await fixture.orchestrator.ended(id)).toMatchObject({
+      state: 'Failed',
+      code: 'execution.timeout',
+    })
+    await eventually(() => fixture.node.info().runningExecutions === 0)
   })
 
   it('refuses inputs that are larger than the disk the execution may use', async () => {
