@@ -1,6 +1,4 @@
-import { WeirError } from '../errors.js'
-import { nearestName } from '../model/nearest-name.js'
-import { quoted } from '../model/printable.js'
+import { readChoice } from './read-choice.js'
 import { renderCsv, renderTable } from './table.js'
 import type { Column } from './table.js'
 import type { Terminal } from './terminal.js'
@@ -18,20 +16,6 @@ export interface ListFlags {
   /** False with `--no-style`. */
   style?: boolean
   wide?: boolean
-}
-
-/** Reads a flag that takes one of some words, in any case. Throws `cli.usage`. */
-export function readChoice<Choice extends string>(
-  flag: string,
-  text: string,
-  choices: readonly Choice[],
-): Choice {
-  const found = choices.find((choice) => choice === text.trim().toLowerCase())
-  if (found !== undefined) return found
-  const nearest = nearestName(text, choices)
-  throw new WeirError('cli.usage', `Cannot use ${flag} ${quoted(text, 40)}`, {
-    hint: nearest === undefined ? `Use one of: ${choices.join(', ')}` : `Did you mean ${nearest}?`,
-  })
 }
 
 /** Prints a list: the rows as table or CSV, `items` as they came from the server otherwise. */

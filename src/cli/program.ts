@@ -1,4 +1,6 @@
 import { WeirCommand, addGlobalFlags } from './command.js'
+import { LIST_FORMATS, OBJECT_FORMATS } from './output-format.js'
+import { readChoice } from './read-choice.js'
 import type { CliContext, GlobalFlags } from './context.js'
 
 /** What a command does; resolves with the exit code. */
@@ -101,7 +103,7 @@ function addRunCommands(leaf: Leaf, group: Group, context: CliContext): void {
   validate
     .option('--entry-point <NAME>', 'exported function to call (default _start)')
     .collected('-I, --import-module <[NAME=]FILE>', 'module that provides imports; repeatable')
-    .option('--output <FORMAT>', 'json or yaml')
+    .option('--output <FORMAT>', 'json or yaml', readObjectFormat)
 }
 
 /** Behind the image or program: everything, without the `--` that may separate it. */
@@ -189,7 +191,7 @@ function addJobCommands(leaf: Leaf, job: WeirCommand, context: CliContext): void
   templateFlags(run)
     .option('--download', 'download the results when the job has ended')
     .option('--output-dir <DIR>', 'where to (default ./job-<id>)')
-    .option('--output <FORMAT>', 'json or yaml: print the job at the end')
+    .option('--output <FORMAT>', 'json or yaml: print the job at the end', readObjectFormat)
     .option('--hide-warnings', 'do not show what was ignored')
   addWatchFlags(run)
 
@@ -391,17 +393,26 @@ function addServerCommands(leaf: Leaf, program: WeirCommand, group: Group, conte
 function listFlags(command: WeirCommand): WeirCommand {
   return command
     .optionsGroup('Output flags:')
-    .option('--output <FORMAT>', 'table, csv, json or yaml (default table)')
+    .option('--output <FORMAT>', 'table, csv, json or yaml (default table)', readListFormat)
     .option('--pretty', 'indent JSON')
     .option('--hide-header', 'no header line')
     .option('--no-style', 'no line under the header')
     .option('--wide', 'cut nothing, full ids') as WeirCommand
 }
 
+// Read with the command line: a typing mistake must not cost a request.
+function readListFormat(text: string): string {
+  return readChoice('--output', text, LIST_FORMATS)
+}
+
+function readObjectFormat(text: string): string {
+  return readChoice('--output', text, OBJECT_FORMATS)
+}
+
 function objectFlags(command: WeirCommand): WeirCommand {
   return command
     .optionsGroup('Output flags:')
-    .option('--output <FORMAT>', 'json or yaml')
+    .option('--output <FORMAT>', 'json or yaml', readObjectFormat)
     .option('--pretty', 'indent JSON') as WeirCommand
 }
 

@@ -1,7 +1,8 @@
 import { printable } from '../../model/printable.js'
 import { withClient } from '../context.js'
 import { EXIT } from '../exit-codes.js'
-import { OBJECT_FORMATS, printObject, readChoice } from '../output-format.js'
+import { OBJECT_FORMATS, printObject } from '../output-format.js'
+import { readChoice } from '../read-choice.js'
 import type { CliContext, GlobalFlags } from '../context.js'
 
 type AgentFlags = GlobalFlags & { output?: string; pretty?: boolean }

@@ -1,0 +1,247 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, describe, expect, it } from 'vitest'
+import { PROGRAMS, weir } from './with-cli.js'
+import type { CliResult } from './with-cli.js'
+
+const dir = mkdtempSync(join(tmpdir(), 'weir-usage-'))
+afterAll(() => rmSync(dir, { recursive: true, force: true }))
+writeFileSync(join(dir, 'hello.wasm'), PROGRAMS.hello)
+
+/** A server that nobody runs, so that nothing is embedded. */
+const NOWHERE = { WEIR_DIR: join(dir, 'data'), WEIR_API_PORT: '1' }
+
+function run(
+  args: readonly string[],
+  options: { env?: Record<string, string>; input?: string } = {},
+): Promise<CliResult> {
+  return weir(args, { cwd: dir, input: options.input, env: { ...NOWHERE, ...options.env } })
+}
+
+describe('usage', () => {
+  it.each<[string, string[], string, string]>([
+    [
+      'an unknown flag',
+      ['docker', 'run', '--netwrok', 'http', 'alpine'],
+      "unknown option '--netwrok'",
+      'Did you mean --network?',
+    ],
+    ['an unknown command', ['jbo', 'list'], "unknown command 'jbo'", 'Did you mean job?'],
+    ['a command of the past', ['describe', 'x'], "unknown command 'describe'", 'weir job describe'],
+    ['a missing image', ['docker', 'run'], "missing required argument 'IMAGE'", 'weir docker run --help'],
+    ['too many operands', ['job', 'describe', 'a', 'b'], 'too many arguments', '--help'],
+    ['a flag without value', ['wasm', 'run', 'hello.wasm', '--', 'x', '-c'], 'Cannot reach', 'weir serve'],
+    ['a file that is not there', ['wasm', 'run', 'nope.wasm'], 'there is no such file', ''],
+    ['a directory for a job file', ['job', 'run', '.'], 'it is a directory', ''],
+    [
+      'an unknown format',
+      ['job', 'list', '--output', 'jsn'],
+      'Cannot use --output "jsn"',
+      'Did you mean json?',
+    ],
+    [
+      'a count that is no number',
+      ['docker', 'run', '--count', 'two', 'alpine'],
+      'Cannot use --count two',
+      '',
+    ],
+    [
+      'an environment variable without value',
+      ['docker', 'run', '-e', 'A', 'alpine'],
+      'Cannot read the environment variable "A"',
+      'NAME=VALUE',
+    ],
+    ['a bad target', ['docker', 'run', '--target', 'most', 'alpine'], 'Cannot use --target "most"', 'any'],
+    [
+      'old and new name of a flag at once',
+      ['docker', 'run', '--count', '1', '--concurrency', '1', 'alpine'],
+      'they mean the same',
+      '--count',
+    ],
+    [
+      'a flag and -c for one key',
+      ['job', 'list', '--api-port', '5', '-c', 'api.port=6'],
+      'Cannot use --api-port and -c',
+      '',
+    ],
+    ['an unknown key', ['job', 'list', '-c', 'API.Prot=1'], 'API.Prot', ''],
+    [
+      '--follow without waiting',
+      ['docker', 'run', '--follow', '--detach', 'alpine'],
+      'Cannot use --follow',
+      '',
+    ],
+    ['an image with ..', ['docker', 'run', 'evil/../x'], 'IMAGE: invalid image reference', ''],
+    [
+      'network http without domains',
+      ['docker', 'run', '--network', 'http', 'alpine'],
+      '--network: at least one domain',
+      '--domain',
+    ],
+    [
+      'a domain outside the grammar',
+      ['docker', 'run', '--network', 'http', '--domain', '*com', 'alpine'],
+      '--domain: Cannot use host pattern',
+      '',
+    ],
+    [
+      'a domain with terminal escapes',
+      ['docker', 'run', '--network', 'http', '--domain', 'a\u001b[2J.com', 'alpine'],
+      '\\u001b',
+      '',
+    ],
+    [
+      'a path that is not absolute',
+      ['docker', 'run', '-w', 'x', 'alpine'],
+      '--workdir: path must be absolute',
+      '',
+    ],
+    [
+      'quantities that are none',
+      ['docker', 'run', '--cpu', 'x', '--memory', 'y', 'alpine'],
+      'has 2 mistakes',
+      '',
+    ],
+    ['an unreachable server', ['job', 'list'], 'Cannot reach http://127.0.0.1:1', 'weir serve'],
+    ['a bad duration', ['job', 'get', 'j-1', '--download-timeout-secs', 'soon'], 'is not a duration', ''],
+    ['a bad template variable', ['job', 'run', '-V', 'x', '-'], 'Cannot read the template variable', ''],
+  ])('says what is wrong with %s and what to do', async (_what, args, words, hint) => {
+    const { code, stdout, stderr } = await run(args, { input: 'type: batch' })
+    expect(code).toBe(125)
+    expect(stdout).toBe('')
+    expect(stderr).toContain(words)
+    expect(stderr).toContain(hint)
+    expect(stderr).not.toMatch(/\n {4}at /)
+    expect(stderr).not.toContain('\u001b')
+  })
+
+  it('shows the stack only with --debug or WEIR_DEBUG', async () => {
+    expect((await run(['job', 'list', '--debug'])).stderr).toMatch(/\n {4}at /)
+    expect((await run(['job', 'list'], { env: { WEIR_DEBUG: '1' } })).stderr).toMatch(/\n {4}at /)
+  })
+
+  it('reports every mistake of a job file with its place', async () => {
+    const { code, stderr } = await run(['job', 'validate', '-'], {
+      input: 'type: bach\ntasks:\n- name: main\n  engin: {}\n',
+    })
+    expect(code).toBe(125)
+    expect(stderr).toContain('line 1, column 1, Type: invalid job type: "bach"')
+    expect(stderr).toContain('line 4, column 3, Tasks[0].engin: unknown field "engin"')
+    expect(stderr).toContain('Did you mean "Engine"?')
+  })
+
+  it('says that a server does not speak the API, instead of starting one', async () => {
+    const server = createServer((socket) => socket.end('SSH-2.0-nothing\r\n'))
+    const port = await new Promise<number>((resolve) => {
+      server.listen(0, '127.0.0.1', () => resolve((server.address() as { port: number }).port))
+    })
+    const { code, stderr } = await run(['wasm', 'run', 'hello.wasm'], {
+      env: { WEIR_API_PORT: String(port) },
+    })
+    server.close()
+    expect(code).toBe(125)
+    expect(stderr).toContain('Error:')
+  })
+
+  it('never starts a server of its own when one is configured', async () => {
+    const { code, stderr } = await run(['wasm', 'run', 'hello.wasm'])
+    expect(code).toBe(125)
+    expect(stderr).toContain('Cannot reach')
+    expect(stderr).not.toContain('No server is running')
+  })
+
+  it('prints help as data', async () => {
+    const { code, stdout, stderr } = await run(['docker', 'run', '--help'])
+    expect([code, stderr]).toEqual([0, ''])
+    expect(stdout).toContain('--network <none|http|full>')
+    expect(stdout).not.toContain('--concurrency')
+  })
+})
+
+describe('dry runs', () => {
+  it('print the job without asking anybody', async () => {
+    const args = [
+      '--dry-run',
+      '-o',
+      'json',
+      '-o',
+      'out:/out',
+      '-p',
+      'local',
+      '-i',
+      'https://h:8080/f:/in',
+      '--network',
+      'http',
+    ]
+    const { code, stdout } = await run([
+      'docker',
+      'run',
+      ...args,
+      '--domain',
+      'Example.COM',
+      'alpine',
+      'ls',
+      '-l',
+      '--wait=false',
+    ])
+    expect(code).toBe(0)
+    expect(JSON.parse(stdout)).toMatchObject({
+      Tasks: [
+        {
+          Engine: { Params: { Image: 'alpine', Parameters: ['ls', '-l', '--wait=false'] } },
+          InputSources: [{ Source: { Params: { URL: 'https://h:8080/f' } }, Target: '/in' }],
+          ResultPaths: [{ Name: 'out', Path: '/out' }],
+          Network: { Type: 'HTTP', Domains: ['example.com'] },
+        },
+      ],
+    })
+  })
+
+  it('print YAML that job run takes back', async () => {
+    const made = await run([
+      'docker',
+      'run',
+      '--dry-run',
+      '-e',
+      'A=b,c=d',
+      '--constraints',
+      'region in (eu,us)',
+      'alpine',
+      '--',
+      'true',
+    ])
+    const again = await run(['job', 'run', '--dry-run', '-'], { input: made.stdout })
+    expect(again).toEqual(made)
+    expect(made.stdout).toContain('- A=b,c=d')
+  })
+})
+
+describe('wasm validate', () => {
+  it('prints OK, or every reason with exit code 1', async () => {
+    expect(await run(['wasm', 'validate', 'hello.wasm'])).toEqual({ code: 0, stdout: 'OK\n', stderr: '' })
+    const wrong = await run(['wasm', 'validate', '--entry-point', 'main', 'hello.wasm'])
+    expect(wrong.code).toBe(1)
+    expect(wrong.stderr).toContain('main')
+    writeFileSync(join(dir, 'text.wasm'), 'not a module')
+    expect((await run(['wasm', 'validate', 'text.wasm'])).code).toBe(1)
+    expect((await run(['wasm', 'validate', 'none.wasm'])).code).toBe(125)
+  })
+})
+
+describe('config', () => {
+  it('lists every key with where its value came from, and sets values', async () => {
+    const file = join(dir, 'own.yaml')
+    expect((await run(['config', 'set', 'logging.level=warn', '-c', file])).code).toBe(0)
+    const { stdout } = await run(['config', 'list', '-c', file, '--output', 'csv'])
+    expect(stdout).toContain(`Logging.Level,warn,${file},`)
+    expect(stdout).toContain('API.Port,1,environment,')
+    const refused = await run(['config', 'set', 'Logging.Levl=warn', '-c', file])
+    expect(refused.code).toBe(125)
+    expect(refused.stderr).toContain('Logging.Level')
+    expect((await run(['config', 'set', 'Logging.Level', '-c', file])).stderr).toContain(
+      'the value is missing',
+    )
+  })
+})
