@@ -1,3 +1,4 @@
+import { basename } from 'node:path'
 import { WeirError } from '../errors.js'
 import { parseConstraints } from '../model/constraints.js'
 import { parseInputArgument, parseOutputArgument, parsePublisherArgument } from '../model/input-argument.js'
@@ -141,8 +142,14 @@ function isLocalPath(text: string): boolean {
 async function localInput(text: string, upload: Upload): Promise<InputSourceSpec> {
   const colon = text.lastIndexOf(':/')
   const path = colon < 0 ? text : text.slice(0, colon)
-  const Target = colon < 0 ? '/inputs' : text.slice(colon + 1)
-  return { Source: await upload(path), Alias: '', Target }
+  const Source = await upload(path)
+  return { Source, Alias: '', Target: colon < 0 ? localTarget(Source, path) : text.slice(colon + 1) }
+}
+
+/** A directory becomes `/inputs`, a file lands in it under its own name, as one fetched by URL does. */
+function localTarget({ Params }: SpecConfig, path: string): string {
+  const isArchive = String(Params?.URL).startsWith('data:application/gzip')
+  return isArchive ? '/inputs' : `/inputs/${basename(path)}`
 }
 
 /** `CID:/path`, from the time when every input was on IPFS. */

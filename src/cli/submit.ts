@@ -1,6 +1,7 @@
 import { WeirError, isWeirError } from '../errors.js'
 import { configSources, isServerConfigured, readConfig, serverUrl } from './context.js'
 import { EXIT } from './exit-codes.js'
+import { listenForInterrupts } from './interrupt.js'
 import { printObject } from './output-format.js'
 import { readPlan, runJob } from './run-job.js'
 import { WeirClient } from '../client/index.js'
@@ -89,15 +90,35 @@ async function runEmbedded(
   // Results would be gone with the node, so they are kept for the download that follows.
   const keepsResults = spec.Tasks[0].ResultPaths.length > 0
   const { startEmbedded } = await import('../node/index.js')
-  const node = await startEmbedded(configSources(flags, context))
-  const client = new WeirClient({ baseUrl: node.apiUrl })
+  // From here on there is something to clean up, so signals must not end the process.
+  const interrupts = listenForInterrupts()
   try {
-    const complete = withDownload(spec, { download: keepsResults || flags.download === true })
-    return await runJob(client, complete, { flags, format, isEmbedded: true }, context)
+    const node = await startEmbedded(configSources(flags, context))
+    const client = new WeirClient({ baseUrl: node.apiUrl })
+    try {
+      if (interrupts.first.aborted) return interrupts.exitCode
+      const complete = withDownload(spec, { download: keepsResults || flags.download === true })
+      return await runJob(client, complete, { flags, format, isEmbedded: true }, context)
+    } finally {
+      client.close()
+      await Promise.race([node.close(), outOfPatience(interrupts.second)])
+    }
   } finally {
-    client.close()
-    await node.close()
+    interrupts.dispose()
   }
+}
+
+/** After a second Ctrl-C the node gets so long to end its program and to clean up. */
+const PATIENCE_MS = 5000
+
+function outOfPatience(second: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const start = (): void => {
+      setTimeout(resolve, PATIENCE_MS).unref()
+    }
+    if (second.aborted) start()
+    else second.addEventListener('abort', start, { once: true })
+  })
 }
 
 function nobodyToLeaveItWith(): WeirError {

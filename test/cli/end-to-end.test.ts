@@ -245,6 +245,28 @@ describe.skipIf(missing !== undefined || isTaken)(
       expect(stderr).toContain('Cannot leave the job running')
     })
 
+    it('leaves nothing behind when Ctrl-C comes while the node starts', async () => {
+      const { dir, run } = workplace()
+      const scratch = join(dir, 'tmp')
+      mkdirSync(scratch)
+      let isSent = false
+      const { code } = await run(['wasm', 'run', 'loop.wasm'], {
+        env: { TMPDIR: scratch },
+        onOutput: ({ stderr }, child) => {
+          if (isSent || !stderr.includes('No server is running')) return
+          isSent = true
+          // The node's own directory is the first thing it makes.
+          const looking = setInterval(() => {
+            if (readdirSync(scratch).length === 0) return
+            clearInterval(looking)
+            child.kill('SIGINT')
+          }, 2)
+        },
+      })
+      expect(code).toBe(130)
+      expect(readdirSync(scratch)).toEqual([])
+    })
+
     it('stops everything on Ctrl-C', async () => {
       const { dir, run } = workplace()
       const { code, stderr } = await interruptedRun({ weir: run }, ['wasm', 'run', 'loop.wasm'])
