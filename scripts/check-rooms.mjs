@@ -12,7 +12,7 @@ const MAY_IMPORT = {
   compute: CORE,
   'executors/docker': CORE,
   'executors/wasm': CORE,
-  archive: [],
+  archive: ['model'],
   sources: ['archive', ...CORE],
   publishers: ['archive', ...CORE],
   stores: CORE,

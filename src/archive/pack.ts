@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import type { Pack } from 'tar-stream'
 import { WeirError, type ErrorCode } from '../errors.js'
 import { readEntryPath } from './entry-path.js'
-import { printable } from './printable.js'
+import { printableName } from './printable-name.js'
 import { drained } from './stream-drain.js'
 
 type Sink = ReturnType<Pack['entry']>
@@ -165,7 +165,7 @@ function tooLarge(options: PackOptions, what: string): WeirError {
 function refused(options: PackOptions, prefix: string, name: Uint8Array, problem: string): WeirError {
   return new WeirError(
     options.codes.failed,
-    `Cannot pack ${options.what}: "${printable(prefix)}${printable(name)}" is refused because ${problem}`,
+    `Cannot pack ${options.what}: "${printableName(prefix)}${printableName(name)}" is refused because ${problem}`,
     { hint: 'Only regular files and directories can be packed; copy what a link points to in its place' },
   )
 }

@@ -6,7 +6,7 @@ import { Readable } from 'node:stream'
 import type { Extract } from 'tar-stream'
 import { WeirError, type ErrorCode } from '../errors.js'
 import { readEntryPath } from './entry-path.js'
-import { printable } from './printable.js'
+import { printableName } from './printable-name.js'
 import { drained } from './stream-drain.js'
 
 type Entry = Extract extends AsyncIterable<infer E> ? E : never
@@ -164,7 +164,7 @@ class UnpackTarget {
   private unsafe(name: string, problem: string): WeirError {
     return new WeirError(
       this.options.codes.unsafe,
-      `Cannot unpack ${this.options.what}: entry "${printable(name)}" is refused because ${problem}`,
+      `Cannot unpack ${this.options.what}: entry "${printableName(name)}" is refused because ${problem}`,
       { hint: 'Pack regular files and directories only, with relative paths' },
     )
   }
@@ -175,7 +175,7 @@ class UnpackTarget {
       return this.unsafe(name, 'another entry has the same name')
     return new WeirError(
       this.options.codes.corrupt,
-      `Cannot write entry "${printable(name)}" of ${this.options.what}: ${code}`,
+      `Cannot write entry "${printableName(name)}" of ${this.options.what}: ${code}`,
       {
         cause: error,
       },

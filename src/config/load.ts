@@ -34,7 +34,12 @@ interface Problem {
 }
 
 /** Environment variables that start with `WEIR_` but are no configuration keys. */
-const OTHER_VARIABLES = new Set(['WEIR_DIR', 'WEIR_DEBUG', 'WEIR_TEST_BUILT', 'WEIR_JOB_ID', 'WEIR_NODE_ID'])
+const OTHER_VARIABLES = new Set([
+  ...['WEIR_DIR', 'WEIR_DEBUG', 'WEIR_TEST_BUILT'],
+  // What a job finds in its environment: weir itself may be the job's program.
+  ...['WEIR_JOB_ID', 'WEIR_EXECUTION_ID', 'WEIR_NODE_ID', 'WEIR_JOB_TYPE'],
+  ...['WEIR_PARTITION_INDEX', 'WEIR_PARTITION_COUNT'],
+])
 
 /** Reads the whole configuration. Rejects with `config.invalid`, listing every mistake. */
 export function loadConfig(sources: ConfigSources = {}): Config {
@@ -42,10 +47,15 @@ export function loadConfig(sources: ConfigSources = {}): Config {
   const problems: Problem[] = []
   const values = new Map<ConfigName, { value: unknown; origin: string }>()
   const set = (name: ConfigName, raw: unknown, origin: string, where: string): void => {
-    const read = readValue(CONFIG_SCHEMA[name] as ConfigKey, raw)
+    const key = CONFIG_SCHEMA[name] as ConfigKey
+    const read = readValue(key, raw)
     if ('problem' in read)
       problems.push({ where, message: `${name}: ${read.problem}, found ${quote(name, raw)}` })
-    else values.set(name, { value: read.value, origin })
+    else
+      values.set(name, {
+        value: key.kind === 'path' ? withHome(read.value as string) : read.value,
+        origin,
+      })
   }
 
   const dataDir = findDataDir(sources.dataDir, environment, problems)
@@ -107,9 +117,13 @@ function findDataDir(
   const where = flag !== undefined ? '--data-dir' : 'WEIR_DIR'
   if (raw.includes('$'))
     problems.push({ where, message: `variables are not expanded in paths, found "${raw}"` })
-  const expanded = raw === '~' || raw.startsWith('~/') ? join(homedir(), raw.slice(1)) : raw
+  const expanded = withHome(raw)
   if (!isAbsolute(expanded)) problems.push({ where, message: `expected an absolute path, found "${raw}"` })
   return expanded
+}
+
+function withHome(path: string): string {
+  return path === '~' || path.startsWith('~/') ? join(homedir(), path.slice(1)) : path
 }
 
 function readFile(file: string, set: Setter, problems: Problem[]): void {

@@ -100,10 +100,12 @@ export async function startCompute(context: Context): Promise<ComputeParts> {
   teardown.add('compute node', () => node.close())
 
   const watching = new AbortController()
+  // Waits for what is being applied: the gateway closes afterwards.
   teardown.add('watch of the egress lists', () => {
     watching.abort()
+    return watched
   })
-  void watchEgressPolicy(values, [], {
+  const watched = watchEgressPolicy(values, [], {
     apply: async (changed) => {
       // The gateway first: a pattern that was taken away must not be offered one moment longer than it is enforced.
       await gateway?.setNodePolicy(changed)

@@ -1,4 +1,5 @@
 import { readFile, stat } from 'node:fs/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { ConfigValues } from '../config/index.js'
 import { WeirError, toWeirError } from '../errors.js'
 import { parseHostPattern } from '../model/host-pattern.js'
@@ -7,6 +8,8 @@ import type { NodeEgressPolicy } from '../ports/index.js'
 const FILE_BYTES_MAX = 4 * 1024 * 1024
 const PATTERNS_MAX = 100_000
 const POLL_MS = 50
+/** A list that is fine and could not be put in force is tried again after so long. */
+const RETRY_MS = 1_000
 
 /** A file is read again when one of these changed. */
 interface FileStamp {
@@ -60,7 +63,10 @@ export async function readEgressPolicy(
   }
 }
 
-/** Follows the list files until the signal aborts: a change is in force within 100 ms, a bad file changes nothing. */
+/**
+ * Follows the list files until the signal aborts: a change is in force within 100 ms, a bad file changes nothing. What
+ * is readable and cannot be put in force is tried again until it is: a list may take something away.
+ */
 export async function watchEgressPolicy(
   values: ConfigValues,
   self: readonly string[],
@@ -69,14 +75,19 @@ export async function watchEgressPolicy(
   const files = [values['Egress.AllowFile'], values['Egress.DenyFile']].filter((file) => file !== '')
   if (files.length === 0) return
   let known = JSON.stringify(await Promise.all(files.map(stamp)))
-  while (!signal.aborted) {
-    await new Promise((resolve) => setTimeout(resolve, POLL_MS))
+  let retryAtMs = Infinity
+  while (await slept(POLL_MS, signal)) {
     const seen = JSON.stringify(await Promise.all(files.map(stamp)))
-    if (seen === known) continue
+    if (seen === known && performance.now() < retryAtMs) continue
     known = seen
+    retryAtMs = Infinity
     try {
-      await apply(await readEgressPolicy(values, self))
+      const policy = await readEgressPolicy(values, self)
+      retryAtMs = performance.now() + RETRY_MS
+      await apply(policy)
+      retryAtMs = Infinity
     } catch (error) {
+      if (signal.aborted) return
       warn(
         toWeirError(
           error,
@@ -86,6 +97,12 @@ export async function watchEgressPolicy(
       )
     }
   }
+}
+
+/** False when the signal aborted. */
+async function slept(ms: number, signal: AbortSignal): Promise<boolean> {
+  await sleep(ms, undefined, { signal }).catch(() => undefined)
+  return !signal.aborted
 }
 
 async function stamp(file: string): Promise<FileStamp | string> {

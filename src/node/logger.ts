@@ -8,12 +8,16 @@ export interface NodeLogger {
   error(fields: object, message: string): void
 }
 
-/** JSON lines on standard error, so that standard output stays for data. Fields that hold secrets are removed. */
-export function createLogger(level: string): NodeLogger {
+/**
+ * JSON lines on standard error, so that standard output stays for data. Errors (`err`, `error`) are written with
+ * message, stack and cause; fields that hold secrets are removed. `write` receives the lines instead, for tests.
+ */
+export function createLogger(level: string, write?: (line: string) => void): NodeLogger {
   return pino(
     {
       level,
       base: undefined,
+      serializers: { err: pino.stdSerializers.err, error: pino.stdSerializers.err },
       timestamp: pino.stdTimeFunctions.isoTime,
       redact: {
         paths: [
@@ -29,6 +33,6 @@ export function createLogger(level: string): NodeLogger {
         remove: true,
       },
     },
-    pino.destination({ dest: 2, sync: true }),
+    write === undefined ? pino.destination({ dest: 2, sync: true }) : { write },
   )
 }

@@ -2,6 +2,7 @@ import { createHash, type Hash } from 'node:crypto'
 import type { FileHandle } from 'node:fs/promises'
 import type { IncomingMessage } from 'node:http'
 import { isWeirError, WeirError } from '../errors.js'
+import { printable } from '../model/printable.js'
 import { describeUrl } from './describe-url.js'
 import { requestFollowing, type FollowContext } from './follow-redirects.js'
 
@@ -76,7 +77,7 @@ export class ResumableTransfer {
     }
     throw new WeirError(
       'source.unavailable',
-      `Cannot fetch "${describeUrl(this.url)}": the server answered ${status} ${response.statusMessage ?? ''}`.trim(),
+      `Cannot fetch "${describeUrl(this.url)}": the server answered ${status} ${printable(response.statusMessage ?? '', 80)}`.trim(),
       {
         hint: statusHint(status),
         retryable: RETRYABLE_STATUS.includes(status),

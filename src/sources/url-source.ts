@@ -46,6 +46,8 @@ interface UrlInput {
 
 const PROGRESS_BYTES = 1024 * 1024
 const BACKOFF_MAX_MS = 10_000
+/** A longer timer would fire at once. */
+const TIMER_MS_MAX = 2 ** 31 - 1
 
 /**
  * Inputs by URL (`urlDownload`, parameter `URL`, optionally `SHA256` or `Checksum`, and `MaxBytes`), http and https.
@@ -64,7 +66,7 @@ export function urlSource(options: UrlSourceOptions): StorageSource {
     measure: (input, signal) => measure(input, options, signal),
     async fetch(input, intoDir, { bytesMax, progress }, signal) {
       const { url, sha256, bytesMax: asked } = inputOf(input)
-      const totalTimeoutMs = options.limits?.totalTimeoutMs ?? 300_000
+      const totalTimeoutMs = Math.min(options.limits?.totalTimeoutMs ?? 300_000, TIMER_MS_MAX)
       const deadline = AbortSignal.timeout(totalTimeoutMs)
       const partPath = join(intoDir, '.part')
       const file = await open(partPath, 'wx', 0o644)

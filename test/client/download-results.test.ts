@@ -292,6 +292,28 @@ describe('a broken download', () => {
     expect((error as Error).message).not.toContain('secret')
   })
 
+  it('that is longer than what was published is given up at once and not kept', async () => {
+    const item = await result('e-1.tar.gz', logs)
+    const bytes = Number(item.Params.Bytes)
+    let sent = 0
+    handler = (_request, response) => {
+      response.writeHead(200)
+      const more = (): void => {
+        sent += 65_536
+        if (!response.destroyed) response.write(Buffer.alloc(65_536), () => setImmediate(more))
+      }
+      more()
+    }
+    await expect(get([item])).rejects.toMatchObject({
+      code: 'results.corrupt',
+      message: expect.stringContaining(`more than the ${bytes} bytes that were published`) as unknown,
+    })
+    expect(sent).toBeLessThan(50_000_000)
+    expect(await readdir(out).catch(() => [])).toEqual([])
+    handler = (_request, response) => response.writeHead(200, { 'Content-Length': bytes + 1 }).flushHeaders()
+    await expect(get([item])).rejects.toMatchObject({ code: 'results.corrupt' })
+  })
+
   it('starts anew when its part turns out to be of something else', async () => {
     const item = await result('e-1.tar.gz', logs)
     await expect(get([item], { limits: { bytesMax: 1 } })).rejects.toMatchObject({

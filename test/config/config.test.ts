@@ -1,5 +1,5 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import {
@@ -59,6 +59,20 @@ describe('loadConfig', () => {
     expect(config.values['Logging.Level']).toBe('debug')
     expect(config.origin('API.Host')).toBe('environment')
     expect(config.origin('Logging.Level')).toBe(file)
+  })
+
+  it('means the home directory by ~/ in every path', () => {
+    const settings = ['Egress.AllowFile=~/lists/allowed', 'Engines.Types.Docker.Socket=/run/docker.sock']
+    const { values } = loadConfig({ dataDir: dir, settings })
+    expect(values['Egress.AllowFile']).toBe(join(homedir(), 'lists/allowed'))
+    expect(values['Engines.Types.Docker.Socket']).toBe('/run/docker.sock')
+  })
+
+  it('works inside a job, among the variables that jobs are given', () => {
+    const given = ['JOB_ID', 'EXECUTION_ID', 'NODE_ID', 'JOB_TYPE', 'PARTITION_INDEX', 'PARTITION_COUNT']
+    const environment = Object.fromEntries(given.map((name) => [`WEIR_${name}`, '1']))
+    expect(() => loadConfig({ dataDir: dir, environment })).not.toThrow()
+    expect(() => loadConfig({ dataDir: dir, environment: { WEIR_JOB: '1' } })).toThrow('WEIR_JOB')
   })
 
   it('reads config.yaml of the data directory when no file is named', () => {

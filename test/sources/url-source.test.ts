@@ -248,6 +248,22 @@ describe('redirects', () => {
 })
 
 describe('failures', () => {
+  it('shows what a server says in an error without its control characters', async () => {
+    const server = await internet.serve('rude.test', () => undefined)
+    server.on('connection', (socket) => {
+      socket.end('HTTP/1.1 404 Not\u001b[31m here\r\nContent-Length: 0\r\n\r\n')
+    })
+    const error = await fetchUrl('http://rude.test/a', { retries: 0 }).catch((caught: Error) => caught)
+    expect(error).toMatchObject({ code: 'source.unavailable' })
+    expect((error as Error).message).not.toContain('\u001b')
+  })
+
+  it('ends at its total time also when that is longer than a timer can be', async () => {
+    await internet.serve('fine.test', (_request, response) => response.end('x'))
+    const volumes = await fetchUrl('http://fine.test/a', { limits: { totalTimeoutMs: 90 * 86_400_000 } })
+    expect(volumes).toHaveLength(1)
+  })
+
   it('quotes the URL without credentials and query', async () => {
     await internet.serve('data.test', (_, answer) => answer.writeHead(404).end())
     const error = await fetchUrl('http://user:hunter2@data.test/f?token=hunter2').catch((e: Error) => e)

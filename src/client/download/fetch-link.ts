@@ -171,15 +171,20 @@ class Part {
     return this.checked(length === null ? undefined : Number(length))
   }
 
+  /** What was published with its size must not bring more than that onto this disk. */
+  private get bytesMax(): number {
+    return Math.min(this.limits.bytesMax, this.link.bytes ?? Number.POSITIVE_INFINITY)
+  }
+
   private checked(total: number | undefined): number | undefined {
-    if (total !== undefined && total > this.limits.bytesMax) throw this.tooLarge()
+    if (total !== undefined && total > this.bytesMax) throw this.tooLarge()
     return total
   }
 
   private async receive(response: Response, total: number | undefined, timer: NodeJS.Timeout): Promise<void> {
     for await (const chunk of response.body ?? []) {
       timer.refresh()
-      if (this.received + chunk.byteLength > this.limits.bytesMax) throw this.tooLarge()
+      if (this.received + chunk.byteLength > this.bytesMax) throw this.tooLarge()
       await writeAll(this.file, chunk, this.received)
       this.hash.update(chunk)
       this.received += chunk.byteLength
@@ -210,7 +215,19 @@ class Part {
   }
 
   private tooLarge(): WeirError {
-    return this.unavailable(`it has more than ${this.limits.bytesMax} bytes`, false)
+    const { bytes } = this.link
+    if (bytes !== undefined && bytes <= this.limits.bytesMax) {
+      return new WeirError(
+        'results.corrupt',
+        `Cannot use the result ${describeLink(this.link)}: it has more than the ${bytes} bytes that were published`,
+        { hint: 'Do not trust this copy; run the job again, on another node if it stays so' },
+      )
+    }
+    return new WeirError(
+      'results.unavailable',
+      `Cannot download the result ${describeLink(this.link)}: it has more than ${this.limits.bytesMax} bytes`,
+      { hint: 'Leave less in the results, or fetch the link with another tool' },
+    )
   }
 
   private unavailable(why: string, retryable: boolean, cause?: unknown): WeirError {
