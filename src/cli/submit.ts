@@ -93,7 +93,7 @@ async function runEmbedded(
   // From here on there is something to clean up, so signals must not end the process.
   const interrupts = listenForInterrupts()
   try {
-    const node = await startEmbedded(configSources(flags, context))
+    const node = await startEmbedded(configSources(flags, context), { engine: spec.Tasks[0].Engine.Type })
     const client = new WeirClient({ baseUrl: node.apiUrl })
     try {
       if (interrupts.first.aborted) return interrupts.exitCode

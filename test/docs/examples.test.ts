@@ -1,8 +1,8 @@
 import { spawn } from 'node:child_process'
-import { readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { chmod, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { type DemoInternet, startDemoInternet } from '../../src/demo/internet.js'
 import { type DemoServer, startDemoServer } from '../../src/demo/server.js'
@@ -24,9 +24,10 @@ interface Example {
   output: string[]
 }
 
-const examples = ['README.md', ...readdirSync(join(PACKAGE_ROOT, 'docs')).map((name) => `docs/${name}`)]
-  .filter((page) => page.endsWith('.md'))
-  .flatMap(readExamples)
+const docPages = readdirSync(join(PACKAGE_ROOT, 'docs'))
+  .filter((name) => name.endsWith('.md'))
+  .map((name) => `docs/${name}`)
+const examples = ['README.md', ...docPages].flatMap(readExamples)
 
 let directory: string
 let internet: DemoInternet | string
@@ -64,6 +65,27 @@ afterAll(async () => {
 describe('the examples of the documentation', () => {
   it('are there', () => {
     expect(examples.length).toBeGreaterThan(5)
+  })
+
+  it('have no link to a page that is not there', () => {
+    const pages = [
+      'README.md',
+      'ARCHITECTURE.md',
+      'RATIONALE.md',
+      'CONTRIBUTING.md',
+      'CHANGELOG.md',
+      ...docPages,
+    ]
+    const broken = pages.flatMap((page) => {
+      const text = readFileSync(join(PACKAGE_ROOT, page), 'utf8')
+      const targets = [...text.matchAll(/\]\((?!https?:)([^)#\s]+)(?:#[^)]*)?\)/g)].map(
+        ([, target = '']) => target,
+      )
+      return targets
+        .filter((target) => !existsSync(join(PACKAGE_ROOT, dirname(page), target)))
+        .map((target) => `${page}: ${target}`)
+    })
+    expect(broken).toEqual([])
   })
 
   for (const example of examples) {
