@@ -5,7 +5,7 @@ import { createServer } from 'node:http'
 import { createServer as createTcpServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { downloadResults, packDirectory, WeirClient } from '../../src/client/index.js'
 import { startEmbedded } from '../../src/node/index.js'
 import { entryPoint } from '../../src/package-root.js'
@@ -209,9 +209,13 @@ describe('the egress list of a running node', () => {
 describe.skipIf(noDocker !== '')(`a node with Docker${skipNote(noDocker)}`, () => {
   const image = 'weir-test-node:1'
 
+  beforeAll(() =>
+    importImage(image, { 'bin/busybox': '/bin/busybox', 'bin/sh': '-> busybox', 'tmp/.keep': '' }),
+  )
+  afterAll(() => docker.getImage(image).remove({ force: true }))
+
   it('runs a container, keeps its whole output and its exit code', { timeout: 60_000 }, () =>
     withDirectory(async (dir) => {
-      await importImage(image, { 'bin/busybox': '/bin/busybox', 'bin/sh': '-> busybox', 'tmp/.keep': '' })
       await withNode(join(dir, 'data'), ONLY_DOCKER, async ({ client }) => {
         const command = ['/bin/busybox', 'sh', '-c', 'busybox seq 1 20000; echo bad >&2; exit 7']
         const job = await runJob(client, containerJob(image, command))
@@ -265,7 +269,6 @@ describe.skipIf(noDocker !== '')(`a node with Docker${skipNote(noDocker)}`, () =
     { timeout: 120_000 },
     () =>
       withDirectory(async (dir) => {
-        await importImage(image, { 'bin/busybox': '/bin/busybox', 'bin/sh': '-> busybox', 'tmp/.keep': '' })
         const dataDir = join(dir, 'data')
         const settings = [
           'API.Port=0',
