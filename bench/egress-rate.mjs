@@ -19,7 +19,7 @@ console.table(rows)
 
 async function measure(direction, streams) {
   const dir = mkdtempSync(join(tmpdir(), 'weir-bench-'))
-  const counts = new Array(streams).fill(0)
+  const counts = Array.from({ length: streams }, () => 0)
   let next = 0
   const origin = await listen((socket) => {
     const index = next++

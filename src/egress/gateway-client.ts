@@ -50,8 +50,13 @@ export interface GatewayClient extends EgressGateway {
  */
 export async function startGateway(options: GatewayClientOptions): Promise<GatewayClient> {
   const supervisor = new GatewaySupervisor(options)
-  await supervisor.start()
-  return supervisor
+  try {
+    await supervisor.start()
+    return supervisor
+  } catch (error) {
+    await supervisor.close()
+    throw error
+  }
 }
 
 const CALLS_WAITING_MAX = 1_024
@@ -110,8 +115,10 @@ class GatewaySupervisor implements GatewayClient {
     child.on('error', () => this.#ended(child))
     child.on('exit', () => this.#ended(child))
     await this.#send('init', init)
-    await this.#send('policy', { policy: this.#policy, generation: this.#generation })
+    await this.#sendPolicy()
     await this.#restore()
+    // The rules may have been replaced meanwhile.
+    await this.#sendPolicy()
     this.#running = true
     this.#restartMs = RESTART_FIRST_MS
   }
@@ -220,8 +227,18 @@ class GatewaySupervisor implements GatewayClient {
     }
   }
 
+  /** Repeats until what was sent is what is wanted now. */
+  async #sendPolicy(): Promise<void> {
+    let sent: number
+    do {
+      sent = this.#generation
+      await this.#send('policy', { policy: this.#policy, generation: sent })
+    } while (sent !== this.#generation)
+  }
+
   /** Listeners and leases of before the crash. What cannot be restored stays closed. */
   async #restore(): Promise<void> {
+    const trouble = (error: WeirError) => this.#options.onTrouble?.(error)
     for (const [doorId, { netnsPath, port }] of this.#attached) {
       const again =
         netnsPath === undefined
@@ -229,12 +246,15 @@ class GatewaySupervisor implements GatewayClient {
           : this.#send('attach', { doorId, netnsPath })
       await again.catch((error: WeirError) => {
         this.#attached.delete(doorId)
-        this.#options.onTrouble?.(error)
+        trouble(error)
       })
+      if (!this.#attached.has(doorId)) await this.#send('release', { doorId }).catch(trouble)
     }
-    for (const leased of this.#leased.values()) {
+    for (const [executionId, leased] of this.#leased) {
       if (!this.#attached.has(leased.doorId)) continue
-      await this.#send('open', leased).catch((error: WeirError) => this.#options.onTrouble?.(error))
+      await this.#send('open', leased).catch(trouble)
+      // It was closed while it was being opened again.
+      if (!this.#leased.has(executionId)) await this.#send('close', { executionId }).catch(trouble)
     }
   }
 

@@ -93,6 +93,12 @@ export class Gateway {
         ownAddresses: this.#ownAddresses,
       })
       if (ledger.head !== '') await this.#recount(lease)
+      if (this.#doors.get(doorId) !== door) {
+        await ledger.close()
+        throw unavailable('the listeners were closed meanwhile')
+      }
+      // The rules may have been replaced while the records were read.
+      lease.replaceNodeRules(this.#node)
       door.lease = lease
       this.#leases.set(who.executionId, { lease, doorId })
     } finally {

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { mkdirSync } from 'node:fs'
-import { type FileHandle, open, readFile, rm, truncate } from 'node:fs/promises'
+import { type FileHandle, open, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { toWeirError, WeirError } from '../errors.js'
 import type { AuditEntry, AuditRecord, ExecutionId } from '../model/index.js'
@@ -53,26 +53,32 @@ export async function verifyAuditFile(dir: string, executionId: ExecutionId): Pr
 
 const GENESIS = '0'.repeat(64)
 
+/** Notes of running attempts are tidied up beyond this; 256 connections need a quarter of it. */
+const NOTES_BYTES_MAX = 1024 * 1024
+
 class AuditFileLedger implements AuditLedger {
   readonly #records: FileHandle
-  readonly #begun: FileHandle
+  #begun: FileHandle
+  readonly #begunPath: string
   readonly #bytesMax: number
   #bytes: number
   #sequence: number
   #head: string
   #attempt = 0
-  readonly #open = new Set<number>()
+  /** Attempt → its note, as written. */
+  readonly #open = new Map<number, string>()
   #begunBytes = 0
   #tail: Promise<unknown> = Promise.resolve()
   #closed = false
 
   private constructor(
-    files: { records: FileHandle; begun: FileHandle },
+    files: { records: FileHandle; begun: FileHandle; begunPath: string },
     state: ChainState,
     bytesMax: number,
   ) {
     this.#records = files.records
     this.#begun = files.begun
+    this.#begunPath = files.begunPath
     this.#bytes = state.bytes
     this.#sequence = state.sequence
     this.#head = state.head
@@ -87,7 +93,11 @@ class AuditFileLedger implements AuditLedger {
       const orphans = await readOrphans(begunFile)
       const records = await open(recordsFile, 'a', 0o600)
       const begun = await open(begunFile, 'a', 0o600)
-      const ledger = new AuditFileLedger({ records, begun }, state, options.bytesMax ?? 64 * 1024 * 1024)
+      const ledger = new AuditFileLedger(
+        { records, begun, begunPath: begunFile },
+        state,
+        options.bytesMax ?? 64 * 1024 * 1024,
+      )
       for (const orphan of orphans) await ledger.append({ ...orphan, end: 'error' })
       await begun.truncate(0)
       return ledger
@@ -108,7 +118,7 @@ class AuditFileLedger implements AuditLedger {
       this.#checkRoom(line.length * (this.#open.size + 1))
       await this.#begun.appendFile(line)
       this.#begunBytes += line.length
-      this.#open.add(attempt)
+      this.#open.set(attempt, line)
       return { attempt }
     })
   }
@@ -143,11 +153,24 @@ class AuditFileLedger implements AuditLedger {
     if (this.#open.size === 0 && this.#begunBytes > 0) {
       await this.#begun.truncate(0)
       this.#begunBytes = 0
-    } else {
-      const line = `${JSON.stringify({ ended: ticket.attempt })}\n`
-      await this.#begun.appendFile(line)
-      this.#begunBytes += line.length
+      return
     }
+    const line = `${JSON.stringify({ ended: ticket.attempt })}\n`
+    await this.#begun.appendFile(line)
+    this.#begunBytes += line.length
+    if (this.#begunBytes > NOTES_BYTES_MAX) await this.#tidyNotes()
+  }
+
+  /** Leaves only the notes of attempts that still run; a long tunnel would otherwise let the file grow for ever. */
+  async #tidyNotes(): Promise<void> {
+    const text = [...this.#open.values()].join('')
+    const fresh = `${this.#begunPath}.new`
+    await writeFile(fresh, text, { mode: 0o600 })
+    await rename(fresh, this.#begunPath)
+    const old = this.#begun
+    this.#begun = await open(this.#begunPath, 'a', 0o600)
+    await old.close()
+    this.#begunBytes = text.length
   }
 
   #checkRoom(bytes: number): void {

@@ -1,4 +1,4 @@
-import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { appendFileSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -108,5 +108,18 @@ describe('the audit file', () => {
     await expect(ledger.begin(entry('a.test'))).rejects.toMatchObject({ code: 'egress.audit_failed' })
     await expect(file.open('../../e-1')).rejects.toMatchObject({ code: 'egress.audit_failed' })
     await ledger.close()
+  })
+})
+
+describe('the notes of running attempts', () => {
+  it('stay small beside a long tunnel, and the tunnel is not forgotten', async () => {
+    const file = createAuditFile({ dir })
+    const ledger = await file.open('e-1')
+    await ledger.begin(entry('tunnel.test'))
+    for (let index = 0; index < 2_500; index++)
+      await ledger.append(entry('a.test'), await ledger.begin(entry('a.test')))
+    expect(statSync(join(dir, 'e-1.begun')).size).toBeLessThan(1_100_000)
+    await (await createAuditFile({ dir }).open('e-1')).close()
+    expect((await file.read('e-1', 2_500, 10)).map((record) => record.host)).toEqual(['tunnel.test'])
   })
 })

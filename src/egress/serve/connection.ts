@@ -199,6 +199,7 @@ export class ClientConnection {
           disarm = this.deadline(headTimeoutMs, HEAD_TIMEOUT)
         }
         received = received.length === 0 ? bytes : Buffer.concat([received, bytes])
+        if (!isWorthReading(received, bytes)) continue
         const reading = readRequest(received)
         if (reading.state === 'more') continue
         if (reading.state === 'bad') {
@@ -253,6 +254,14 @@ export class ClientConnection {
   }
 }
 
+/**
+ * A head that comes byte by byte is parsed when a line may be complete, not at each byte: else its cost would grow with
+ * the square of its length, at the expense of other executions.
+ */
+export function isWorthReading(received: Buffer, newest: Buffer): boolean {
+  return received.length < 64 || received.length > HEAD_UNREAD_MAX || newest.includes(10)
+}
+
 /** How an attempt that stopped with this reason ended. */
 export function endOf(reason: unknown): EgressEnd {
   if (reason instanceof SocketGone) return 'client'
@@ -262,6 +271,8 @@ export function endOf(reason: unknown): EgressEnd {
   if (reason.code === 'egress.timeout' || reason.code === 'request.timeout') return 'timeout'
   return reason.code.startsWith('request.') ? 'refused' : 'error'
 }
+
+const HEAD_UNREAD_MAX = 16 * 1024
 
 /** Messages of these say nothing about the inside of the network. */
 const TOLD: ReadonlySet<ErrorCode> = new Set([

@@ -2,6 +2,7 @@ import type { Socket } from 'node:net'
 import { WeirError } from '../../errors.js'
 import type { EgressEnd } from '../../model/index.js'
 import { ChunkedDecoder, ChunkedSyntaxError, encodeChunk, encodeLastChunk } from '../http/chunked.js'
+import { RESPONSE_HEAD_LIMITS } from '../http/head.js'
 import {
   hasOurVia,
   requestHeadForOrigin,
@@ -37,6 +38,8 @@ export async function forwardPlain(client: ClientConnection, request: ProxyReque
 class OriginDeaf extends Error {
   override readonly name = 'OriginDeaf'
 }
+
+const LINE_END = Buffer.from('\n')
 
 /** Interim answers an origin may give before the real one. */
 const INTERIM_MAX = 16
@@ -135,17 +138,21 @@ class Exchange {
   /** Reads interim answers and the final one, and relays them. True when the client's connection can go on. */
   async #relayAnswer(reader: SocketReader): Promise<boolean> {
     let received = Buffer.alloc(0)
+    let newest: Buffer = LINE_END
     for (let interim = 0; interim <= INTERIM_MAX; ) {
-      const reading = readResponse(received, this.#request.method)
+      const worthwhile = newest.includes(LINE_END) || received.length > RESPONSE_HEAD_LIMITS.headBytesMax
+      const reading = worthwhile ? readResponse(received, this.#request.method) : ({ state: 'more' } as const)
       if (reading.state === 'bad') throw badAnswer(reading.reason)
       if (reading.state === 'more') {
         const bytes = await this.#readOrigin(reader)
         if (bytes === undefined) throw badAnswer('the host closed the connection before it answered')
         received = Buffer.concat([received, bytes])
+        newest = bytes
         continue
       }
       const { response, consumed } = reading
       received = received.subarray(consumed)
+      newest = LINE_END
       if (response.status === 101) return await this.#relayUpgrade(reader, response, received)
       if (response.status >= 200) return await this.#relayFinal(reader, response, received)
       interim++

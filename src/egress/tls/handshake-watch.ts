@@ -16,6 +16,7 @@ export class HandshakeWatch {
   readonly #server = new ServerHelloReader()
   #second: ClientHelloReader | undefined
   #held: Buffer[] = []
+  #heldBytes = 0
   #header = Buffer.alloc(0)
   #recordLeft = 0
   #hellosSeen = 0
@@ -79,11 +80,12 @@ export class HandshakeWatch {
   }
 
   #readHello(bytes: Buffer, out: Buffer[]): { rest: Buffer } | { problem: HelloProblem } {
-    const before = this.#held.reduce((sum, piece) => sum + piece.length, 0)
+    const before = this.#heldBytes
     const reading = this.#second?.push(bytes) ?? { state: 'more' as const }
     if (reading.state === 'bad') return { problem: reading.problem }
     if (reading.state === 'more') {
       this.#held.push(bytes)
+      this.#heldBytes += bytes.length
       return { rest: Buffer.alloc(0) }
     }
     const problem = this.#judge(reading.hello)
@@ -91,6 +93,7 @@ export class HandshakeWatch {
     const take = reading.consumed - before
     out.push(...this.#held, bytes.subarray(0, take))
     this.#held = []
+    this.#heldBytes = 0
     this.#second = undefined
     return { rest: bytes.subarray(take) }
   }
@@ -99,6 +102,7 @@ export class HandshakeWatch {
   #release(bytes: Buffer): Buffer {
     const pieces = [...this.#held, this.#header, bytes]
     this.#held = []
+    this.#heldBytes = 0
     this.#header = Buffer.alloc(0)
     this.#second = undefined
     return Buffer.concat(pieces)
