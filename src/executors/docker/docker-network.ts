@@ -48,6 +48,8 @@ export class DockerNetwork implements NetworkProvider {
   #parts: Promise<Parts> | undefined
   #verdict: Promise<IsolationReport> | undefined
   #noneUsesHolders = true
+  /** True when a probe could not be done, which says nothing about the network: it is soon done again. */
+  #probeFailed = false
   #watching: Promise<void> | undefined
 
   constructor(input: {
@@ -66,8 +68,8 @@ export class DockerNetwork implements NetworkProvider {
 
   /** The first call starts the pools and waits for the first isolation probe. */
   async modes(): Promise<IsolationReport> {
-    this.#verdict ??= this.isolationProbe()
-    return this.#verdict
+    const verdict = (this.#verdict ??= this.isolationProbe())
+    return verdict
   }
 
   async acquire(mode: Mode, _who: { executionId: ExecutionId }, signal: AbortSignal): Promise<NetworkSlot> {
@@ -98,15 +100,10 @@ export class DockerNetwork implements NetworkProvider {
   /** Probes every mode now and changes what is offered accordingly. Never rejects. */
   async isolationProbe(): Promise<IsolationReport> {
     const report = await this.#probeAll()
-    this.#verdict = Promise.resolve(report)
+    // Without an engine there is no verdict to keep: the next question asks again.
+    this.#verdict = this.#parts === undefined ? undefined : Promise.resolve(report)
     for (const problem of report.problems) this.#log.warn({ problem }, 'a network mode is not offered')
     return report
-  }
-
-  /** Makes the pooled listeners anew: for when the gateway was started again. */
-  async renewHolders(): Promise<void> {
-    const parts = await this.#parts
-    await parts?.http?.renew()
   }
 
   /** Container ids of every holder of this process. */
@@ -180,7 +177,7 @@ export class DockerNetwork implements NetworkProvider {
     const facts = await this.#connection.facts()
     const docker = await this.#connection.client()
     const image = await ensureHolderImage(docker, facts.architecture)
-    const { nodeId, attach, detach, full: fullOptions, holderPoolSize: size = 2 } = this.#options
+    const { nodeId, attach, detach, holderPoolSize: size = 2 } = this.#options
     const pool = { docker, image, nodeId, size, max: this.#limits.holdersMax, log: this.#log }
     const problems: string[] = []
     const wanted = httpProblem(attach !== undefined)
@@ -189,20 +186,7 @@ export class DockerNetwork implements NetworkProvider {
       wanted !== '' || attach === undefined
         ? undefined
         : new HolderPool({ ...pool, attach, ...(detach === undefined ? {} : { detach }) })
-    let full: FullNetwork | undefined
-    try {
-      if (fullOptions === undefined) problems.push('mode full is not switched on')
-      else {
-        full = new FullNetwork(docker, nodeId, fullOptions)
-        await full.open()
-      }
-    } catch (error) {
-      // What was made before it failed goes again.
-      await full?.close().catch(() => {})
-      full = undefined
-      problems.push(`mode full: ${toWeirError(error).message}`)
-    }
-    const parts = { image, plain: new HolderPool(pool), http, full, problems }
+    const parts: Parts = { image, plain: new HolderPool(pool), http, full: undefined, problems }
     this.#watching ??= this.#watch(parts)
     void parts.plain.fill()
     void parts.http?.fill()
@@ -210,6 +194,7 @@ export class DockerNetwork implements NetworkProvider {
   }
 
   async #probeAll(): Promise<IsolationReport> {
+    this.#probeFailed = false
     let parts: Parts
     try {
       parts = await this.#ensureParts()
@@ -220,20 +205,31 @@ export class DockerNetwork implements NetworkProvider {
     const plain = await this.#probeMode('none', parts, problems)
     this.#noneUsesHolders = plain
     const http = parts.http !== undefined && (await this.#probeMode('http', parts, problems))
-    const full = parts.full !== undefined && plain && (await this.#probeFull(parts, problems))
+    const full =
+      (await this.#openFull(parts, problems)) && plain && (await this.#probeMode('full', parts, problems))
     return { http, full, problems }
   }
 
-  async #probeFull(parts: Parts, problems: string[]): Promise<boolean> {
-    if (parts.full !== undefined && !(await parts.full.rulesIntact())) {
-      try {
-        await parts.full.open()
-      } catch (error) {
-        problems.push(`mode full: ${toWeirError(error).message}`)
-        return false
-      }
+  /** Opens the full network, or mends it where somebody took its rules away. */
+  async #openFull(parts: Parts, problems: string[]): Promise<boolean> {
+    if (this.#options.full === undefined) {
+      problems.push('mode full is not switched on')
+      return false
     }
-    return this.#probeMode('full', parts, problems)
+    if (parts.full !== undefined && (await parts.full.rulesIntact())) return true
+    const docker = await this.#connection.client()
+    let full = parts.full
+    try {
+      full ??= new FullNetwork(docker, this.#options.nodeId, this.#options.full)
+      await full.open()
+      parts.full = full
+      return true
+    } catch (error) {
+      problems.push(`mode full: ${toWeirError(error).message}`)
+      // What was made before the first opening failed goes again; jobs that run keep what they have.
+      if (parts.full === undefined) await full?.close().catch(() => {})
+      return false
+    }
   }
 
   async #probeMode(mode: Mode, parts: Parts, problems: string[]): Promise<boolean> {
@@ -258,6 +254,7 @@ export class DockerNetwork implements NetworkProvider {
       problems.push(...findings.map((finding) => `mode ${mode}: ${finding}`))
       return findings.length === 0
     } catch (error) {
+      this.#probeFailed = true
       problems.push(`mode ${mode}: ${toWeirError(error).message}`)
       return false
     } finally {
@@ -274,7 +271,7 @@ export class DockerNetwork implements NetworkProvider {
         await this.#clock.sleep(Math.min(RULES_CHECK_MS, intervalMs), signal)
         const rulesGone = parts.full !== undefined && !(await parts.full.rulesIntact())
         if (rulesGone) this.#withdrawFull()
-        if (!rulesGone && this.#clock.now() - probedAt < intervalMs) continue
+        if (!rulesGone && !this.#probeFailed && this.#clock.now() - probedAt < intervalMs) continue
         await this.isolationProbe()
         probedAt = this.#clock.now()
       }

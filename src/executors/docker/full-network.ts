@@ -5,11 +5,12 @@ import { WeirError, toWeirError } from '../../errors.js'
 import { isPublicAddress, parseIpAddress } from '../../model/index.js'
 import type { NodeId } from '../../model/index.js'
 import { engineMessage, engineStatus } from './engine-connection.js'
-import { hostRules, jobRules, parseRuleAddress, specialIpv4Blocks } from './full-rules.js'
+import { hostRules, jobRules, specialIpv4Blocks } from './full-rules.js'
 import type { FullRules } from './full-rules.js'
 import { runHostCommand } from './host-command.js'
 import { nodeHash, ownLabels } from './labels.js'
 import type { FullNetworkOptions } from './options.js'
+import { ruleAddresses } from './rule-address.js'
 
 /** A job's place in the network: its only interface beside loopback. */
 export interface FullPort {
@@ -35,22 +36,20 @@ export class FullNetwork {
   readonly bridge: string
   readonly #docker: Docker
   readonly #nodeId: NodeId
-  readonly #rules: FullRules
+  readonly #options: FullNetworkOptions
+  #rules: FullRules = { exceptions: [], self: [] }
   readonly #dnsServers: readonly string[]
   readonly #inUse = new Set<string>()
   #plan: { subnet: string; gateway: string; network: number; hosts: number } | undefined
 
-  /** Throws `config.invalid` for addresses that cannot be read. */
+  /** Throws `config.invalid` for name servers that cannot be read. */
   constructor(docker: Docker, nodeId: NodeId, options: FullNetworkOptions) {
     const hash = nodeHash(nodeId)
     this.table = `weir_${hash}`
     this.bridge = `weir-${hash}`
     this.#docker = docker
     this.#nodeId = nodeId
-    this.#rules = {
-      exceptions: (options.exceptions ?? []).map((text) => parseRuleAddress(text, { portRequired: true })),
-      self: (options.self ?? []).map((text) => parseRuleAddress(text, { portRequired: false })),
-    }
+    this.#options = options
     this.#dnsServers = chooseDnsServers(options.dnsServers ?? [])
   }
 
@@ -67,6 +66,11 @@ export class FullNetwork {
   async open(): Promise<void> {
     if (process.getuid?.() !== 0) throw notRoot()
     try {
+      const { exceptions = [], self = [] } = this.#options
+      this.#rules = {
+        exceptions: await ruleAddresses(exceptions, { portRequired: true }),
+        self: await ruleAddresses(self, { portRequired: false }),
+      }
       const { subnet, gateway } = await this.#ensureBridge()
       const [base = '', bits = ''] = subnet.split('/')
       this.#plan = { subnet, gateway, network: toNumber(base), hosts: 2 ** (32 - Number(bits)) }
@@ -217,6 +221,7 @@ export class FullNetwork {
       ...specialIpv4Blocks()
         .filter((block) => !block.startsWith('127.') && block !== '0.0.0.0/32')
         .map((block) => `route add prohibit ${block}`),
+      ...hostIpv4Addresses().map((own) => `route replace prohibit ${own}/32`),
       ...this.#rules.exceptions.map(
         (exception) => `route replace ${exception.address}/32 via ${gateway} dev eth0 onlink`,
       ),

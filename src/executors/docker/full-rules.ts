@@ -1,39 +1,11 @@
-import { WeirError } from '../../errors.js'
-import { SPECIAL_ADDRESS_BLOCKS, parseIpAddress } from '../../model/index.js'
-
-/** An address that has an entry of its own in the rules; `port` 0 means every port. */
-export interface RuleAddress {
-  address: string
-  port: number
-}
+import { SPECIAL_ADDRESS_BLOCKS } from '../../model/index.js'
+import type { RuleAddress } from './rule-address.js'
 
 export interface FullRules {
   /** Reachable although special: TCP and UDP, exactly this port. */
   exceptions: RuleAddress[]
   /** Unreachable although public. */
   self: RuleAddress[]
-}
-
-/**
- * Reads `address` or `address:port` (IPv4) as operators write it. Throws `config.invalid`; an exception without port
- * is refused, since it would open a whole machine.
- */
-export function parseRuleAddress(text: string, { portRequired }: { portRequired: boolean }): RuleAddress {
-  const [, host = '', port = ''] = /^([0-9.]+)(?::([0-9]{1,5}))?$/.exec(text) ?? []
-  const address = parseIpAddress(host)
-  const number = Number(port)
-  if (address?.family === 4 && number <= 65_535 && (port === '' ? !portRequired : number > 0)) {
-    return { address: address.text, port: number }
-  }
-  throw new WeirError(
-    'config.invalid',
-    `Cannot use ${JSON.stringify(text)} in the rules of the full network`,
-    {
-      hint: portRequired
-        ? 'Write an IPv4 address and a port: 10.9.9.9:8080'
-        : 'Write an IPv4 address, with or without port',
-    },
-  )
 }
 
 /**

@@ -1,5 +1,4 @@
 import type Docker from 'dockerode'
-import { readFileSync } from 'node:fs'
 import { WeirError, toWeirError } from '../../errors.js'
 import type { NodeId } from '../../model/index.js'
 import type { GatewayAttachment } from '../../ports/index.js'
@@ -8,6 +7,7 @@ import { engineMessage } from './engine-connection.js'
 import { PAUSE_COMMAND } from './holder-image.js'
 import { ownLabels } from './labels.js'
 import type { DockerLog } from './options.js'
+import { processStartTime } from './owner-process.js'
 import { removeContainer } from './running-container.js'
 
 /** A network namespace with only a loopback interface, kept alive by a container that does nothing. */
@@ -77,19 +77,9 @@ export class HolderPool {
     await this.#filling
   }
 
-  /** Removes the ones that are ready, for example because their listeners died with the gateway; refills. */
-  async renew(): Promise<void> {
-    await Promise.all(this.#ready.splice(0).map((holder) => holder.release()))
-    this.#fillInBackground()
-  }
-
   /** Container ids of every holder, ready or in use. */
   ids(): Set<string> {
     return new Set(this.#live.keys())
-  }
-
-  get readyCount(): number {
-    return this.#ready.length
   }
 
   async close(): Promise<void> {
@@ -196,7 +186,8 @@ export class HolderPool {
         CapDrop: ['ALL'],
         SecurityOpt: ['no-new-privileges:true'],
         ReadonlyRootfs: true,
-        PidsLimit: 4,
+        // The engine itself needs some threads before the program is there.
+        PidsLimit: 64,
         LogConfig: { Type: 'none', Config: {} },
         RestartPolicy: { Name: 'no' },
         Sysctls: {
@@ -247,15 +238,4 @@ async function pidOf(container: Docker.Container): Promise<number> {
   const { State } = await container.inspect()
   if (State.Running && State.Pid > 0) return State.Pid
   throw new WeirError('engine.unavailable', 'Cannot make a network: its holder ended', { retryable: true })
-}
-
-/** Start of a process in clock ticks since boot: together with its id it names one process. Empty when it is gone. */
-function processStartTime(pid: number): string {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-    return fields[0] === 'Z' ? '' : (fields[19] ?? '')
-  } catch {
-    return ''
-  }
 }

@@ -1,5 +1,6 @@
-import { createHash, randomUUID } from 'node:crypto'
+import { createHash } from 'node:crypto'
 import type { NodeId } from '../../model/index.js'
+import { OWNER } from './owner-process.js'
 
 /** Labels on everything that weir makes in the engine; the reaper finds leftovers by them. */
 export const LABEL_NODE = 'weir.node'
@@ -9,14 +10,12 @@ export const LABEL_EXECUTION = 'weir.execution'
 
 /** Names the process that made something, so that a reaper leaves alone what is just being made. */
 export const LABEL_PROCESS = 'weir.process'
-/** This process, for {@link LABEL_PROCESS}. */
-export const PROCESS_ID: string = randomUUID()
 
 export type DockerKind = 'job' | 'holder' | 'canary' | 'network'
 
 /** The labels of everything this process makes for a node. */
 export function ownLabels(nodeId: NodeId, kind: DockerKind): Record<string, string> {
-  return { [LABEL_NODE]: nodeId, [LABEL_KIND]: kind, [LABEL_PROCESS]: PROCESS_ID }
+  return { [LABEL_NODE]: nodeId, [LABEL_KIND]: kind, [LABEL_PROCESS]: OWNER }
 }
 
 /** Eight hexadecimal digits that stand for a node where names must be short (interfaces, tables). */

@@ -45,13 +45,13 @@ export interface RegistryOptions {
 /** The network of mode `full`. */
 export interface FullNetworkOptions {
   /**
-   * Addresses with port that jobs may reach although they are not public, for example `10.9.9.9:8080`. IPv4 only.
-   * Absent and empty both mean none.
+   * Addresses or names with port that jobs may reach although they are not public, for example `10.9.9.9:8080`. IPv4
+   * only; names are looked up when the network is opened. Absent and empty both mean none.
    */
   exceptions?: string[]
   /**
-   * Public addresses that are the network itself (orchestrator, API, the node's address behind a translating router),
-   * with or without port. The addresses of this machine are always refused and need not be listed.
+   * Public addresses or names that are the network itself (orchestrator, API, the node's address behind a translating
+   * router), with or without port. The addresses of this machine are always refused and need not be listed.
    */
   self?: string[]
   /**

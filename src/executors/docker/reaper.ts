@@ -3,8 +3,9 @@ import { WeirError } from '../../errors.js'
 import type { ExecutionId, NodeId } from '../../model/index.js'
 import { engineMessage } from './engine-connection.js'
 import { removeFullNetwork } from './full-network.js'
-import { LABEL_EXECUTION, LABEL_KIND, LABEL_NODE, LABEL_PROCESS, PROCESS_ID } from './labels.js'
+import { LABEL_EXECUTION, LABEL_KIND, LABEL_NODE, LABEL_PROCESS } from './labels.js'
 import type { DockerLog } from './options.js'
+import { OWNER, isDeadOwner } from './owner-process.js'
 import { removeContainer } from './running-container.js'
 
 export interface ReapInput {
@@ -25,7 +26,7 @@ export interface ReapInput {
  */
 export async function reapLeftovers(input: ReapInput): Promise<string[]> {
   const { docker, nodeId, keep, inUse } = input
-  const all = await ownContainers(docker, nodeId)
+  const all = await listed(docker, `${LABEL_NODE}=${nodeId}`)
   const jobs = all.filter(({ Labels }) => Labels[LABEL_KIND] === 'job')
   const kept = jobs.filter(({ Id, Labels }) => inUse.has(Id) || keep.has(Labels[LABEL_EXECUTION] ?? ''))
   const staying = new Set([
@@ -41,20 +42,41 @@ export async function reapLeftovers(input: ReapInput): Promise<string[]> {
     await removeContainer(docker.getContainer(Id), input.log)
     removed.push(`${Labels[LABEL_KIND] ?? 'container'} ${Labels[LABEL_EXECUTION] ?? Id.slice(0, 12)}`)
   }
+  removed.push(...(await reapOrphans(input)))
   if (!input.keepFullNetwork && kept.length === 0) removed.push(...(await removeFullNetwork(docker, nodeId)))
   return removed
 }
 
+/**
+ * Holders and canaries of any node whose process died on this machine and that no container has joined: a node that
+ * lives only for one job never comes back under its name to clean up itself.
+ */
+async function reapOrphans({ docker, nodeId, log }: ReapInput): Promise<string[]> {
+  const everything = await listed(docker, LABEL_NODE)
+  const joins = new Set(everything.map(({ HostConfig }) => joined(HostConfig.NetworkMode)))
+  const orphans = everything.filter(
+    ({ Id, Labels }) =>
+      Labels[LABEL_NODE] !== nodeId &&
+      ['holder', 'canary'].includes(Labels[LABEL_KIND] ?? '') &&
+      isDeadOwner(Labels[LABEL_PROCESS] ?? '') &&
+      !joins.has(Id),
+  )
+  for (const { Id } of orphans) await removeContainer(docker.getContainer(Id), log)
+  return orphans.map(
+    ({ Id, Labels }) => `${Labels[LABEL_KIND]} ${Id.slice(0, 12)} of another node that is gone`,
+  )
+}
+
 /** This process may be about to use what it has just made. */
 function isFresh({ Labels, Created }: Docker.ContainerInfo): boolean {
-  return Labels[LABEL_PROCESS] === PROCESS_ID && Date.now() / 1000 - Created < FRESH_SECONDS
+  return Labels[LABEL_PROCESS] === OWNER && Date.now() / 1000 - Created < FRESH_SECONDS
 }
 
 const FRESH_SECONDS = 120
 
-async function ownContainers(docker: Docker, nodeId: NodeId): Promise<Docker.ContainerInfo[]> {
+async function listed(docker: Docker, label: string): Promise<Docker.ContainerInfo[]> {
   try {
-    return await docker.listContainers({ all: true, filters: { label: [`${LABEL_NODE}=${nodeId}`] } })
+    return await docker.listContainers({ all: true, filters: { label: [label] } })
   } catch (error) {
     throw new WeirError('engine.failed', `Cannot look for leftovers: ${engineMessage(error)}`, {
       retryable: true,

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { DockerExecutor } from '../../../src/executors/docker/index.js'
 import { nodeHash } from '../../../src/executors/docker/labels.js'
-import { parseRuleAddress } from '../../../src/executors/docker/full-rules.js'
+import { parseRuleAddress, ruleAddresses } from '../../../src/executors/docker/rule-address.js'
 import { REACH_PROGRAM, compileC } from './compile-c.js'
 import { HOST_PUBLIC, INTERNET, LAN, METADATA, SmallWorld } from './small-world.js'
 import {
@@ -25,7 +25,7 @@ const missing =
 
 describe.skipIf(missing !== '')(`K-16 a job with the internet${skipNote(missing)}`, () => {
   const world = new SmallWorld()
-  let executor: DockerExecutor | undefined
+  let executor: DockerExecutor
   const nodeId = testNodeId()
   const { hostContacts } = world
   /** Who reached the service of this machine, the witness's own questions aside. */
@@ -47,7 +47,7 @@ describe.skipIf(missing !== '')(`K-16 a job with the internet${skipNote(missing)
 
   const run = async (script: string, by = executor) => runScript(by, { image: IMAGE, mode: 'full', script })
   const reach = (target: string) =>
-    `nc -w 2 ${target.replace(':', ' ')} </dev/null 2>&1 || echo "no ${target}"; `
+    `nc -w 1 ${target.replace(':', ' ')} </dev/null 2>&1 || echo "no ${target}"; `
 
   it('the witnesses see whoever comes', async () => {
     expect(world.ask('internet', HOST_PUBLIC, 8080)).toBe('host\n')
@@ -73,24 +73,10 @@ describe.skipIf(missing !== '')(`K-16 a job with the internet${skipNote(missing)
   it('never reaches the LAN, metadata, this machine or the bridge; nothing even arrives there', async () => {
     const gateway = await gatewayOf(nodeId)
     const before = world.lanPackets()
-    const targets = [
-      ...[
-        `${LAN}:80`,
-        `${METADATA}:80`,
-        `${HOST_PUBLIC}:8080`,
-        `${HOST_PUBLIC}:22`,
-        '172.17.0.1:22',
-        `${gateway}:22`,
-      ],
-      ...[
-        '192.168.1.1:80',
-        '100.64.0.1:80',
-        '127.0.0.1:8080',
-        '10.213.77.1:80',
-        '255.255.255.255:80',
-        '224.0.0.1:80',
-      ],
-    ]
+    const targets = (
+      `${LAN}:80 ${METADATA}:80 ${HOST_PUBLIC}:8080 ${HOST_PUBLIC}:22 172.17.0.1:22 ${gateway}:22 192.168.1.1:80 ` +
+      '100.64.0.1:80 127.0.0.1:8080 10.213.77.1:80 255.255.255.255:80 224.0.0.1:80'
+    ).split(' ')
     const { stdout } = await run(targets.map(reach).join(''))
     for (const target of targets) expect(stdout).toContain(`no ${target}`)
     expect(stdout).not.toMatch(/^(?:host|lan)$/m)
@@ -278,6 +264,20 @@ describe('addresses in the rules of the full network', () => {
       expect.objectContaining({ code: 'config.invalid' }) as Error,
     )
   })
+  it('looks names up, leaves IPv6 out, and refuses a name without address', async () => {
+    const resolve = async (name: string) =>
+      name === 'two.test' ? Promise.resolve(['10.0.0.1', '10.0.0.2']) : Promise.reject(new Error('none'))
+    const read = async (...texts: string[]) => ruleAddresses(texts, { portRequired: true }, resolve)
+    expect(await read('two.test:80', '10.0.0.3:81', '[fd00::1]:80')).toEqual([
+      { address: '10.0.0.1', port: 80 },
+      { address: '10.0.0.2', port: 80 },
+      { address: '10.0.0.3', port: 81 },
+    ])
+    await expect(read('two.test')).rejects.toMatchObject({ code: 'config.invalid' })
+    await expect(read('bad name:80')).rejects.toMatchObject({ code: 'config.invalid' })
+    await expect(read('none.test:80')).rejects.toThrow('none')
+  })
+
   it('reads address and port', () => {
     expect(parseRuleAddress('10.9.9.9:8080', { portRequired: true })).toEqual({
       address: '10.9.9.9',

@@ -60,8 +60,7 @@ describe.skipIf(noRoot !== '')(`a job without network, or with listed hosts only
         mode,
         `ip -o link; ip route; ip -6 route show table main; for target in 127.0.0.1:${port} ${host}:22 172.17.0.1:22 169.254.169.254:80 1.1.1.1:443 8.8.8.8:53; do
          nc -w 2 \${target%:*} \${target#*:} </dev/null 2>&1 || echo "no $target"; done
-       nc -w 2 ::1 ${port} </dev/null 2>&1 || echo no-v6
-       wget -q -T 2 -O - http://example.com/ 2>&1 || echo no-web`,
+       nc -w 2 ::1 ${port} </dev/null 2>&1 || echo no-v6`,
       )
       const interfaces = stdout.split('\n').filter((line) => /^\d+: /.test(line))
       expect(interfaces).toHaveLength(1)
@@ -77,7 +76,6 @@ describe.skipIf(noRoot !== '')(`a job without network, or with listed hosts only
         expect(stdout).toContain(`no ${target}`)
       }
       expect(stdout).toContain('no-v6')
-      expect(stdout).toContain('no-web')
       expect(contacts).toEqual([])
     },
   )
@@ -123,7 +121,14 @@ describe.skipIf(noRoot !== '')(`a job without network, or with listed hosts only
     expect(stdout.toLowerCase().split('\n').filter(Boolean)).toEqual([
       'operation not permitted',
       'operation not permitted',
-      ...['no-promisc', 'no-link', 'no-address', 'no-route', 'no-local', 'no-sysctl', 'no-tc', 'no-mknod'],
+      'no-promisc',
+      'no-link',
+      'no-address',
+      'no-route',
+      'no-local',
+      'no-sysctl',
+      'no-tc',
+      'no-mknod',
     ])
   })
 
@@ -231,8 +236,12 @@ describe.skipIf(noRoot !== '')(`the isolation probe${skipNote(noRoot)}`, () => {
   it('takes "connection refused" by another machine for an answer, and by the own loopback not', () => {
     const rights = readRights('CapBnd:\t0\nNoNewPrivs:\t1\nSeccomp:\t2\n')
     const result = {
-      ...{ protocol: 'tcp' as const, address: '192.168.1.1', port: 1, what: 'this machine' },
-      ...{ outcome: 'answered' as const, stayedInside: false },
+      protocol: 'tcp' as const,
+      address: '192.168.1.1',
+      port: 1,
+      what: 'this machine',
+      outcome: 'answered' as const,
+      stayedInside: false,
     }
     expect(isolationFindings('http', { interfaces: ['lo'], results: [result] }, rights)).toEqual([])
     expect(isolationFindings('full', { interfaces: ['lo', 'eth0'], results: [result] }, rights)).toEqual([

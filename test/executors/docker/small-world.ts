@@ -1,5 +1,8 @@
 import { spawn, spawnSync } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { eventually } from './with-docker.js'
 
 /** Host end of the cable to the internet: an address of this machine that looks public. */
@@ -21,7 +24,7 @@ export class SmallWorld {
 
   async build(): Promise<void> {
     const { internet, lan, toInternet, toLan } = this.#names()
-    this.destroy()
+    await lock()
     ip(`netns add ${internet}`)
     ip(`netns add ${lan}`)
     ip(`link add ${toInternet} type veth peer name eth0 netns ${internet}`)
@@ -84,6 +87,7 @@ export class SmallWorld {
     const { internet, lan, toInternet, toLan } = this.#names()
     for (const name of [toInternet, toLan]) spawnSync('ip', ['link', 'del', name])
     for (const name of [internet, lan]) spawnSync('ip', ['netns', 'del', name])
+    unlock()
   }
 
   private webUp(): boolean {
@@ -98,6 +102,9 @@ export class SmallWorld {
     const code = `
       const hello = (socket) => { socket.on('error', () => {}); socket.end('${word}\\n') }
       for (const port of [80, 8080, 8081]) require('node:net').createServer(hello).listen(port, '0.0.0.0')
+      require('node:http').createServer((request, response) => {
+        response.end('web of ${word}, asked for ' + request.headers.host + '\\n')
+      }).listen(8082, '0.0.0.0')
       const dns = require('node:dgram').createSocket('udp4')
       dns.on('message', (question, from) => {
         const answer = Buffer.concat([question, Buffer.from('c00c00010001000000050004${INTERNET.split('.')
@@ -126,6 +133,27 @@ export class SmallWorld {
     return { internet: `wxnet${id}`, lan: `wxlan${id}`, toInternet: `wxi${id}`, toLan: `wxl${id}` }
   }
 }
+
+/** The world's addresses exist once per machine, so test files take turns. A lock of a dead process does not count. */
+async function lock(): Promise<void> {
+  for (let tries = 0; tries < 1000; tries++) {
+    try {
+      writeFileSync(LOCK, String(process.pid), { flag: 'wx' })
+      return
+    } catch {
+      const holder = readFileSync(LOCK, { encoding: 'utf8', flag: 'a+' })
+      if (!existsSync(`/proc/${holder.trim()}/stat`)) rmSync(LOCK, { force: true })
+      await new Promise((resolve) => setTimeout(resolve, 100))
+    }
+  }
+  throw new Error(`another test file holds ${LOCK}`)
+}
+
+function unlock(): void {
+  if (existsSync(LOCK) && readFileSync(LOCK, 'utf8') === String(process.pid)) rmSync(LOCK, { force: true })
+}
+
+const LOCK = join(tmpdir(), 'weir-small-world.lock')
 
 function ip(command: string): void {
   const { status, stderr } = spawnSync('ip', command.split(' '))
