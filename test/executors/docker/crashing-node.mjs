@@ -1,10 +1,9 @@
 // A node that starts two jobs in the full network and then waits to be killed. Runs what was built.
 import { mkdtempSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createDockerExecutor } from '../../../dist/executors/docker/index.js'
 
-const [socketPath, nodeId, Image, ...executionIds] = process.argv.slice(2)
+const [socketPath, nodeId, Image, scratch, ...executionIds] = process.argv.slice(2)
 const executor = createDockerExecutor({ nodeId, socketPath, holderPoolSize: 1, full: {} })
 for (const executionId of executionIds) {
   const network = await executor.network.acquire('full', { executionId }, AbortSignal.timeout(20_000))
@@ -22,7 +21,7 @@ for (const executionId of executionIds) {
       engine: { Type: 'docker', Params },
       resources: { cpu: 0.5, memoryBytes: 64 * 1024 * 1024, diskBytes: 0, gpu: 0 },
       output: { write() {} },
-      scratchDir: mkdtempSync(join(tmpdir(), 'weir-crash-')),
+      scratchDir: mkdtempSync(join(scratch, 'run-')),
     },
     () => {},
     AbortSignal.timeout(20_000),

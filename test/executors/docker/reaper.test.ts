@@ -1,5 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import { fork, spawnSync } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { nodeHash } from '../../../src/executors/docker/labels.js'
 import {
@@ -145,9 +148,10 @@ describe.skipIf(noRoot !== '')(`what a crashed node left behind${skipNote(noRoot
 
 /** A node in a process of its own, with two jobs and the full network, that is killed. */
 async function crashedNode(nodeId: string, executionIds: string[]): Promise<void> {
+  const scratch = mkdtempSync(join(tmpdir(), 'weir-crash-'))
   const child = fork(
     new URL('crashing-node.mjs', import.meta.url),
-    [SOCKET, nodeId, IMAGE, ...executionIds],
+    [SOCKET, nodeId, IMAGE, scratch, ...executionIds],
     {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
       execArgv: [],
@@ -160,4 +164,5 @@ async function crashedNode(nodeId: string, executionIds: string[]): Promise<void
   const gone = new Promise((resolve) => child.once('exit', resolve))
   child.kill('SIGKILL')
   await gone
+  rmSync(scratch, { recursive: true, force: true })
 }
