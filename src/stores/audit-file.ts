@@ -56,6 +56,9 @@ const GENESIS = '0'.repeat(64)
 /** Notes of running attempts are tidied up beyond this; 256 connections need a quarter of it. */
 const NOTES_BYTES_MAX = 1024 * 1024
 
+/** Notes of ended attempts may stay until then, so that a quiet ledger is not truncated at each attempt. */
+const NOTES_BYTES_KEPT = 64 * 1024
+
 class AuditFileLedger implements AuditLedger {
   readonly #records: FileHandle
   #begun: FileHandle
@@ -68,7 +71,8 @@ class AuditFileLedger implements AuditLedger {
   /** Attempt → its note, as written. */
   readonly #open = new Map<number, string>()
   #begunBytes = 0
-  #tail: Promise<unknown> = Promise.resolve()
+  #waiting: Compose[] = []
+  #flushing: Promise<void> | undefined
   #closed = false
 
   private constructor(
@@ -112,53 +116,94 @@ class AuditFileLedger implements AuditLedger {
 
   begin(entry: AuditEntry): Promise<AuditTicket> {
     const attempt = ++this.#attempt
-    return this.#inTurn(async () => {
-      // The record will be as long as the note; both have to fit.
+    return this.#inLine((batch) => {
       const line = `${JSON.stringify({ attempt, entry })}\n`
+      // The record will be as long as the note; both have to fit.
       this.#checkRoom(line.length * (this.#open.size + 1))
-      await this.#begun.appendFile(line)
-      this.#begunBytes += line.length
       this.#open.set(attempt, line)
+      batch.begun.push(attempt)
+      batch.notes += line
       return { attempt }
     })
   }
 
   append(entry: AuditEntry, ticket?: AuditTicket): Promise<AuditRecord> {
-    return this.#inTurn(async () => {
+    return this.#inLine((batch) => {
       const unhashed = { ...entry, sequence: this.#sequence + 1, previousHash: this.#head, hash: '' }
       const record: AuditRecord = { ...unhashed, hash: hashOf(unhashed) }
       const line = `${JSON.stringify(record)}\n`
       // A record of an attempt that was begun has its room already: refusing it would lose it.
       if (ticket === undefined) this.#checkRoom(line.length)
-      await this.#records.appendFile(line)
+      else if (this.#open.delete(ticket.attempt))
+        batch.notes += `${JSON.stringify({ ended: ticket.attempt })}\n`
+      batch.records += line
       this.#bytes += Buffer.byteLength(line)
       this.#sequence = record.sequence
       this.#head = record.hash
-      if (ticket !== undefined) await this.#finish(ticket)
       return record
     })
   }
 
   async close(): Promise<void> {
     if (this.#closed) return
-    await this.#inTurn(async () => {
-      this.#closed = true
-      await this.#records.close()
-      await this.#begun.close()
+    this.#closed = true
+    await this.#flushing
+    await this.#records.close()
+    await this.#begun.close()
+  }
+
+  /** Calls that come while the disk works are written together: one order, whole lines, few writes. */
+  #inLine<T>(compose: (batch: Batch) => T): Promise<T> {
+    if (this.#closed) return Promise.reject(new WeirError('egress.audit_failed', 'The audit file is closed'))
+    return new Promise((resolve, reject) => {
+      this.#waiting.push((batch) => {
+        try {
+          const value = compose(batch)
+          return { written: () => resolve(value), failed: reject }
+        } catch (error) {
+          reject(error as Error)
+          return undefined
+        }
+      })
+      this.#flushing ??= this.#flush()
     })
   }
 
-  async #finish(ticket: AuditTicket): Promise<void> {
-    this.#open.delete(ticket.attempt)
-    if (this.#open.size === 0 && this.#begunBytes > 0) {
+  async #flush(): Promise<void> {
+    while (this.#waiting.length > 0) {
+      const before = { bytes: this.#bytes, sequence: this.#sequence, head: this.#head }
+      const batch: Batch = { records: '', notes: '', begun: [] }
+      const calls = this.#waiting.splice(0).flatMap((compose) => compose(batch) ?? [])
+      try {
+        await this.#write(batch)
+        for (const call of calls) call.written()
+      } catch (error) {
+        this.#bytes = before.bytes
+        this.#sequence = before.sequence
+        this.#head = before.head
+        for (const attempt of batch.begun) this.#open.delete(attempt)
+        await this.#records.truncate(before.bytes).catch(() => {
+          // The disk is gone altogether; the next write fails as well, and nothing leaves.
+        })
+        for (const call of calls)
+          call.failed(toWeirError(error, 'egress.audit_failed', 'Cannot write the audit record'))
+      }
+    }
+    // In the same turn as the last look at the line, so that no call is left waiting.
+    this.#flushing = undefined
+  }
+
+  async #write({ records, notes }: Batch): Promise<void> {
+    if (records !== '') await this.#records.appendFile(records)
+    if (notes === '') return
+    await this.#begun.appendFile(notes)
+    this.#begunBytes += notes.length
+    if (this.#open.size === 0 && this.#begunBytes > NOTES_BYTES_KEPT) {
       await this.#begun.truncate(0)
       this.#begunBytes = 0
-      return
+    } else if (this.#begunBytes > NOTES_BYTES_MAX) {
+      await this.#tidyNotes()
     }
-    const line = `${JSON.stringify({ ended: ticket.attempt })}\n`
-    await this.#begun.appendFile(line)
-    this.#begunBytes += line.length
-    if (this.#begunBytes > NOTES_BYTES_MAX) await this.#tidyNotes()
   }
 
   /** Leaves only the notes of attempts that still run; a long tunnel would otherwise let the file grow for ever. */
@@ -179,23 +224,18 @@ class AuditFileLedger implements AuditLedger {
       details: { bytesMax: this.#bytesMax },
     })
   }
-
-  /** One write after the other, so that lines are whole and the chain has one order. */
-  #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const turn = this.#tail.then(async () => {
-      if (this.#closed) throw new WeirError('egress.audit_failed', 'The audit file is closed')
-      try {
-        return await work()
-      } catch (error) {
-        throw toWeirError(error, 'egress.audit_failed', 'Cannot write the audit record')
-      }
-    })
-    this.#tail = turn.catch(() => {
-      // Told to the caller of this turn; the next one starts fresh.
-    })
-    return turn
-  }
 }
+
+/** Lines that are written together. */
+interface Batch {
+  records: string
+  notes: string
+  /** Attempts whose notes are in it. */
+  begun: number[]
+}
+
+/** Adds a call's lines to a batch; undefined when it was refused and told so. */
+type Compose = (batch: Batch) => { written: () => void; failed: (error: Error) => void } | undefined
 
 interface ChainState {
   bytes: number
