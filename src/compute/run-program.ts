@@ -82,7 +82,7 @@ export async function watchProgram(
   const watching = new AbortController()
   const exited = running.exit.then((exit) => ({ exit }))
   try {
-    const ends = firstEnd(run, place, watching.signal).then((end) => ({ end }))
+    const ends = firstEnd(run, running, place, watching.signal).then((end) => ({ end }))
     const first = await Promise.race([exited, ends])
     if ('exit' in first) return first
     return { exit: await stopProgram(run, running, first.end), end: first.end }
@@ -92,7 +92,12 @@ export async function watchProgram(
 }
 
 /** Never resolves when nothing ends the program from outside. */
-function firstEnd(run: Run, { inputs }: ProgramPlace, signal: AbortSignal): Promise<ExecutionEnd> {
+function firstEnd(
+  run: Run,
+  running: RunningExecution,
+  { inputs }: ProgramPlace,
+  signal: AbortSignal,
+): Promise<ExecutionEnd> {
   const { desired, parts, dirs } = run
   return new Promise((resolve) => {
     const aborted = () => resolve(asEnd(run.signal.reason))
@@ -104,13 +109,18 @@ function firstEnd(run: Run, { inputs }: ProgramPlace, signal: AbortSignal): Prom
     }
     const bounds = {
       bytesMax: Math.max(0, run.diskBytesMax - inputs.bytes),
-      filesMax: parts.limits.resultFilesMax,
       reserveBytes: parts.limits.diskReserveBytes,
     }
     const rhythm = { clock: parts.clock, intervalMs: parts.limits.diskCheckMs }
-    void watchDisk([dirs.outputs, dirs.scratch], bounds, rhythm, signal).then(
-      (end) => end !== undefined && resolve(end),
-    )
+    const watch = async (paths: readonly string[], filesMax: number): Promise<void> => {
+      const end = await watchDisk(paths, { ...bounds, filesMax }, rhythm, signal)
+      if (end !== undefined) resolve(end)
+    }
+    void watch([dirs.outputs, dirs.scratch], parts.limits.resultFilesMax)
+    // What a program installs for itself is many files, and none of them becomes a result.
+    void running
+      .writablePaths?.()
+      .then((paths) => (paths.length === 0 ? undefined : watch(paths, OWN_FILES_MAX)))
   })
 }
 
@@ -135,6 +145,8 @@ function asEnd(reason: unknown): ExecutionEnd {
   return reason instanceof ExecutionEnd ? reason : stoppedEnd(toWeirError(reason).message)
 }
 
+/** Files in the writable layer of a container. */
+const OWN_FILES_MAX = 1_000_000
 const KILL_PATIENCE_MS = 10_000
 const KILLED: RunExit = Object.freeze({
   exitCode: 137,

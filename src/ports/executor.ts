@@ -111,6 +111,11 @@ export interface RunExit {
 export interface RunningExecution {
   /** Resolves when the program is gone and all its output was delivered; never rejects. */
   readonly exit: Promise<RunExit>
+  /**
+   * Directories of the node, beyond outputs and scratch, that the program can write to: what is in them counts against
+   * its disk. Absent or empty: there are none, or the node may not look.
+   */
+  writablePaths?(): Promise<readonly string[]>
   /** SIGTERM, then SIGKILL after `graceMs`; resolves when the program is gone. Idempotent. */
   stop(graceMs: number): Promise<void>
 }

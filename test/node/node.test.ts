@@ -233,6 +233,27 @@ describe.skipIf(noDocker !== '')(`a node with Docker${skipNote(noDocker)}`, () =
     }),
   )
 
+  it.skipIf(noRoot !== '')(
+    `ends a container that fills its own layer (row P-11)${skipNote(noRoot)}`,
+    { timeout: 60_000 },
+    () =>
+      withDirectory((dir) =>
+        withNode(
+          join(dir, 'data'),
+          [...ONLY_DOCKER, 'Orchestrator.Scheduler.TriesMax=1'],
+          async ({ client }) => {
+            const fill = 'busybox dd if=/dev/zero of=/tmp/fill bs=1M count=300; busybox sleep 600'
+            const job = containerJob(image, ['/bin/busybox', 'sh', '-c', fill], {
+              Resources: { Disk: '100mb' },
+            })
+            const ended = await runJob(client, job)
+            expect(ended.State.StateType).toBe('Failed')
+            expect(JSON.stringify(await client.executions(ended.ID))).toContain('to disk')
+          },
+        ),
+      ),
+  )
+
   it('says which image it cannot have, after trying', { timeout: 60_000 }, () =>
     withDirectory((dir) =>
       withNode(

@@ -48,6 +48,18 @@ export class RunningContainer implements RunningExecution {
     this.removed = this.exit.then(() => removeContainer(input.container, input.log))
   }
 
+  /** The container's own layer and its anonymous volumes, where the engine keeps them in directories. */
+  async writablePaths(): Promise<string[]> {
+    try {
+      const { GraphDriver, Mounts } = await this.#in.container.inspect()
+      const layer = (GraphDriver.Data as Record<string, string> | null)?.UpperDir
+      const volumes = Mounts.filter(({ Type }) => Type === 'volume').map(({ Source }) => Source)
+      return [...(layer === undefined ? [] : [layer]), ...volumes].filter((path) => path.startsWith('/'))
+    } catch {
+      return [] // The container is gone already; then there is nothing to watch.
+    }
+  }
+
   async stop(graceMs: number): Promise<void> {
     if (this.#ended) return
     if (graceMs > 0 && !this.#termSent) {
