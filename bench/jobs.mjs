@@ -50,10 +50,9 @@ try {
   }
   print(['What', 'median', 'p95', 'min'], rows)
   console.log('')
-  print(
-    ['Resident at rest', 'MiB'],
-    [...atRest, ['all', atRest.reduce((sum, [, mib]) => sum + Number(mib), 0).toFixed(1)]],
-  )
+  const sum = (column) => atRest.reduce((total, row) => total + Number(row[column]), 0).toFixed(1)
+  // Pages that several processes share count once in the second column, by parts.
+  print(['At rest', 'resident MiB', 'proportional MiB'], [...atRest, ['all', sum(1), sum(2)]])
 } finally {
   client.close()
   await server.close()
@@ -87,7 +86,14 @@ async function throughput(what, engine, count) {
     Array.from({ length: count }, () =>
       client.submit({
         Type: 'batch',
-        Tasks: [{ Name: 'main', Engine: engine, Resources: { CPU: '0.1', Memory: '100mb' }, Timeouts: { QueueTimeout: 300 } }],
+        Tasks: [
+          {
+            Name: 'main',
+            Engine: engine,
+            Resources: { CPU: '0.1', Memory: '100mb' },
+            Timeouts: { QueueTimeout: 300 },
+          },
+        ],
       }),
     ),
   )
@@ -136,7 +142,7 @@ async function memoryAtRest() {
   const family = [root[0]]
   for (const pid of family) for (const [child, { parent }] of parents) if (parent === pid) family.push(child)
   return family.map((pid) => {
-    const { command, resident } = parents.get(pid)
+    const { command, resident, proportional } = parents.get(pid)
     const name = command.includes('gateway.js')
       ? 'gateway'
       : pid === root[0]
@@ -144,7 +150,7 @@ async function memoryAtRest() {
         : command.includes('bwrap')
           ? 'sandbox launcher (waiting slot)'
           : 'waiting slot'
-    return [name, resident.toFixed(1)]
+    return [name, resident.toFixed(1), proportional.toFixed(1)]
   })
 }
 
@@ -154,10 +160,12 @@ function statusOf(pid) {
     return {
       parent: Number(/^PPid:\s+(\d+)/m.exec(status)?.[1]),
       resident: Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1] ?? 0) / 1024,
+      proportional:
+        Number(/^Pss:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'))?.[1] ?? 0) / 1024,
       command: readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' '),
     }
   } catch {
-    return { parent: 0, resident: 0, command: '' } // the process ended while it was looked at
+    return { parent: 0, resident: 0, proportional: 0, command: '' } // the process ended while it was looked at
   }
 }
 
