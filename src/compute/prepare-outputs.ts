@@ -10,7 +10,7 @@ import type { Run } from './run.js'
 /** One result path, ready for the run. */
 export interface PreparedOutput {
   mount: OutputMount
-  /** The same directory, held: whatever its path means after the run, this is what is collected. */
+  /** The same directory, held: whatever its path means later, this is what is collected. */
   opened: OpenDirectory
 }
 
@@ -36,11 +36,30 @@ export async function prepareOutputs({ desired, dirs, closing }: Run): Promise<P
     await mkdir(hostDir, { recursive: true, mode: 0o700 })
     // Not by `mode`: the process's umask would narrow it.
     await chmod(hostDir, 0o777)
-    const opened = new OpenDirectory(hostDir)
-    closing.add('output directory', () => opened.close())
-    prepared.push({ mount, opened })
+    const output = { mount, opened: new OpenDirectory(hostDir) }
+    closing.add('output directory', () => output.opened.close())
+    prepared.push(output)
   }
   return prepared
+}
+
+/**
+ * For the moment when the engine has started the program: an engine may have put a directory of its own in an output's
+ * place, which it had bound beforehand. From now on that one is held. What is no directory changes nothing.
+ */
+export function holdStarted(outputs: readonly PreparedOutput[]): void {
+  for (const output of outputs) {
+    let now: OpenDirectory
+    try {
+      now = new OpenDirectory(output.mount.hostDir)
+    } catch {
+      continue // Gone or a link already: then the engine did not put it there.
+    }
+    const [{ dev, ino }, before] = [now.stat(), output.opened.stat()]
+    const unused = dev === before.dev && ino === before.ino ? now : output.opened
+    if (unused !== now) output.opened = now
+    unused.close()
+  }
 }
 
 /** The task's result paths, with the default one. */

@@ -6,7 +6,7 @@ import { makeWorkDirs } from './execution-dirs.js'
 import { ExecutionEnd } from './execution-end.js'
 import type { OutputLog } from './output-log.js'
 import { prepareInputs } from './prepare-inputs.js'
-import { prepareOutputs } from './prepare-outputs.js'
+import { holdStarted, prepareOutputs } from './prepare-outputs.js'
 import { publishResult } from './publish-result.js'
 import type { Run } from './run.js'
 import { openNetwork } from './run-network.js'
@@ -38,6 +38,7 @@ export async function runExecution(run: Run): Promise<Outcome> {
     const place = { inputs, outputs, network }
     const running = await startProgram(run, place)
     run.closing.add('program', () => running.stop(0))
+    holdStarted(outputs)
     facts.startTimeMs = run.parts.clock.now()
     run.observe({ state: 'Running', ...facts }, { topic: 'Execution', message: 'Running' })
 

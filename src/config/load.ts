@@ -35,10 +35,16 @@ interface Problem {
 
 /** Environment variables that start with `WEIR_` but are no configuration keys. */
 const OTHER_VARIABLES = new Set([
-  ...['WEIR_DIR', 'WEIR_DEBUG', 'WEIR_TEST_BUILT'],
+  'WEIR_DIR',
+  'WEIR_DEBUG',
+  'WEIR_TEST_BUILT',
   // What a job finds in its environment: weir itself may be the job's program.
-  ...['WEIR_JOB_ID', 'WEIR_EXECUTION_ID', 'WEIR_NODE_ID', 'WEIR_JOB_TYPE'],
-  ...['WEIR_PARTITION_INDEX', 'WEIR_PARTITION_COUNT'],
+  'WEIR_JOB_ID',
+  'WEIR_EXECUTION_ID',
+  'WEIR_NODE_ID',
+  'WEIR_JOB_TYPE',
+  'WEIR_PARTITION_INDEX',
+  'WEIR_PARTITION_COUNT',
 ])
 
 /** Reads the whole configuration. Rejects with `config.invalid`, listing every mistake. */

@@ -24,7 +24,7 @@ export interface UrlSourceOptions {
     totalTimeoutMs?: number
     /** Without a byte for so long, an attempt is given up. Default 30 s. */
     idleTimeoutMs?: number
-    /** For the size before the run. Default 5 s. */
+    /** For the size before the run: a server that does not answer HEAD costs so much. Default 3 s, at most `totalTimeoutMs`. */
     measureTimeoutMs?: number
   }
   /** Attempts after the first one; progress of 1 MiB counts as a new start. Default 3. */
@@ -120,7 +120,8 @@ async function measure(
   signal: AbortSignal,
 ): Promise<number | undefined> {
   const { url, sha256 } = inputOf(input)
-  const soon = AbortSignal.any([signal, AbortSignal.timeout(options.limits?.measureTimeoutMs ?? 5000)])
+  const { measureTimeoutMs = 3000, totalTimeoutMs = Infinity } = options.limits ?? {}
+  const soon = AbortSignal.any([signal, AbortSignal.timeout(Math.min(measureTimeoutMs, totalTimeoutMs))])
   try {
     const { response } = await requestFollowing(
       url,

@@ -214,7 +214,7 @@ describe('running one execution', () => {
     const { orchestrator, publisher } = fixture
     const id = await orchestrator.run(
       shellJob(
-        'echo mine > "$OUT_outputs/a"; mv "$OUT_outputs" "$OUT_outputs.away"; ln -s /etc "$OUT_outputs"',
+        'sleep 0.2; echo mine > "$OUT_outputs/a"; mv "$OUT_outputs" "$OUT_outputs.away"; ln -s /etc "$OUT_outputs"',
         { Publisher: { Type: 'copy' } },
       ),
     )
