@@ -191,6 +191,19 @@ describe('what other clients of the API send', () => {
     )
   })
 
+  it('takes a network type in any case and nothing that only resembles one (row B-40)', () => {
+    for (const Type of ['HTTP', 'http', 'Http']) {
+      const { spec } = parseJobSpec(jobValue({ Network: { Type, Domains: ['example.org'] } }), lenient)
+      expect(task(spec).Network.Type).toBe('HTTP')
+    }
+    for (const Type of ['HTTPS', 'ht tp', '2', 2, 'every', '*', true, ['Full'], { Full: 1 }]) {
+      expect(
+        complaints(jobValue({ Network: { Type, Domains: ['example.org'] } }), lenient).length,
+        String(Type),
+      ).toBeGreaterThan(0)
+    }
+  })
+
   it('refuses the network types that would leave the job on the host or a bridge', () => {
     for (const Type of ['Host', 'Bridge']) {
       expect(complaints(jobValue({ Network: { Type } }), lenient)[0]).toContain('unknown network type')
