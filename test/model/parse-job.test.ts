@@ -199,7 +199,7 @@ describe('what other clients of the API send', () => {
     for (const Type of ['HTTPS', 'ht tp', '2', 2, 'every', '*', true, ['Full'], { Full: 1 }]) {
       expect(
         complaints(jobValue({ Network: { Type, Domains: ['example.org'] } }), lenient).length,
-        String(Type),
+        JSON.stringify(Type),
       ).toBeGreaterThan(0)
     }
   })

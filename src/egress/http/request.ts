@@ -34,6 +34,8 @@ export interface ProxyRequest {
   /** Host as sent, for the record. */
   readonly hostAsSent: string
   readonly maxForwards: number | undefined
+  /** The Host header names another host than the target: to be refused once the target itself was judged. */
+  readonly hostContradiction: string | undefined
 }
 
 /** What is known of a request that was refused while it was read. */
@@ -173,7 +175,7 @@ function splitAuthority(text: string): { host: string; port: number | undefined 
 
 function completeRequest(start: RequestLine, headers: HeaderLine[]): ProxyRequest | Fault {
   const hostFault = checkHostHeader(start, headers)
-  if (hostFault !== undefined) return hostFault
+  if (hostFault !== undefined && hostFault.code !== 'request.host_mismatch') return hostFault
   const connection = listMembers(headers, 'connection')
   if (connection.some((name) => NEVER_HOP_BY_HOP.has(name)))
     return framing('Connection names a header that frames or routes the message')
@@ -192,6 +194,7 @@ function completeRequest(start: RequestLine, headers: HeaderLine[]): ProxyReques
     upgradesToWebSocket: isWebSocketHandshake(start, headers, connection, body),
     keepAlive: start.minor === 1 && !closes,
     maxForwards: readMaxForwards(headers),
+    hostContradiction: hostFault?.reason,
   }
 }
 

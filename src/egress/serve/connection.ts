@@ -6,6 +6,7 @@ import { type EgressDecision, decideAddresses, decideHost } from '../policy/deci
 import { type Refusal, refusalResponse, statusOf } from '../policy/refusal.js'
 import type { Resolution, Resolve } from '../dns/resolver.js'
 import { Attempt } from './attempt.js'
+import { closeAfter, endOf } from './closing.js'
 import { type Dial, dialFirst } from './dial.js'
 import { forwardPlain } from './plain-http.js'
 import type { Lease } from './lease.js'
@@ -19,9 +20,6 @@ export interface ServingParts {
   /** Accept encrypted client hellos: the name inside them is not seen. Default false. */
   allowEch: boolean
 }
-
-/** How long a refused client may still send before the connection is cut, so that it can read the answer. */
-const LINGER_MS = 1_000
 
 /** Serves one client connection until it ends. Never rejects. */
 export async function serveConnection(socket: Socket, lease: Lease, parts: ServingParts): Promise<void> {
@@ -97,11 +95,20 @@ export class ClientConnection {
    * Name, lookup, addresses: what may be dialled for this attempt. Undefined when it was refused, recorded and
    * answered. Exactly one lookup; none for a name that is not listed.
    */
-  async locate(attempt: Attempt): Promise<Resolution | undefined> {
+  async locate(attempt: Attempt, { hostContradiction }: ProxyRequest): Promise<Resolution | undefined> {
     const { request } = attempt
     if (request === undefined) return undefined
     const byName = decideHost(request, this.lease.rules)
     if (!byName.allowed) return await this.#refuseDecision(attempt, byName)
+    if (hostContradiction !== undefined) {
+      await this.refuse(attempt, {
+        status: 400,
+        code: 'request.host_mismatch',
+        owner: '',
+        text: hostContradiction,
+      })
+      return undefined
+    }
     attempt.rule = byName.rule
     attempt.owner = byName.owner
     const found =
@@ -262,16 +269,6 @@ export function isWorthReading(received: Buffer, newest: Buffer): boolean {
   return received.length < 64 || received.length > HEAD_UNREAD_MAX || newest.includes(10)
 }
 
-/** How an attempt that stopped with this reason ended. */
-export function endOf(reason: unknown): EgressEnd {
-  if (reason instanceof SocketGone) return 'client'
-  if (!isWeirError(reason)) return 'error'
-  if (reason.code === 'egress.revoked') return 'revoked'
-  if (reason.code === 'egress.unavailable') return 'shutdown'
-  if (reason.code === 'egress.timeout' || reason.code === 'request.timeout') return 'timeout'
-  return reason.code.startsWith('request.') ? 'refused' : 'error'
-}
-
 const HEAD_UNREAD_MAX = 16 * 1024
 
 /** Messages of these say nothing about the inside of the network. */
@@ -289,21 +286,4 @@ const ENDED_EARLY: RequestProblem = {
   reason: 'the request head is incomplete',
   method: '',
   hostAsSent: '',
-}
-
-/** Sends the last bytes, swallows what the client still sends for a moment, and closes. */
-export function closeAfter(socket: Socket, bytes: Buffer): void {
-  if (socket.destroyed) return
-  socket.removeAllListeners('data')
-  socket.on('error', () => {})
-  let swallowed = 0
-  socket.on('data', (more: Buffer) => {
-    swallowed += more.length
-    if (swallowed > 256 * 1024) socket.destroy()
-  })
-  socket.end(bytes)
-  socket.resume()
-  const timer = setTimeout(() => socket.destroy(), LINGER_MS)
-  socket.on('end', () => socket.destroySoon())
-  socket.on('close', () => clearTimeout(timer))
 }

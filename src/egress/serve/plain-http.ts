@@ -12,7 +12,8 @@ import {
 import type { ProxyRequest } from '../http/request.js'
 import { acceptsWebSocket, type OriginResponse, readResponse } from '../http/response.js'
 import type { Attempt } from './attempt.js'
-import { type ClientConnection, closeAfter } from './connection.js'
+import { closeAfter } from './closing.js'
+import type { ClientConnection } from './connection.js'
 import { relay } from './relay.js'
 import { RequestBody } from './request-body.js'
 import { SocketGone, SocketReader, writeMetered } from './socket-stream.js'
@@ -71,7 +72,7 @@ class Exchange {
       })
       return false
     }
-    const found = await client.locate(this.#attempt)
+    const found = await client.locate(this.#attempt, this.#request)
     if (found === undefined) return false
     if (this.#request.method === 'OPTIONS' && this.#request.maxForwards === 0)
       return await this.#answerOptions()

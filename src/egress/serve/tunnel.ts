@@ -11,7 +11,8 @@ import {
 } from '../tls/client-hello.js'
 import { HandshakeWatch } from '../tls/handshake-watch.js'
 import type { Attempt } from './attempt.js'
-import { type ClientConnection, closeAfter, endOf } from './connection.js'
+import { closeAfter, endOf } from './closing.js'
+import type { ClientConnection } from './connection.js'
 import { relay } from './relay.js'
 import { SocketGone, SocketReader, writeMetered } from './socket-stream.js'
 
@@ -28,7 +29,7 @@ export async function openTunnel(client: ClientConnection, request: ProxyRequest
   if (client.reader.peerEnded) onEnd()
   client.socket.on('end', onEnd)
   try {
-    const found = await client.locate(attempt)
+    const found = await client.locate(attempt, request)
     if (found === undefined) return
     origin = await client.connect(attempt, found)
     client.socket.off('end', onEnd)

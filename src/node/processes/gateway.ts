@@ -3,7 +3,7 @@
  * parent, and when anything unforeseen happens: then nothing leaves until the parent has started it again.
  */
 import { createControl, createResolver, Gateway, type ControlRequest } from '../../egress/index.js'
-import { createAuditFile } from '../../stores/audit-file.js'
+import { createAuditFile } from '../../stores/index.js'
 
 const control = createControl((options) => {
   const { nodeId, auditDir, auditBytesMax, dnsServers, hosts, dnsTimeoutMs, limits, allowEch } = options
