@@ -7,7 +7,7 @@ export type JobId = string
 export type ExecutionId = string
 /** `n-` + UUID v4, or any name without blanks, `.`, `*` and `>`. */
 export type NodeId = string
-/** UUID v4. */
+/** UUID. */
 export type EvaluationId = string
 
 /** Milliseconds since the epoch. */
@@ -138,6 +138,8 @@ export interface Execution {
   resources: Resources
   /** Highest index of the node's events that is in the history; absent = none. */
   eventIndex?: number
+  /** When the orchestrator first heard that it runs, by its own clock; absent = not heard yet. */
+  runningSinceMs?: TimeMs
   /** +1 with each stored change of this execution, from 1. */
   revision: number
   createTimeMs: TimeMs

@@ -54,7 +54,7 @@ export interface SyncResponse {
   /** Sequence acknowledged per execution: reports up to it need not be sent again. */
   acknowledged: Record<ExecutionId, number>
   desired: DesiredExecution[]
-  /** What the node knows after applying `desired`. */
+  /** What the node knows after applying `desired`. When there is more, the node is nudged to ask for it from here. */
   revision: number
   /**
    * True when `desired` is the complete list of executions that the orchestrator wants on this node: anything else
@@ -67,6 +67,10 @@ export interface SyncResponse {
 export interface DesiredExecution {
   executionId: ExecutionId
   jobId: JobId
+  /**
+   * In the last part of a complete list that was too large for one message, executions on which the node has reported
+   * come with a bare specification: no engine parameters, inputs or environment.
+   */
   jobSpec: JobSpec
   slot: number
   attempt: number

@@ -96,7 +96,7 @@ export function retryAtMs(tries: readonly Attempt[], limits: SchedulingLimits): 
     if (endedAtMs - execution.createTimeMs >= limits.stableAfterMs) break
     quick += 1
   }
-  const endedAtMs = Math.max(...tries.map((attempt) => attempt.endedAtMs))
+  const endedAtMs = tries.reduce((latest, attempt) => Math.max(latest, attempt.endedAtMs), 0)
   return endedAtMs + Math.min(limits.retryBackoffMs * 2 ** Math.max(0, quick - 1), limits.retryBackoffMsMax)
 }
 
@@ -148,12 +148,15 @@ function whyGone(execution: Execution, nodes: NodeViews): string | undefined {
   return node.record.membership === 'REJECTED' ? STOP_NODE_REJECTED : undefined
 }
 
-/** The node enforces the limit; this is for a node that does not. */
-function overdueAt(job: Job, { observed }: Execution, limits: SchedulingLimits): TimeMs | undefined {
+/** The node enforces the limit; this is for a node that does not. Its clock may be wrong, so it is not asked. */
+function overdueAt(
+  job: Job,
+  { observed, runningSinceMs }: Execution,
+  limits: SchedulingLimits,
+): TimeMs | undefined {
   const limitMs = executionTimeoutMs(job.spec)
-  if (limitMs === undefined || observed.state !== 'Running' || observed.startTimeMs === undefined)
-    return undefined
-  return observed.startTimeMs + limitMs + limits.overdueGraceMs
+  if (limitMs === undefined || observed.state !== 'Running' || runningSinceMs === undefined) return undefined
+  return runningSinceMs + limitMs + limits.overdueGraceMs
 }
 
 function givenUp(execution: Execution, reason: string, topic: string, now: TimeMs): Reading {

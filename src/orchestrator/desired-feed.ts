@@ -36,7 +36,7 @@ export class DesiredFeed {
     const { id, nodeId, desired, observed } = execution
     const known = this.#byNode.get(nodeId)
     if (isTerminalObservedState(observed.state)) {
-      if (known?.delete(id) === true && known.size === 0) this.#byNode.delete(nodeId)
+      this.forget(execution)
       return false
     }
     if (known?.get(id)?.desired === desired.state) return false
@@ -45,6 +45,12 @@ export class DesiredFeed {
     entries.delete(id)
     entries.set(id, { revision: ++this.#last, desired: desired.state })
     return true
+  }
+
+  /** For executions that nobody here will speak of again. */
+  forget({ id, nodeId }: Execution): void {
+    const known = this.#byNode.get(nodeId)
+    if (known?.delete(id) === true && known.size === 0) this.#byNode.delete(nodeId)
   }
 
   /** `everything` is for a node that spoke of executions nobody here knows. */

@@ -90,7 +90,10 @@ export class JobReview {
   /** Plans one execution. */
   start(slot: number, nodeId: NodeId): void {
     const { resources } = this.#demandOfJob()
-    this.#placements.push({ slot, attempt: this.attempts.bySlot.get(slot)?.length ?? 0, nodeId, resources })
+    // Not their number: old ones may be forgotten.
+    const last = this.attempts.bySlot.get(slot)?.at(-1)
+    const attempt = last === undefined ? 0 : last.execution.attempt + 1
+    this.#placements.push({ slot, attempt, nodeId, resources })
     const node = this.nodes.get(nodeId)
     if (node !== undefined) charge(node, resources)
   }

@@ -40,6 +40,8 @@ interface KnownNode {
   heardMs: TimeMs
   /** True once the jobs of its executions were told that it is lost. */
   isGivenUp: boolean
+  /** True while the store does not know of a change that matters, and the jobs it concerns were not told. */
+  isUnsaved: boolean
 }
 
 /**
@@ -66,6 +68,7 @@ export class NodeRegistry {
         persistedMs: record.lastSyncMs,
         heardMs: now - silentMs,
         isGivenUp: false,
+        isUnsaved: false,
       })
     }
   }
@@ -100,13 +103,14 @@ export class NodeRegistry {
       )
     }
     const record = this.#nextRecord(request, before?.record, now)
-    const changed = before === undefined || isMaterial(before.record, record)
+    const changed = before === undefined || before.isUnsaved || isMaterial(before.record, record)
     const node: KnownNode = {
       record,
       offer: changed || before === undefined ? readOffer(record.info) : before.offer,
       persistedMs: changed ? now : (before?.persistedMs ?? now),
       heardMs: request.leaving ? now - limits.disconnectAfterMs : now,
       isGivenUp: false,
+      isUnsaved: false,
     }
     this.#nodes.set(request.nodeId, node)
     if (changed) await this.#storeChange(node, before?.record)
@@ -128,6 +132,8 @@ export class NodeRegistry {
         const before = node.record
         node.record = { ...before, connection: 'DISCONNECTED', revision: before.revision + 1 }
         await this.#storeChange(node, before)
+      } else if (node.isUnsaved) {
+        await this.#storeChange(node, node.record)
       }
       if (!node.isGivenUp && this.#isLost(node, now)) {
         logger.warn({ nodeId }, 'A node is lost; its executions are given up')
@@ -148,14 +154,27 @@ export class NodeRegistry {
       )
     }
     node.record = { ...before, membership, revision: before.revision + 1 }
-    await this.#storeChange(node, before)
+    try {
+      await this.#storeChange(node, before)
+    } catch (error) {
+      // The operator is told that it did not happen; the node may have spoken meanwhile.
+      const known = this.#nodes.get(id) ?? node
+      known.record = { ...known.record, membership: before.membership }
+      known.isUnsaved = true
+      throw error
+    }
   }
 
   /** Forgets a node; its executions count as lost. Rejects with `node.not_found`. */
   async delete(id: NodeId): Promise<void> {
-    this.#known(id)
+    const node = this.#known(id)
     this.#nodes.delete(id)
-    await this.#store({ deleteNodes: [id] }, id)
+    try {
+      await this.#store({ deleteNodes: [id] }, id)
+    } catch (error) {
+      if (!this.#nodes.has(id)) this.#nodes.set(id, node)
+      throw error
+    }
   }
 
   #known(id: NodeId): KnownNode {
@@ -186,14 +205,17 @@ export class NodeRegistry {
   }
 
   /** Stores a node that changed; jobs that could profit, or lost something by it, are looked at again. */
-  async #storeChange({ record }: KnownNode, before: NodeRecord | undefined): Promise<void> {
+  async #storeChange(node: KnownNode, before: NodeRecord | undefined): Promise<void> {
+    const { record } = node
     const isUsable = record.connection === 'CONNECTED' && record.membership === 'APPROVED'
     const { nodeId } = record.info
+    node.isUnsaved = true
     await this.#store(
       { nodes: [record] },
       before !== undefined && record.membership === 'REJECTED' ? nodeId : undefined,
       isUsable,
     )
+    node.isUnsaved = false
     if (isUsable) this.#parts.broker.wakeQueued()
   }
 

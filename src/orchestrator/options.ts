@@ -48,6 +48,16 @@ export interface OrchestratorLimits extends SchedulingLimits {
   activeJobsMax: number
   /** Queued jobs that are looked at when an execution ends. 32. */
   wokenPerEnding: number
+  /** Specifications of jobs that are not ended, all together; more are refused. 1 GiB. */
+  activeJobBytesMax: number
+  /** Ended jobs are forgotten when nothing happened to them for so long. 90 days. */
+  endedJobsKeptMs: number
+  /** Ended jobs beyond the newest so many are forgotten. 100,000. */
+  endedJobsMax: number
+  /** Ended executions of one service or daemon job; the oldest are forgotten beyond that. 1,000. */
+  endedExecutionsMax: number
+  /** How often is looked for what may be forgotten. 60 s. */
+  forgetEveryMs: number
   /** One long poll for output or egress records. 5 s. */
   pollMs: number
   /** How long an answer of a node is waited for, beyond a poll. 5 s. */
@@ -68,6 +78,11 @@ export const DEFAULT_LIMITS: OrchestratorLimits = Object.freeze({
   jobsPerPass: 64,
   activeJobsMax: 100_000,
   wokenPerEnding: 32,
+  activeJobBytesMax: 1024 ** 3,
+  endedJobsKeptMs: 90 * 24 * 3_600_000,
+  endedJobsMax: 100_000,
+  endedExecutionsMax: 1_000,
+  forgetEveryMs: 60_000,
   pollMs: 5_000,
   nodeAnswerMs: 5_000,
 })

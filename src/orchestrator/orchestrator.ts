@@ -23,6 +23,7 @@ import type {
   SubmitResponse,
 } from '../ports/index.js'
 import { Broker } from './broker.js'
+import { DesiredAnswers } from './desired-answer.js'
 import { DesiredFeed } from './desired-feed.js'
 import { makeEvaluation } from './evaluations.js'
 import { findExecution, findJob, findNode } from './id-lookup.js'
@@ -34,6 +35,7 @@ import { Nudger } from './nudger.js'
 import { DEFAULT_LIMITS, SILENT_LOGGER } from './options.js'
 import type { OrchestratorLimits, OrchestratorLogger, OrchestratorOptions } from './options.js'
 import { Planner } from './planner.js'
+import { Retention } from './retention.js'
 import { prepareSubmission, readToken } from './submission.js'
 import { createSyncHandler } from './sync-handler.js'
 import { clip } from './wording.js'
@@ -65,8 +67,9 @@ class OrchestratorNode implements Orchestrator {
   readonly #nudger: Nudger
   readonly #reader: NodeReader
   readonly #closing = new AbortController()
-  /** Jobs that have not ended. */
-  readonly #unfinished = new Set<JobId>()
+  /** Jobs that have not ended, with the bytes of their specifications. */
+  readonly #unfinished = new Map<JobId, number>()
+  #unfinishedBytes = 0
   readonly #submitting = new Map<string, Promise<SubmitResponse>>()
   #serving: Closable | undefined
   #loops: Promise<void>[] = []
@@ -95,7 +98,7 @@ class OrchestratorNode implements Orchestrator {
     const feed = new DesiredFeed(clock.now())
     const snapshot = await store.snapshot()
     for (const job of snapshot.activeJobs()) {
-      if (!isTerminalJobState(job.state)) this.#unfinished.add(job.id)
+      this.#count(job)
       for (const execution of snapshot.executionsOfJob(job.id)) feed.note(execution)
     }
     this.#registry.load(snapshot)
@@ -111,8 +114,18 @@ class OrchestratorNode implements Orchestrator {
       limits: this.#limits,
       logger: this.#logger,
     }
-    this.#serving = await transport.serve(SYNC_SUBJECT, createSyncHandler({ ...parts, feed }))
-    this.#loops = [new Planner(parts).run(this.#closing.signal), this.#sweep(this.#closing.signal)]
+    const answers = new DesiredAnswers(feed)
+    this.#serving = await transport.serve(
+      SYNC_SUBJECT,
+      createSyncHandler({ ...parts, answers, nudger: this.#nudger }),
+    )
+    const { signal } = this.#closing
+    const retention = new Retention({ ...parts, feed })
+    this.#loops = [
+      new Planner(parts).run(signal),
+      this.#repeat(this.#limits.sweepMs, 'Cannot store the state of nodes', () => this.#registry.sweep()),
+      this.#repeat(this.#limits.forgetEveryMs, 'Cannot forget old jobs', () => retention.run(signal)),
+    ]
     for (const node of this.#registry.records()) this.#nudger.nudge(node.info.nodeId)
   }
 
@@ -122,6 +135,7 @@ class OrchestratorNode implements Orchestrator {
     await this.#serving?.close()
     this.#serving = undefined
     await Promise.all(this.#loops.splice(0))
+    await this.#writer.close()
   }
 
   async submit(request: SubmitRequest): Promise<SubmitResponse> {
@@ -263,9 +277,10 @@ class OrchestratorNode implements Orchestrator {
   }
 
   async #store(request: SubmitRequest): Promise<SubmitResponse> {
-    const { activeJobsMax } = this.#limits
-    if (this.#unfinished.size >= activeJobsMax) {
-      throw new WeirError('job.too_many', `Cannot take another job: ${activeJobsMax} have not ended`, {
+    const { activeJobBytesMax } = this.#limits
+    if (this.#unfinished.size >= this.#limits.activeJobsMax || this.#unfinishedBytes >= activeJobBytesMax) {
+      const count = this.#unfinished.size
+      throw new WeirError('job.too_many', `Cannot take another job: ${count} have not ended`, {
         hint: 'Try again when some have ended, or stop jobs that are no longer needed.',
         retryable: true,
       })
@@ -279,8 +294,7 @@ class OrchestratorNode implements Orchestrator {
   /** Keeps what is held in memory in step with the store. */
   #committed(change: Change, feed: DesiredFeed): void {
     for (const job of change.jobs ?? []) {
-      if (isTerminalJobState(job.state)) this.#unfinished.delete(job.id)
-      else this.#unfinished.add(job.id)
+      this.#count(job)
     }
     const nodes = new Set<NodeId>()
     for (const execution of change.executions ?? []) if (feed.note(execution)) nodes.add(execution.nodeId)
@@ -289,17 +303,28 @@ class OrchestratorNode implements Orchestrator {
     for (const nodeId of nodes) this.#nudger.nudge(nodeId)
   }
 
-  async #sweep(signal: AbortSignal): Promise<void> {
+  #count(job: Job): void {
+    const bytes = this.#unfinished.get(job.id)
+    if (isTerminalJobState(job.state)) {
+      this.#unfinished.delete(job.id)
+      this.#unfinishedBytes -= bytes ?? 0
+    } else if (bytes === undefined) {
+      const size = Buffer.byteLength(JSON.stringify(job.spec))
+      this.#unfinished.set(job.id, size)
+      this.#unfinishedBytes += size
+    }
+  }
+
+  /** Until the orchestrator closes; what fails is tried again the next time. */
+  async #repeat(everyMs: number, failure: string, work: () => Promise<unknown>): Promise<void> {
+    const { signal } = this.#closing
     while (!signal.aborted) {
       try {
-        await this.#options.clock.sleep(this.#limits.sweepMs, signal)
-        await this.#registry.sweep()
+        await this.#options.clock.sleep(everyMs, signal)
+        await work()
       } catch (error) {
         if (signal.aborted) return
-        this.#logger.error(
-          { error: toWeirError(error).message },
-          'Cannot store the state of nodes; trying again',
-        )
+        this.#logger.error({ error: toWeirError(error).message }, `${failure}; trying again`)
       }
     }
   }

@@ -210,7 +210,7 @@ function tooFew(lines: string[], transient: boolean): Refusal {
   const text = lines.join(' and ')
   return refusal('compute.resources', `has ${text}`, `have ${text}`, {
     transient,
-    hint: transient ? 'Let the job wait with a queue timeout' : 'Ask for less, or add a larger node',
+    hint: transient ? '--queue-timeout SECONDS lets it wait for room' : 'Ask for less, or add a larger node',
   })
 }
 

@@ -1,7 +1,8 @@
 import { isWeirError, toWeirError } from '../errors.js'
-import { newExecutionId } from '../model/index.js'
-import type { Evaluation, Job, JobId, TimeMs } from '../model/index.js'
+import { isTerminalObservedState, newExecutionId, runsToEnd } from '../model/index.js'
+import type { Evaluation, Execution, ExecutionId, Job, JobId, TimeMs } from '../model/index.js'
 import type { Chance, Change, Clock, Snapshot } from '../ports/index.js'
+import { STOP_JOB_FAILED } from './attempts.js'
 import type { Broker } from './broker.js'
 import { lookAgainId, lookAgainOf } from './evaluations.js'
 import type { NodeRegistry } from './node-registry.js'
@@ -88,10 +89,11 @@ export class Planner {
       evaluationId: done[0] ?? '',
       newExecutionId: () => newExecutionId(this.#parts.chance),
     })
-    return { ...change, ...this.#nextLook(job, plan, done) }
+    const deleteExecutions = worn(job, executions, this.#parts.limits.endedExecutionsMax)
+    return { ...change, ...this.#nextLook(job, plan, done), deleteExecutions }
   }
 
-  #reconcile(job: Job, executions: Parameters<typeof reconcile>[1], nodes: NodeViews, now: TimeMs): Plan {
+  #reconcile(job: Job, executions: readonly Execution[], nodes: NodeViews, now: TimeMs): Plan {
     try {
       return reconcile(job, executions, nodes, now, this.#parts.limits)
     } catch (error) {
@@ -101,7 +103,9 @@ export class Planner {
       const details = { ErrorCode: isWeirError(error) ? code : 'internal' }
       return {
         placements: [],
-        stops: [],
+        stops: executions
+          .filter((execution) => execution.desired.state === 'Running')
+          .map(({ id }) => ({ executionId: id, message: STOP_JOB_FAILED })),
         job: { state: 'Failed', message: `Cannot schedule the job: ${message}`, details },
         events: [
           {
@@ -137,5 +141,23 @@ function mergeChanges(changes: readonly Change[]): Change {
     evaluations: changes.flatMap((change) => change.evaluations ?? []),
     deleteEvaluations: changes.flatMap((change) => change.deleteEvaluations ?? []),
     history: changes.flatMap((change) => change.history ?? []),
+    deleteExecutions: changes.flatMap((change) => change.deleteExecutions ?? []),
   }
+}
+
+/**
+ * Ended executions of a job without an end that are too many: the oldest, half of them at a time. The newest ones stay,
+ * and with them what the rules of the job read.
+ */
+function worn(job: Job, executions: readonly Execution[], max: number): ExecutionId[] {
+  if (runsToEnd(job.spec.Type) || executions.length <= max) return []
+  const ended = executions.filter(
+    ({ desired, observed }) => desired.state === 'Stopped' && isTerminalObservedState(observed.state),
+  )
+  if (ended.length <= max) return []
+  const newest = new Map(ended.map(({ id, slot }) => [slot, id]))
+  return ended
+    .slice(0, ended.length - Math.floor(max / 2))
+    .filter(({ id, slot }) => newest.get(slot) !== id)
+    .map(({ id }) => id)
 }

@@ -53,7 +53,9 @@ export function explainShortage(shortage: Shortage): string {
 /** The same for machines. All values are text: clients decode nothing else. */
 export function shortageDetails(shortage: Shortage): Record<string, string> {
   const groups = groupReasons(shortage)
-  const hint = groups.find(({ refusal }) => refusal.hint !== '')?.refusal.hint
+  // A node that is merely busy needs nobody's help: that advice is the cheapest.
+  const useful = groups.toSorted((a, b) => Number(isBusy(b.refusal)) - Number(isBusy(a.refusal)))
+  const hint = useful.find(({ refusal }) => refusal.hint !== '')?.refusal.hint
   const reasons = groups.slice(0, GROUPS_MAX).map(({ refusal, nodes }) => ({
     code: refusal.code,
     message: refusal.one,
@@ -81,6 +83,10 @@ export function notEnoughNodes(shortage: Shortage): string {
 /** For jobs that run on every matching node. */
 export function noMatchingNodes(shortage: Shortage): string {
   return `not matching nodes to run job out of ${shortage.available} available nodes. ${explainShortage(shortage)}`
+}
+
+function isBusy({ code, transient }: Refusal): boolean {
+  return transient && code === 'compute.resources'
 }
 
 function groupReasons({ refusals }: Shortage): ReasonGroup[] {

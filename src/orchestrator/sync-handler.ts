@@ -1,38 +1,34 @@
-import { isTerminalObservedState } from '../model/index.js'
+import { executionTimeoutMs, isTerminalObservedState } from '../model/index.js'
 import type {
-  DesiredExecution,
   Evaluation,
   Execution,
   ExecutionId,
   JobId,
   NewHistoryEvent,
-  NodeId,
   NodeRecord,
   ObservedReport,
   SyncRequest,
   SyncResponse,
   TimeMs,
 } from '../model/index.js'
-import { executionTimeoutMs } from '../model/index.js'
 import type { Clock, Handler, JobStore, Snapshot } from '../ports/index.js'
 import type { Broker } from './broker.js'
-import type { DesiredFeed } from './desired-feed.js'
+import type { DesiredAnswers } from './desired-answer.js'
 import { evaluationOf } from './evaluations.js'
 import type { NodeRegistry } from './node-registry.js'
+import type { Nudger } from './nudger.js'
 import { historyOfReport } from './observed-history.js'
 import type { OrchestratorLimits, OrchestratorLogger } from './options.js'
 import { readSyncRequest } from './sync-request.js'
 import type { Decision, Writer } from './writer.js'
-
-/** Room for desired executions in one answer; a message holds 1 MiB. */
-const DESIRED_BYTES_MAX = 768 * 1024
 
 export interface SyncHandlerParts {
   store: JobStore
   writer: Writer
   broker: Broker
   registry: NodeRegistry
-  feed: DesiredFeed
+  answers: DesiredAnswers
+  nudger: Nudger
   clock: Clock
   limits: OrchestratorLimits
   logger: OrchestratorLogger
@@ -103,6 +99,9 @@ function takeReport(before: Execution, { observed, events }: ObservedReport, now
   return {
     ...before,
     observed: isNewer ? observed : before.observed,
+    ...(isNewer && observed.state === 'Running' && before.runningSinceMs === undefined
+      ? { runningSinceMs: now }
+      : {}),
     ...(lastEvent > (before.eventIndex ?? 0) ? { eventIndex: lastEvent } : {}),
     revision: before.revision + 1,
     modifyTimeMs: now,
@@ -119,46 +118,20 @@ async function answer(
   request: SyncRequest,
   node: NodeRecord,
   outcome: Outcome,
-  { store, feed, logger }: SyncHandlerParts,
+  parts: SyncHandlerParts,
 ): Promise<SyncResponse> {
   const { membership } = node
   const { acknowledged } = outcome
   // A node that is not (or no longer) part of the network keeps nothing.
   if (membership !== 'APPROVED') return { membership, acknowledged, desired: [], revision: 0, complete: true }
-  const snapshot = await store.snapshot()
-  const changes = feed.since(request.nodeId, request.knownRevision, outcome.strangers)
-  const desired: DesiredExecution[] = []
-  let bytes = 0
-  for (const { id, revision } of changes.ids) {
-    const one = desiredExecution(snapshot, id, request.nodeId)
-    if (one === undefined) continue
-    bytes += Buffer.byteLength(JSON.stringify(one))
-    if (desired.length > 0 && bytes > DESIRED_BYTES_MAX) {
-      // In parts: the node asks for the rest from here; a list in parts cannot be called complete.
-      logger.debug({ nodeId: request.nodeId, sent: desired.length }, 'Sends the desired executions in parts')
-      return { membership, acknowledged, desired, revision: revision - 1, complete: false }
-    }
-    desired.push(one)
+  const snapshot = await parts.store.snapshot()
+  const { more, ...wanted } = parts.answers.answer(request, snapshot, outcome.strangers)
+  if (more) {
+    parts.logger.debug(
+      { nodeId: request.nodeId, sent: wanted.desired.length },
+      'Sends the desired executions in parts',
+    )
+    parts.nudger.nudge(request.nodeId)
   }
-  return { membership, acknowledged, desired, revision: changes.revision, complete: changes.complete }
-}
-
-/** Undefined when it is over: the node may have forgotten it, and must not run it again. */
-function desiredExecution(snapshot: Snapshot, id: ExecutionId, nodeId: NodeId): DesiredExecution | undefined {
-  const execution = snapshot.execution(id)
-  const job = execution === undefined ? undefined : snapshot.job(execution.jobId)
-  if (execution === undefined || job === undefined || execution.nodeId !== nodeId) return undefined
-  if (isTerminalObservedState(execution.observed.state)) return undefined
-  return {
-    executionId: id,
-    jobId: job.id,
-    jobSpec: job.spec,
-    slot: execution.slot,
-    attempt: execution.attempt,
-    state: execution.desired.state,
-    message: execution.desired.message,
-    createTimeMs: execution.createTimeMs,
-    jobCreateTimeMs: job.createTimeMs,
-    observedSequence: execution.observed.sequence,
-  }
+  return { membership, acknowledged, ...wanted }
 }

@@ -1,6 +1,15 @@
 import { WeirError } from '../errors.js'
 import { OBSERVED_STATES, checkNodeId } from '../model/index.js'
-import type { ExecutionEvent, ObservedExecution, ObservedReport, SyncRequest } from '../model/index.js'
+import type {
+  EgressSummary,
+  ExecutionEvent,
+  ObservedExecution,
+  ObservedReport,
+  RunOutput,
+  SpecConfig,
+  SyncRequest,
+} from '../model/index.js'
+import { isNodeInfo } from './node-info-shape.js'
 import { clip } from './wording.js'
 
 const REPORTS_MAX = 2_000
@@ -8,6 +17,7 @@ const EVENTS_MAX = 1_000
 const TEXT_LENGTH_MAX = 4_096
 /** Twice what a node keeps, in characters. */
 const OUTPUT_LENGTH_MAX = 4_096
+const DESTINATIONS_MAX = 100
 
 /**
  * Checks what a node sent: it is trusted with its own executions, not with the shape of its messages. Rejects with
@@ -21,23 +31,24 @@ export function readSyncRequest(body: unknown): SyncRequest {
   } catch (error) {
     throw bad('the name of the node is not valid', error)
   }
-  if (typeof request.incarnation !== 'string') throw bad('it has no incarnation')
+  if (typeof request.incarnation !== 'string' || request.incarnation.length > 128)
+    throw bad('it has no proper incarnation')
   if (!Number.isSafeInteger(request.knownRevision)) throw bad('it has no known revision')
-  if (!isRecord(request.info) || !isNodeInfo(request.info))
-    throw bad('the information about the node is incomplete')
+  if (!isNodeInfo(request.info)) throw bad('the information about the node is incomplete or too large')
   if (!Array.isArray(request.observed)) throw bad('it has no list of observations')
   if (request.observed.length > REPORTS_MAX) throw bad(`it has more than ${REPORTS_MAX} observations`)
   return { ...request, leaving: request.leaving === true, observed: request.observed.map(readReport) }
 }
 
-function readReport(report: ObservedReport): ObservedReport {
+function readReport(report: unknown): ObservedReport {
+  if (!isRecord(report)) throw bad('an observation is not an object')
   const { executionId, jobId, observed, events } = report
   if (typeof executionId !== 'string' || typeof jobId !== 'string')
     throw bad('an observation names no execution')
-  if (!isRecord(observed) || !OBSERVED_STATES.includes(observed.state)) {
+  if (!isRecord(observed) || !(OBSERVED_STATES as readonly unknown[]).includes(observed.state)) {
     throw bad(`the state of execution "${clip(executionId, 60)}" is unknown`)
   }
-  if (!Number.isSafeInteger(observed.sequence) || observed.sequence < 1) {
+  if (!isCount(observed.sequence) || observed.sequence < 1) {
     throw bad(`the observation of execution "${clip(executionId, 60)}" has no sequence`)
   }
   return {
@@ -48,58 +59,82 @@ function readReport(report: ObservedReport): ObservedReport {
   }
 }
 
-function boundObserved(observed: ObservedExecution): ObservedExecution {
-  const { runOutput } = observed
+/** Known fields only: what a node makes up is neither stored nor passed on. */
+function boundObserved(observed: Record<string, unknown>): ObservedExecution {
+  const { startTimeMs, endTimeMs, runOutput, publishedResult, egress } = observed
   return {
-    ...observed,
+    state: observed.state as ObservedExecution['state'],
+    sequence: observed.sequence as number,
     message: text(observed.message),
     code: text(observed.code),
     hint: text(observed.hint),
     retryable: observed.retryable === true,
-    ...(runOutput === undefined
-      ? {}
-      : {
-          runOutput: {
-            ...runOutput,
-            stdout: clip(String(runOutput.stdout), OUTPUT_LENGTH_MAX),
-            stderr: clip(String(runOutput.stderr), OUTPUT_LENGTH_MAX),
-            errorMessage: text(runOutput.errorMessage),
-          },
-        }),
+    ...(isCount(startTimeMs) ? { startTimeMs } : {}),
+    ...(isCount(endTimeMs) ? { endTimeMs } : {}),
+    ...(isRecord(runOutput) ? { runOutput: boundOutput(runOutput) } : {}),
+    ...(isRecord(publishedResult) && typeof publishedResult.Type === 'string'
+      ? { publishedResult: publishedResult as unknown as SpecConfig }
+      : {}),
+    ...(isRecord(egress) ? { egress: boundEgress(egress) } : {}),
   }
+}
+
+function boundOutput(output: Record<string, unknown>): RunOutput {
+  return {
+    stdout: text(output.stdout, OUTPUT_LENGTH_MAX),
+    stdoutTruncated: output.stdoutTruncated === true,
+    stderr: text(output.stderr, OUTPUT_LENGTH_MAX),
+    stderrTruncated: output.stderrTruncated === true,
+    exitCode: Number.isSafeInteger(output.exitCode) ? (output.exitCode as number) : 0,
+    errorMessage: text(output.errorMessage),
+  }
+}
+
+function boundEgress(summary: Record<string, unknown>): EgressSummary {
+  const all = Array.isArray(summary.destinations) ? (summary.destinations as unknown[]) : []
+  return {
+    ...counts(summary, ['records', 'allowed', 'refused', 'bytesUp', 'bytesDown']),
+    destinations: all
+      .filter(isRecord)
+      .slice(0, DESTINATIONS_MAX)
+      .map((one) => ({
+        host: text(one.host),
+        ...counts(one, ['port', 'allowed', 'refused', 'bytesUp', 'bytesDown']),
+        ...(one.code === undefined ? {} : { code: text(one.code) }),
+        ...(one.advice === undefined ? {} : { advice: text(one.advice) }),
+      })),
+    destinationsTruncated: summary.destinationsTruncated === true || all.length > DESTINATIONS_MAX,
+    chainHead: text(summary.chainHead),
+  }
+}
+
+function counts<K extends string>(of: Record<string, unknown>, names: readonly K[]): Record<K, number> {
+  const entries = names.map((name) => [name, isCount(of[name]) ? of[name] : 0] as const)
+  return Object.fromEntries(entries) as Record<K, number>
 }
 
 function isEvent(event: unknown): event is ExecutionEvent {
   return (
     isRecord(event) &&
-    Number.isSafeInteger(event.index) &&
+    isCount(event.index) &&
     typeof event.topic === 'string' &&
     typeof event.message === 'string' &&
     isRecord(event.details) &&
-    Number.isFinite(event.timeMs)
+    Object.values(event.details).every((value) => typeof value === 'string') &&
+    isCount(event.timeMs)
   )
 }
 
-function isNodeInfo(info: Record<string, unknown>): boolean {
-  const lists = [info.roles, info.engines, info.sources, info.publishers]
-  const records = [info.labels, info.maxCapacity, info.maxJobRequirements, info.egress, info.engineProblems]
-  if (!lists.every(Array.isArray) || !records.every(isRecord)) return false
-  const egress = info.egress as Record<string, unknown>
-  const egressLists = [egress.allow, egress.deny, egress.httpEngines, egress.fullEngines, egress.problems]
-  return egressLists.every(Array.isArray) && [info.maxCapacity, info.maxJobRequirements].every(isResources)
-}
-
-function isResources(value: unknown): boolean {
-  if (!isRecord(value)) return false
-  return ['cpu', 'memoryBytes', 'diskBytes', 'gpu'].every((key) => Number.isFinite(value[key]))
+function isCount(value: unknown): value is number {
+  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-function text(value: unknown): string {
-  return typeof value === 'string' ? clip(value, TEXT_LENGTH_MAX) : ''
+function text(value: unknown, lengthMax = TEXT_LENGTH_MAX): string {
+  return typeof value === 'string' ? clip(value, lengthMax) : ''
 }
 
 function bad(reason: string, cause?: unknown): WeirError {

@@ -1,4 +1,4 @@
-import { isWeirError } from '../errors.js'
+import { WeirError, isWeirError } from '../errors.js'
 import type { Change, JobStore, Snapshot } from '../ports/index.js'
 
 /** What a decision comes to: nothing to store when `change` is absent. */
@@ -17,7 +17,9 @@ const STALE_RETRIES_MAX = 20
 export class Writer {
   readonly #store: JobStore
   readonly #listeners: ((change: Change) => void)[] = []
+  readonly #underWay = new Set<Promise<unknown>>()
   #turn: Promise<unknown> = Promise.resolve()
+  #isClosed = false
 
   constructor(store: JobStore) {
     this.#store = store
@@ -33,6 +35,27 @@ export class Writer {
    * runs again when another process committed in between. Rejects with what `decide` throws, or `store.*`.
    */
   async transact<T>(decide: (snapshot: Snapshot) => Decision<T>): Promise<T> {
+    if (this.#isClosed) {
+      throw new WeirError('store.unavailable', 'Cannot store anything: the orchestrator is closed', {
+        retryable: true,
+      })
+    }
+    const work = this.#transact(decide)
+    this.#underWay.add(work)
+    try {
+      return await work
+    } finally {
+      this.#underWay.delete(work)
+    }
+  }
+
+  /** Takes nothing more; resolves when what is under way is stored or refused. */
+  async close(): Promise<void> {
+    this.#isClosed = true
+    await Promise.allSettled(this.#underWay)
+  }
+
+  async #transact<T>(decide: (snapshot: Snapshot) => Decision<T>): Promise<T> {
     for (let retry = 0; ; retry++) {
       const { result, durable } = await this.#inTurn(() => this.#attempt(decide))
       try {

@@ -46,6 +46,10 @@ export interface Change {
   deleteNodes?: NodeId[]
   /** Appended and numbered per job. */
   history?: NewHistoryEvent[]
+  /** Forgotten with their executions and history. They may vanish from earlier snapshots as well. */
+  deleteJobs?: JobId[]
+  /** Forgotten; their history stays. They may vanish from earlier snapshots as well. */
+  deleteExecutions?: ExecutionId[]
 }
 
 export interface JobQuery {
@@ -59,6 +63,14 @@ export interface JobQuery {
   offset: number
   /** Called for each candidate, for label selectors. */
   accept?: (job: Job) => boolean
+}
+
+export interface EndedJobsQuery {
+  /** Ended jobs whose last change is older than this are named. */
+  beforeMs: number
+  /** Ended jobs that none of their nodes holds any more are named beyond the newest so many. */
+  keepMax: number
+  limit: number
 }
 
 export interface HistoryQuery {
@@ -85,6 +97,9 @@ export interface JobStore {
   executionIdsWithPrefix(prefix: string, limit: number): Promise<ExecutionId[]>
   jobByIdempotencyToken(token: string): Promise<JobId | undefined>
   listJobs(query: JobQuery): Promise<{ jobs: Job[]; more: boolean }>
+  /** Ended jobs that may be forgotten, those that changed longest ago first. */
+  endedJobs(query: EndedJobsQuery): Promise<JobId[]>
+  /** A store may keep only the newest lines of a job; their numbers stay. */
   history(jobId: JobId, query: HistoryQuery): Promise<{ events: HistoryEvent[]; more: boolean }>
   close(): Promise<void>
 }

@@ -142,6 +142,8 @@ export class ActiveState {
       this.#nodes.delete(id)
     }
     for (const id of touched) if (!this.#isActive(id)) this.#evict(id)
+    for (const id of change.deleteExecutions ?? []) this.#forgetExecution(id)
+    for (const id of change.deleteJobs ?? []) this.#evict(id)
     this.#revision = revision
     this.#undo = undo.next = emptyUndo()
   }
@@ -184,8 +186,20 @@ export class ActiveState {
     for (const execution of this.#archive.executionsOfJob(job.id)) this.#putExecution(deepFreeze(execution))
   }
 
+  #forgetExecution(id: ExecutionId): void {
+    const execution = this.#executions.get(id)
+    if (execution === undefined) return
+    this.#executions.delete(id)
+    this.#leaveNode(execution)
+    const others = (this.#byJob.get(execution.jobId) ?? []).filter((other) => other.id !== id)
+    this.#byJob.set(execution.jobId, others)
+  }
+
   #evict(id: JobId): void {
-    for (const execution of this.#byJob.get(id) ?? []) this.#executions.delete(execution.id)
+    for (const execution of this.#byJob.get(id) ?? []) {
+      this.#executions.delete(execution.id)
+      this.#leaveNode(execution)
+    }
     this.#byJob.delete(id)
     this.#jobs.delete(id)
   }

@@ -1,18 +1,29 @@
 import { WeirError } from '../errors.js'
+import { isTerminalJobState } from '../model/index.js'
 import type { Execution, ExecutionId, HistoryEvent, Job, JobId } from '../model/index.js'
-import type { Change, HistoryQuery, JobQuery, JobStore, Revision, Snapshot } from '../ports/index.js'
+import type {
+  Change,
+  EndedJobsQuery,
+  HistoryQuery,
+  JobQuery,
+  JobStore,
+  Revision,
+  Snapshot,
+} from '../ports/index.js'
 import { ActiveState, isActiveJob, type Archive } from './active-state.js'
 import { ChangeFeed, type CommittedChange } from './change-feed.js'
-import { boundedLimit, boundedOffset } from './query-bounds.js'
+import { HISTORY_PER_JOB_MAX, boundedLimit, boundedOffset } from './query-bounds.js'
 
 export interface MemoryStoreOptions {
   /** Ended jobs that are remembered; the one that was created first goes first. Default 10,000. */
   endedJobsMax?: number
+  /** Lines of history that are kept for one job; the oldest go first. Default 10,000. */
+  historyPerJobMax?: number
 }
 
 /** A {@link JobStore} that forgets everything with its process: for the embedded shape and for tests. */
 export function openMemoryStore(options: MemoryStoreOptions = {}): JobStore {
-  return new MemoryStore(options.endedJobsMax ?? 10_000)
+  return new MemoryStore(options.endedJobsMax ?? 10_000, options.historyPerJobMax ?? HISTORY_PER_JOB_MAX)
 }
 
 class MemoryStore implements JobStore {
@@ -21,8 +32,8 @@ class MemoryStore implements JobStore {
   readonly #feed = new ChangeFeed(0)
   #closed = false
 
-  constructor(endedJobsMax: number) {
-    this.#records = new MemoryArchive(endedJobsMax)
+  constructor(endedJobsMax: number, historyPerJobMax: number) {
+    this.#records = new MemoryArchive(endedJobsMax, historyPerJobMax)
     this.#state = new ActiveState(this.#records)
   }
 
@@ -82,6 +93,16 @@ class MemoryStore implements JobStore {
     return { jobs: found.slice(offset, offset + limit), more: found.length > offset + limit }
   }
 
+  async endedJobs({ beforeMs, keepMax, limit }: EndedJobsQuery): Promise<JobId[]> {
+    const ended = [...this.#records.jobs.values()]
+      .filter((job) => isTerminalJobState(job.state))
+      .toSorted((a, b) => a.modifyTimeMs - b.modifyTimeMs || (a.id < b.id ? -1 : 1))
+    const settled = ended.filter((job) => !isActiveJob(job, this.#records.executionsOfJob(job.id)))
+    const surplus = new Set(settled.slice(0, Math.max(0, settled.length - keepMax)))
+    const found = ended.filter((job) => job.modifyTimeMs < beforeMs || surplus.has(job))
+    return found.slice(0, limit).map((job) => job.id)
+  }
+
   async history(jobId: JobId, query: HistoryQuery): Promise<{ events: HistoryEvent[]; more: boolean }> {
     const limit = boundedLimit(query.limit)
     const found = (this.#records.events.get(jobId) ?? []).filter(
@@ -111,10 +132,12 @@ class MemoryArchive implements Archive {
   readonly tokens = new Map<string, JobId>()
   readonly #byJob = new Map<JobId, ExecutionId[]>()
   readonly #endedJobsMax: number
+  readonly #historyPerJobMax: number
   readonly #ended = new Set<JobId>()
 
-  constructor(endedJobsMax: number) {
+  constructor(endedJobsMax: number, historyPerJobMax: number) {
     this.#endedJobsMax = endedJobsMax
+    this.#historyPerJobMax = historyPerJobMax
   }
 
   job(id: JobId): Job | undefined {
@@ -142,6 +165,8 @@ class MemoryArchive implements Archive {
       touched.add(execution.jobId)
     }
     for (const event of change.history ?? []) this.#append(event)
+    for (const id of change.deleteExecutions ?? []) this.#forgetExecution(id)
+    for (const id of change.deleteJobs ?? []) this.#forget(id)
     for (const id of touched) this.#noteEnded(id)
     for (const id of this.#ended) {
       if (this.#ended.size <= this.#endedJobsMax) break
@@ -152,7 +177,11 @@ class MemoryArchive implements Archive {
   #append(event: Omit<HistoryEvent, 'sequence'>): void {
     const events = this.events.get(event.jobId) ?? []
     this.events.set(event.jobId, events)
-    events.push(Object.freeze({ ...event, sequence: events.length + 1 }))
+    events.push(Object.freeze({ ...event, sequence: (events.at(-1)?.sequence ?? 0) + 1 }))
+    // Not one by one: that would move the whole list each time.
+    if (events.length > this.#historyPerJobMax * TRIM_FACTOR) {
+      events.splice(0, events.length - this.#historyPerJobMax)
+    }
   }
 
   #ids(jobId: JobId): ExecutionId[] {
@@ -167,6 +196,16 @@ class MemoryArchive implements Archive {
     else this.#ended.delete(id)
   }
 
+  #forgetExecution(id: ExecutionId): void {
+    const jobId = this.executions.get(id)?.jobId
+    if (jobId === undefined) return
+    this.executions.delete(id)
+    this.#byJob.set(
+      jobId,
+      this.#ids(jobId).filter((other) => other !== id),
+    )
+  }
+
   #forget(id: JobId): void {
     const token = this.jobs.get(id)?.idempotencyToken
     if (token !== undefined) this.tokens.delete(token)
@@ -177,6 +216,9 @@ class MemoryArchive implements Archive {
     this.#ended.delete(id)
   }
 }
+
+/** How far the history of a job may grow beyond its bound before it is cut. */
+const TRIM_FACTOR = 1.25
 
 function isWanted(job: Job, query: JobQuery): boolean {
   const { namespace, states, accept } = query

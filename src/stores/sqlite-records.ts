@@ -8,31 +8,36 @@ import type {
   NewHistoryEvent,
   NodeRecord,
 } from '../model/index.js'
-import type { Change, HistoryQuery, JobQuery, Revision } from '../ports/index.js'
+import type { Change, EndedJobsQuery, HistoryQuery, JobQuery, Revision } from '../ports/index.js'
 import type { ActiveRecords, Archive } from './active-state.js'
 import { boundedLimit, boundedOffset } from './query-bounds.js'
-import type { Database, Statement } from './sqlite-driver.js'
+import { ENDED } from './sqlite-schema.js'
+import { storeError, type Database, type Statement } from './sqlite-driver.js'
 
 /** Every statement of the store, prepared once. Reads and writes are synchronous. */
 export class SqliteRecords implements Archive {
   readonly #database: Database
+  readonly #path: string
+  readonly #historyPerJobMax: number
   readonly #statements: ReturnType<typeof prepare>
 
-  constructor(database: Database) {
+  constructor(database: Database, path: string, historyPerJobMax: number) {
     this.#database = database
+    this.#path = path
+    this.#historyPerJobMax = historyPerJobMax
     this.#statements = prepare(database)
   }
 
   job(id: JobId): Job | undefined {
-    return body<Job>(this.#statements.job.get(id))
+    return this.#reading(() => body<Job>(this.#statements.job.get(id)))
   }
 
   execution(id: ExecutionId): Execution | undefined {
-    return body<Execution>(this.#statements.execution.get(id))
+    return this.#reading(() => body<Execution>(this.#statements.execution.get(id)))
   }
 
   executionsOfJob(id: JobId): Execution[] {
-    return bodies<Execution>(this.#statements.executionsOfJob.all(id))
+    return this.#reading(() => bodies<Execution>(this.#statements.executionsOfJob.all(id)))
   }
 
   jobByToken(token: string): JobId | undefined {
@@ -71,7 +76,7 @@ export class SqliteRecords implements Archive {
   idsWithPrefix(table: 'jobs' | 'executions', prefix: string, limit: number): string[] {
     // U+10FFFF sorts after every other character, in UTF-8 as well.
     const rows = this.#statements.prefix[table].all(prefix, `${prefix}\u{10FFFF}`, Math.max(0, limit))
-    return rows.map((row) => (row as { id: string }).id)
+    return ids(rows)
   }
 
   listJobs(query: JobQuery): { jobs: Job[]; more: boolean } {
@@ -96,6 +101,14 @@ export class SqliteRecords implements Archive {
     return { jobs, more: false }
   }
 
+  /** By age first; only when none is too old are those counted that are too many. */
+  endedJobs({ beforeMs, keepMax, limit }: EndedJobsQuery): JobId[] {
+    const old = ids(this.#statements.endedBefore.all(beforeMs, limit))
+    if (old.length > 0) return old
+    const { count } = this.#statements.endedCount.get() as { count: number }
+    return count <= keepMax ? [] : ids(this.#statements.endedOldest.all(Math.min(limit, count - keepMax)))
+  }
+
   history(jobId: JobId, query: HistoryQuery): { events: HistoryEvent[]; more: boolean } {
     const limit = boundedLimit(query.limit)
     const prefix = query.executionId ?? ''
@@ -111,6 +124,15 @@ export class SqliteRecords implements Archive {
         .all(jobId, query.afterSequence, query.sinceMs ?? 0, prefix, prefix, prefix, limit + 1),
     )
     return { events: events.slice(0, limit), more: events.length > limit }
+  }
+
+  /** Snapshots read here without anybody between who would turn SQLite's errors into ours. */
+  #reading<T>(query: () => T): T {
+    try {
+      return query()
+    } catch (error) {
+      throw storeError(error, `Cannot read the database "${this.#path}"`)
+    }
   }
 
   #writeRecords(change: Change): void {
@@ -131,6 +153,12 @@ export class SqliteRecords implements Archive {
     for (const node of change.nodes ?? []) statements.putNode.run(node.info.nodeId, JSON.stringify(node))
     for (const id of change.deleteNodes ?? []) statements.deleteNode.run(id)
     for (const event of change.history ?? []) this.#append(event)
+    for (const id of change.deleteExecutions ?? []) statements.deleteExecution.run(id)
+    for (const id of change.deleteJobs ?? []) {
+      statements.deleteHistory.run(id, Number.MAX_SAFE_INTEGER)
+      statements.deleteExecutions.run(id)
+      statements.deleteJob.run(id)
+    }
   }
 
   #append(event: NewHistoryEvent): void {
@@ -138,8 +166,13 @@ export class SqliteRecords implements Archive {
     const sequence = (last.last ?? 0) + 1
     const text = JSON.stringify({ ...event, sequence } satisfies HistoryEvent)
     this.#statements.putEvent.run(event.jobId, sequence, event.executionId ?? null, event.timeMs, text)
+    const surplus = sequence - this.#historyPerJobMax
+    if (surplus > 0 && sequence % TRIM_EVERY === 0) this.#statements.deleteHistory.run(event.jobId, surplus)
   }
 }
+
+/** Surplus history is removed with every so-manieth line of a job. */
+const TRIM_EVERY = 64
 
 function prepare(database: Database) {
   const sql = (text: string): Statement => database.prepare(text)
@@ -175,6 +208,14 @@ function prepare(database: Database) {
     deleteNode: sql('DELETE FROM nodes WHERE id = ?'),
     lastSequence: sql('SELECT MAX(sequence) AS last FROM history WHERE job = ?'),
     putEvent: sql('INSERT INTO history (job, sequence, execution, time, body) VALUES (?, ?, ?, ?, ?)'),
+    // The condition is that of the index, word for word: otherwise it is not used.
+    endedBefore: sql(`SELECT id FROM jobs WHERE ${ENDED} AND modified < ? ORDER BY modified, id LIMIT ?`),
+    endedCount: sql(`SELECT COUNT(*) AS count FROM jobs WHERE ${ENDED} AND active = 0`),
+    endedOldest: sql(`SELECT id FROM jobs WHERE ${ENDED} AND active = 0 ORDER BY modified, id LIMIT ?`),
+    deleteJob: sql('DELETE FROM jobs WHERE id = ?'),
+    deleteExecution: sql('DELETE FROM executions WHERE id = ?'),
+    deleteExecutions: sql('DELETE FROM executions WHERE job = ?'),
+    deleteHistory: sql('DELETE FROM history WHERE job = ? AND sequence <= ?'),
     prefix: {
       jobs: sql('SELECT id FROM jobs WHERE id >= ? AND id < ? ORDER BY id LIMIT ?'),
       executions: sql('SELECT id FROM executions WHERE id >= ? AND id < ? ORDER BY id LIMIT ?'),
@@ -202,6 +243,10 @@ function body<T>(row: unknown): T | undefined {
 
 function bodies<T>(rows: unknown[]): T[] {
   return rows.map((row) => JSON.parse((row as { body: string }).body) as T)
+}
+
+function ids(rows: unknown[]): string[] {
+  return rows.map((row) => (row as { id: string }).id)
 }
 
 function idOf(row: unknown): string | undefined {

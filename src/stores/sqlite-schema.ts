@@ -1,6 +1,9 @@
 import { WeirError } from '../errors.js'
 import type { Database } from './sqlite-driver.js'
 
+/** Which rows of `jobs` have ended. */
+export const ENDED = "state IN ('Completed', 'Failed', 'Stopped')"
+
 /**
  * Each entry brings the database from the version that is its index to the next. Never change one that was released;
  * append. Records are JSON in `body`; the other columns are what is searched.
@@ -28,6 +31,7 @@ const MIGRATIONS: readonly string[] = [
     PRIMARY KEY (job, sequence)
   ) WITHOUT ROWID;
   `,
+  `CREATE INDEX jobs_ended ON jobs (modified, id, active) WHERE ${ENDED};`,
 ]
 
 /** The version of the tables that this program writes. */

@@ -1,15 +1,29 @@
 import { chmodSync, existsSync, statSync } from 'node:fs'
 import { WeirError } from '../errors.js'
 import type { ExecutionId, HistoryEvent, Job, JobId } from '../model/index.js'
-import type { Change, HistoryQuery, JobQuery, JobStore, Revision, Snapshot } from '../ports/index.js'
+import type {
+  Change,
+  EndedJobsQuery,
+  HistoryQuery,
+  JobQuery,
+  JobStore,
+  Revision,
+  Snapshot,
+} from '../ports/index.js'
 import { ActiveState } from './active-state.js'
 import { ChangeFeed, type CommittedChange } from './change-feed.js'
+import { HISTORY_PER_JOB_MAX } from './query-bounds.js'
 import { openDatabase, storeError, type Database } from './sqlite-driver.js'
 import { SqliteRecords } from './sqlite-records.js'
 import { migrate } from './sqlite-schema.js'
 
 /** Larger databases are not read through at each start. */
 const CHECKED_BYTES_MAX = 64 * 1024 * 1024
+
+export interface SqliteStoreOptions {
+  /** Lines of history that are kept for one job; the oldest go first. Default 10,000. */
+  historyPerJobMax?: number
+}
 
 /**
  * A {@link JobStore} in one SQLite file. Active jobs are held in memory, ended ones are read when asked for.
@@ -20,7 +34,7 @@ const CHECKED_BYTES_MAX = 64 * 1024 * 1024
  * Rejects with `store.unavailable`: better-sqlite3 missing, file damaged, or written by a newer program. Two servers on
  * one file are kept apart by `lockDataDir`, not here.
  */
-export async function openSqliteStore(path: string): Promise<JobStore> {
+export async function openSqliteStore(path: string, options: SqliteStoreOptions = {}): Promise<JobStore> {
   const isNew = !existsSync(path)
   const database = await openDatabase(path)
   try {
@@ -29,7 +43,7 @@ export async function openSqliteStore(path: string): Promise<JobStore> {
     if (isNew) chmodSync(path, 0o600)
     checkIntegrity(database, path)
     migrate(database, path)
-    return new SqliteStore(database, path)
+    return new SqliteStore(database, path, options.historyPerJobMax ?? HISTORY_PER_JOB_MAX)
   } catch (error) {
     database.close()
     throw storeError(error, `Cannot open the database "${path}"`)
@@ -49,14 +63,16 @@ class SqliteStore implements JobStore {
   readonly #records: SqliteRecords
   readonly #feed: ChangeFeed
   #state: ActiveState
+  /** Set when the memory could not be brought back in step with the disk: tried again before anything else. */
+  #isLost = false
   /** Written inside the open transaction, durable with the next flush. */
   #waiting: Waiting[] = []
   #closed = false
 
-  constructor(database: Database, path: string) {
+  constructor(database: Database, path: string, historyPerJobMax: number) {
     this.#database = database
     this.#path = path
-    this.#records = new SqliteRecords(database)
+    this.#records = new SqliteRecords(database, path, historyPerJobMax)
     this.#state = new ActiveState(this.#records, this.#records.loadActive())
     this.#feed = new ChangeFeed(this.#state.revision)
   }
@@ -84,8 +100,9 @@ class SqliteStore implements JobStore {
       if (!this.#database.inTransaction) this.#database.exec('BEGIN IMMEDIATE')
       this.#records.write(change, revision, active)
     } catch (error) {
-      this.#recover(change)
-      throw storeError(error, `Cannot write to the database "${this.#path}"`)
+      const reason = storeError(error, `Cannot write to the database "${this.#path}"`)
+      this.#recover(change, reason)
+      throw reason
     }
     this.#state.apply(change, revision)
     return new Promise((resolve, reject) => {
@@ -113,6 +130,10 @@ class SqliteStore implements JobStore {
     return this.#read(() => this.#records.listJobs(query))
   }
 
+  async endedJobs(query: EndedJobsQuery): Promise<JobId[]> {
+    return this.#read(() => this.#records.endedJobs(query))
+  }
+
   async history(jobId: JobId, query: HistoryQuery): Promise<{ events: HistoryEvent[]; more: boolean }> {
     return this.#read(() => this.#records.history(jobId, query))
   }
@@ -127,15 +148,14 @@ class SqliteStore implements JobStore {
 
   /** Makes everything written in this turn of the event loop durable at once. */
   #flush(): void {
-    const waiting = this.#waiting.splice(0)
-    if (waiting.length === 0) return
+    if (this.#waiting.length === 0) return
     try {
       this.#database.exec('COMMIT')
     } catch (error) {
-      this.#waiting = waiting
       this.#giveUp(storeError(error, `Cannot write to the database "${this.#path}"`))
       return
     }
+    const waiting = this.#waiting.splice(0)
     for (const { revision, change, resolve } of waiting) {
       this.#feed.publish(revision, change)
       resolve(revision)
@@ -143,19 +163,28 @@ class SqliteStore implements JobStore {
   }
 
   /** After a failed write: SQLite may have ended the whole transaction, and with it the commits that wait. */
-  #recover(change: Change): void {
-    if (this.#database.inTransaction === this.#waiting.length > 0) return this.#state.abandon(change)
-    this.#giveUp(
-      new WeirError('store.unavailable', 'Cannot write: the transaction was lost', { retryable: true }),
-    )
+  #recover(change: Change, reason: WeirError): void {
+    if (this.#database.inTransaction === this.#waiting.length > 0) this.#state.abandon(change)
+    else this.#giveUp(reason)
   }
 
-  /** Forgets what did not become durable. Revision numbers are not used twice. */
+  /** Forgets what did not become durable. */
   #giveUp(reason: WeirError): void {
-    const { revision } = this.#state
-    if (this.#database.inTransaction) this.#database.exec('ROLLBACK')
-    this.#state = new ActiveState(this.#records, { ...this.#records.loadActive(), revision })
+    this.#isLost = true
+    try {
+      this.#reload()
+    } catch {
+      // Nothing is answered until it succeeds; whoever asks next is told why it does not.
+    }
     for (const { reject } of this.#waiting.splice(0)) reject(reason)
+  }
+
+  /** Brings the memory in step with the disk. What was seen of the lost commits is stale: numbers are not used twice. */
+  #reload(): void {
+    if (this.#database.inTransaction) this.#database.exec('ROLLBACK')
+    const revision = this.#state.revision + 1
+    this.#state = new ActiveState(this.#records, { ...this.#records.loadActive(), revision })
+    this.#isLost = false
   }
 
   #read<T>(query: () => T): T {
@@ -169,6 +198,12 @@ class SqliteStore implements JobStore {
 
   #assertOpen(): void {
     if (this.#closed) throw new WeirError('store.unavailable', 'Cannot use the job store: it is closed')
+    if (!this.#isLost) return
+    try {
+      this.#reload()
+    } catch (error) {
+      throw storeError(error, `Cannot read the database "${this.#path}"`)
+    }
   }
 }
 
