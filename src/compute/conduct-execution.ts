@@ -91,6 +91,7 @@ async function outcomeOf(
     log: own.log,
     closing: own.closing,
     signal,
+    untilDurable: () => book.untilDurable(executionId),
     observe: (change, event) => book.observe(executionId, change, event),
     note: (event) => book.note(executionId, event),
   })

@@ -8,10 +8,16 @@ import { OpenDirectory } from './open-directory.js'
 
 /** Bounds of what one execution may leave on disk. */
 export interface DiskBounds {
+  /** All places together. */
   bytesMax: number
-  filesMax: number
-  /** What must stay free on the disk, for everybody. */
+  /** What must stay free on the disk of each place, for everybody. */
   reserveBytes: number
+}
+
+/** Directories on one disk, with a bound on what has a name in them. */
+export interface WatchedPlace {
+  dirs: readonly string[]
+  filesMax: number
 }
 
 /** What lies below some directories. */
@@ -74,11 +80,11 @@ async function count(
 }
 
 /**
- * Looks at the directories every `intervalMs` (less often when looking takes long) until a bound is passed or the
+ * Looks at the places, also those that are added meanwhile, every `intervalMs` (less often when looking takes long) until a bound is passed or the
  * signal aborts; then undefined. A disk that cannot be looked at five times in a row ends the execution as well.
  */
 export async function watchDisk(
-  dirs: readonly string[],
+  places: readonly WatchedPlace[],
   bounds: DiskBounds,
   { clock, intervalMs }: { clock: Clock; intervalMs: number },
   signal: AbortSignal,
@@ -88,7 +94,7 @@ export async function watchDisk(
   while (await sleepFor(clock, pauseMs, signal)) {
     const startMs = clock.now()
     try {
-      const end = await judge(dirs, bounds, signal)
+      const end = await judge(places, bounds, signal)
       if (end !== undefined) return end
       failures = 0
     } catch (error) {
@@ -101,31 +107,36 @@ export async function watchDisk(
 }
 
 async function judge(
-  dirs: readonly string[],
-  bounds: DiskBounds,
+  places: readonly WatchedPlace[],
+  { bytesMax, reserveBytes }: DiskBounds,
   signal: AbortSignal,
 ): Promise<ExecutionEnd | undefined> {
-  const use = await measureDisk(dirs, bounds, signal)
-  if (use.bytes > bounds.bytesMax) {
-    return diskEnd(
-      `The program wrote more than ${formatBytes(bounds.bytesMax)} to disk`,
-      'Write less, or ask for more: --disk',
-    )
+  let bytes = 0
+  for (const { dirs, filesMax } of places) {
+    const use = await measureDisk(dirs, { bytesMax: bytesMax - bytes, filesMax }, signal)
+    bytes += use.bytes
+    if (bytes > bytesMax) {
+      return diskEnd(
+        `The program wrote more than ${formatBytes(bytesMax)} to disk`,
+        'Write less, or ask for more: --disk',
+      )
+    }
+    if (use.files > filesMax) {
+      return diskEnd(
+        `The program made more than ${filesMax} files`,
+        'Pack results into fewer files, for example with tar',
+      )
+    }
+    if (use.tooDeep) {
+      return diskEnd('The program nested directories too deep', `Nest at most ${DEPTH_MAX} directories`)
+    }
+    const [dir] = dirs
+    if (dir === undefined) continue
+    const { bavail, bsize } = await statfs(dir)
+    if (bavail * bsize < reserveBytes)
+      return diskEnd('The disk of the node is full', 'Try again later or on another node', true)
   }
-  if (use.files > bounds.filesMax) {
-    return diskEnd(
-      `The program made more than ${bounds.filesMax} files`,
-      'Pack results into fewer files, for example with tar',
-    )
-  }
-  if (use.tooDeep) {
-    return diskEnd('The program nested directories too deep', `Nest at most ${DEPTH_MAX} directories`)
-  }
-  const [dir] = dirs
-  if (dir === undefined) return undefined
-  const { bavail, bsize } = await statfs(dir)
-  if (bavail * bsize >= bounds.reserveBytes) return undefined
-  return diskEnd('The disk of the node is full', 'Try again later or on another node', true)
+  return undefined
 }
 
 function unwatched(error: unknown): ExecutionEnd {

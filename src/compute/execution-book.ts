@@ -11,8 +11,8 @@ import {
   executionDirs,
   executionsDir,
   isSafeId,
+  syncToDisk,
   writeAtomically,
-  writeDurably,
   type ExecutionDirs,
 } from './execution-dirs.js'
 import type { ComputeLogger } from './options.js'
@@ -53,8 +53,10 @@ export function hasEnded({ observed }: ExecutionRecord): boolean {
  * The node's memory of its executions and the only writer of their observed state.
  *
  * Each accepted execution has a state file that is written before anybody hears of its acceptance and again before
- * anybody hears of its end; so after a crash the node knows what was active. In between, sequence numbers grow in
- * memory only: after a restart they go on far above anything that can have been sent.
+ * anybody hears of its end; so after a crash of the process the node knows what was active. A power cut is another
+ * matter: the program starts only when the acceptance survives one ({@link ExecutionBook.untilDurable}), while an end that is
+ * lost by one is reported as lost, which counts for nothing if the end itself was heard. In between, sequence numbers
+ * grow in memory only: after a restart they go on far above anything that can have been sent.
  */
 export class ExecutionBook {
   readonly #dataDir: string
@@ -146,18 +148,26 @@ export class ExecutionBook {
     this.#onChange('soon')
   }
 
-  /** Makes the acceptance durable, then reports it. */
+  /** Writes the acceptance down, then reports it. */
   async accept(id: ExecutionId): Promise<void> {
     const record = this.#records.get(id)
     if (record === undefined) return
     await mkdir(record.dirs.root, { recursive: true, mode: 0o700 })
     await this.#save(record, { ...record.observed, state: 'Accepted' })
+    record.durable = syncToDisk(record.dirs.stateFile, record.dirs.root)
+    // Whoever starts the program hears of it; until then it must not count as unhandled.
+    record.durable.catch(() => undefined)
     this.#change(record, { state: 'Accepted' })
     this.#onChange('soon')
   }
 
+  /** Resolves when the acceptance survives a power cut; rejects when the disk cannot promise that. */
+  async untilDurable(id: ExecutionId): Promise<void> {
+    await this.#records.get(id)?.durable
+  }
+
   /**
-   * Ends the execution: durable first, then reported. Executions that were never accepted leave nothing on disk.
+   * Ends the execution: written first, then reported. Executions that were never accepted leave nothing on disk.
    * A second end is ignored.
    */
   async end(
@@ -182,6 +192,7 @@ export class ExecutionBook {
     }
     Object.assign(record, { observed: after.observed, events: after.events, eventIndex: after.eventIndex })
     this.#onChange('now')
+    if (record.saved) this.#track(syncToDisk(record.dirs.stateFile, record.dirs.root))
   }
 
   /** Reports that were not acknowledged, oldest change first, at most `bytesMax` of JSON but at least one. */
@@ -241,7 +252,7 @@ export class ExecutionBook {
 
   #track(writing: Promise<void>): void {
     const tracked = writing
-      .catch((error: unknown) => this.#logger.debug({ error }, 'an acknowledgement was not written'))
+      .catch((error: unknown) => this.#logger.debug({ error }, 'a state file was not written to the end'))
       .finally(() => this.#writing.delete(tracked))
     this.#writing.add(tracked)
   }
@@ -257,7 +268,7 @@ export class ExecutionBook {
   }
 
   async #save(record: Draft, observed: ObservedExecution): Promise<void> {
-    await writeDurably(record.dirs.stateFile, record.dirs.root, stateOf(record, observed))
+    await writeAtomically(record.dirs.stateFile, stateOf(record, observed))
     record.saved = true
   }
 
@@ -288,6 +299,8 @@ interface Draft extends Mutable<ExecutionRecord> {
   ending: boolean
   /** There is a state file. */
   saved: boolean
+  /** Its first version survives a power cut. */
+  durable?: Promise<void>
 }
 
 interface SavedState {

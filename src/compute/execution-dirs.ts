@@ -1,4 +1,4 @@
-import { mkdir, open, rename, rmdir } from 'node:fs/promises'
+import { mkdir, open, rename, rmdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { ExecutionId } from '../model/state.js'
 import { removeTree } from './remove-tree.js'
@@ -43,7 +43,7 @@ export function executionDirs(dataDir: string, id: ExecutionId): ExecutionDirs {
 
 /** Makes those that every run needs; `inputs` and `result` come when there is something for them. */
 export async function makeWorkDirs({ outputs, scratch }: ExecutionDirs): Promise<void> {
-  for (const dir of [outputs, scratch]) await mkdir(dir, { recursive: true, mode: 0o700 })
+  await Promise.all([outputs, scratch].map((dir) => mkdir(dir, { recursive: true, mode: 0o700 })))
 }
 
 /** Removes everything but the log and the state. */
@@ -52,26 +52,21 @@ export async function removeWorkDirs({ inputs, outputs, scratch, result }: Execu
 }
 
 /** Replaces a file in one step: readers see the old or the new content. */
-export async function writeAtomically(file: string, text: string, sync = false): Promise<void> {
+export async function writeAtomically(file: string, text: string): Promise<void> {
   const partial = `${file}.part`
-  const handle = await open(partial, 'w', 0o600)
-  try {
-    await handle.writeFile(text)
-    if (sync) await handle.sync()
-  } finally {
-    await handle.close()
-  }
+  await writeFile(partial, text, { mode: 0o600 })
   await rename(partial, file)
 }
 
-/** As {@link writeAtomically}, and what was written survives a power cut. `dir` holds the file. */
-export async function writeDurably(file: string, dir: string, text: string): Promise<void> {
-  await writeAtomically(file, text, true)
-  const parent = await open(dir, 'r')
-  try {
-    await parent.sync()
-  } finally {
-    await parent.close()
+/** When it resolves, the file as it is now survives a power cut. `dir` holds the file. */
+export async function syncToDisk(file: string, dir: string): Promise<void> {
+  for (const path of [file, dir]) {
+    const handle = await open(path, 'r')
+    try {
+      await handle.sync()
+    } finally {
+      await handle.close()
+    }
   }
 }
 

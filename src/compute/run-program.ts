@@ -3,7 +3,7 @@ import { executionTimeoutMs, task } from '../model/task-accessors.js'
 import type { RunExit, RunningExecution } from '../ports/index.js'
 import { kind } from './admission.js'
 import { bounded, sleepFor } from './bounded-work.js'
-import { watchDisk } from './disk-use.js'
+import { watchDisk, type WatchedPlace } from './disk-use.js'
 import { ExecutionEnd, stoppedEnd, timeoutEnd } from './execution-end.js'
 import { jobEnvironment } from './job-environment.js'
 import type { PreparedInputs } from './prepare-inputs.js'
@@ -46,6 +46,12 @@ export async function startProgram(run: Run, place: ProgramPlace): Promise<Runni
     network: place.network.slot,
     output: run.log,
     scratchDir: run.dirs.scratch,
+  }
+  try {
+    // What may change the world must not happen twice because the node forgot it.
+    await run.untilDurable()
+  } catch (error) {
+    throw toWeirError(error, 'compute.disk', 'The node cannot write down that it runs the execution')
   }
   const progress = (message: string) => run.note({ topic: 'Preparing Environment', message })
   try {
@@ -112,16 +118,25 @@ function firstEnd(
       reserveBytes: parts.limits.diskReserveBytes,
     }
     const rhythm = { clock: parts.clock, intervalMs: parts.limits.diskCheckMs }
-    const watch = async (paths: readonly string[], filesMax: number): Promise<void> => {
-      const end = await watchDisk(paths, { ...bounds, filesMax }, rhythm, signal)
-      if (end !== undefined) resolve(end)
-    }
-    void watch([dirs.outputs, dirs.scratch], parts.limits.resultFilesMax)
-    // What a program installs for itself is many files, and none of them becomes a result.
-    void running
-      .writablePaths?.()
-      .then((paths) => (paths.length === 0 ? undefined : watch(paths, OWN_FILES_MAX)))
+    const places: WatchedPlace[] = [
+      { dirs: [dirs.outputs, dirs.scratch], filesMax: parts.limits.resultFilesMax },
+    ]
+    void watchDisk(places, bounds, rhythm, signal).then((end) => end !== undefined && resolve(end))
+    void ownPlaces(run, running).then((own) => places.push(...own))
   })
+}
+
+/** Where else the program can write. Never rejects. */
+async function ownPlaces({ parts, desired }: Run, running: RunningExecution): Promise<WatchedPlace[]> {
+  try {
+    const paths = (await running.writablePaths?.()) ?? []
+    // What a program installs for itself is many files, and none of them becomes a result.
+    return paths.map((path) => ({ dirs: [path], filesMax: OWN_FILES_MAX }))
+  } catch (error) {
+    const { executionId } = desired
+    parts.logger.warn({ error, executionId }, 'only what is written to outputs counts against the disk limit')
+    return []
+  }
 }
 
 async function stopProgram(run: Run, running: RunningExecution, end: ExecutionEnd): Promise<RunExit> {

@@ -34,6 +34,8 @@ export interface Run {
   closing: ClosingStack
   /** Aborts with an `ExecutionEnd`. */
   signal: AbortSignal
+  /** Resolves when the node will know of the execution even after a power cut. */
+  untilDurable(): Promise<void>
   observe(change: Partial<ObservedExecution>, event?: EventDraft): void
   note(event: EventDraft): void
 }

@@ -16,6 +16,8 @@ export interface ProcessExecutorOptions {
   allotsGpus?: boolean
   /** Never confirms that a program is gone, like an engine that hangs. */
   deaf?: boolean
+  /** Where else programs can write. */
+  writablePaths?: string[]
   /** Default `process`. */
   engine?: string
 }
@@ -74,7 +76,8 @@ export class ProcessExecutor implements Executor {
     this.children.add(child)
     const running = watch(child, run, () => this.children.delete(child))
     const never = new Promise<never>(() => {})
-    return this.options.deaf === true ? { exit: never, stop: () => never } : running
+    if (this.options.deaf === true) return { exit: never, stop: () => never }
+    return { ...running, writablePaths: async () => this.options.writablePaths ?? [] }
   }
 
   async reap(): Promise<string[]> {

@@ -1,4 +1,6 @@
-import { readdir, readlink } from 'node:fs/promises'
+import { mkdtemp, readdir, readlink, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
 import type { Clock } from '../../src/ports/index.js'
 import {
@@ -207,6 +209,26 @@ describe('running one execution', () => {
     )
     expect(await orchestrator.ended(hidden)).toMatchObject({ state: 'Failed', code: 'compute.disk' })
     expect(await orchestrator.ended(linked)).toMatchObject({ state: 'Completed' })
+  })
+
+  it('counts what a program writes elsewhere together with its outputs', async () => {
+    const own = await mkdtemp(join(tmpdir(), 'weir-layer-'))
+    try {
+      fixture = await startFixture({ executor: { writablePaths: [own] } })
+      const { orchestrator } = fixture
+      const small = { CPU: '', Memory: '', Disk: '1mb', GPU: '' }
+      const half = `head -c 600000 /dev/zero >`
+      const fits = await orchestrator.run(
+        shellJob(`${half} ${own}/a; sleep 0.4; rm ${own}/a`, { Resources: small }),
+      )
+      expect(await orchestrator.ended(fits)).toMatchObject({ state: 'Completed' })
+      const both = await orchestrator.run(
+        shellJob(`${half} ${own}/a; ${half} "$OUT_outputs/a"; sleep 60`, { Resources: small }),
+      )
+      expect(await orchestrator.ended(both)).toMatchObject({ state: 'Failed', code: 'compute.disk' })
+    } finally {
+      await rm(own, { recursive: true })
+    }
   })
 
   it('collects the directories it made, whatever their paths mean after the run', async () => {
