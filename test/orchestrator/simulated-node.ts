@@ -110,6 +110,30 @@ export class SimulatedNode {
     void this.#run(this.#life.signal)
   }
 
+  /** From now on it holds an execution that runs until it is stopped, and has nothing more to say about it. */
+  adopt(desired: DesiredExecution): void {
+    this.#held.set(desired.executionId, {
+      desired,
+      observed: {
+        state: 'Running',
+        sequence: 1,
+        message: '',
+        code: '',
+        hint: '',
+        retryable: false,
+      },
+      events: [],
+      eventIndex: 0,
+      acknowledged: 1,
+      timer: new AbortController(),
+    })
+  }
+
+  /** What it holds, whatever its state. */
+  get held(): ExecutionId[] {
+    return [...this.#held.keys()]
+  }
+
   async kill(): Promise<void> {
     this.#life.abort()
     for (const held of this.#held.values()) held.timer.abort()
@@ -137,7 +161,11 @@ export class SimulatedNode {
     const response = (await this.#options.transport.request(SYNC_SUBJECT, request, 2_000)) as SyncResponse
     if (signal.aborted) return
     for (const [id, sequence] of Object.entries(response.acknowledged)) this.#acknowledge(id, sequence)
-    if (response.revision < this.#known && !response.complete) return
+    if (response.revision < this.#known && !response.complete) {
+      // The orchestrator begins from the start: so does the node.
+      this.#known = 0
+      return this.#nudge()
+    }
     for (const desired of response.desired) this.#take(desired)
     this.#known = response.revision
     if (response.complete) this.#dropOthers(new Set(response.desired.map((one) => one.executionId)))

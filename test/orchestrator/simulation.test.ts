@@ -7,7 +7,14 @@ const SEEDS = Number(process.env.WEIR_SIMULATION_SEEDS ?? 150)
 
 describe('a network with faults', () => {
   it(`keeps its promises in ${SEEDS} simulated worlds`, { timeout: 600_000 }, async () => {
-    const sum: SimulationResult = { jobs: 0, completed: 0, executions: 0, nodeKills: 0, restarts: 0 }
+    const sum: SimulationResult = {
+      jobs: 0,
+      completed: 0,
+      executions: 0,
+      nodeKills: 0,
+      restarts: 0,
+      strangers: 0,
+    }
     for (let seed = FIRST; seed < FIRST + SEEDS; seed++) {
       const result = await simulate(seed)
       for (const key of Object.keys(sum) as (keyof SimulationResult)[]) sum[key] += result[key]
@@ -15,6 +22,7 @@ describe('a network with faults', () => {
     // The worlds are worth looking at: things went wrong in them, and work was done all the same.
     expect(sum.nodeKills).toBeGreaterThan(SEEDS)
     expect(sum.restarts).toBeGreaterThan(SEEDS)
+    expect(sum.strangers).toBeGreaterThan(SEEDS / 4)
     expect(sum.completed).toBeGreaterThan(sum.jobs / 2)
   })
 

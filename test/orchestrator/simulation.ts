@@ -19,6 +19,8 @@ export interface SimulationResult {
   executions: number
   nodeKills: number
   restarts: number
+  /** Executions that nodes held and the orchestrator did not know. */
+  strangers: number
 }
 
 /**
@@ -55,6 +57,7 @@ class World {
   #orchestrator: Orchestrator | undefined
   #kills = 0
   #restarts = 0
+  #strangers = 0
 
   constructor(seed: number) {
     const chance = (this.#chance = seededChance(seed))
@@ -80,6 +83,7 @@ class World {
       executions: executions.length,
       nodeKills: this.#kills,
       restarts: this.#restarts,
+      strangers: this.#strangers,
     }
   }
 
@@ -135,6 +139,7 @@ class World {
       this.#orchestrator = undefined
       this.#restarts += 1
       await this.#clock.pass(this.#chance.random() * 30_000)
+      await this.#forgetSomething()
       await this.#startOrchestrator()
     } else if (dice < 0.45 && this.#submitted.length > 0) {
       const id = this.#submitted[Math.floor(this.#chance.random() * this.#submitted.length)] ?? ''
@@ -146,6 +151,32 @@ class World {
       const spec = sampleSpec({ Type: type, Count, task: { Timeouts } })
       const submitted = await this.#orchestrator?.submit({ spec, clientMeta: {} })
       if (submitted !== undefined) this.#submitted.push(submitted.jobId)
+    }
+  }
+
+  /** While the orchestrator is away its store is restored from an older copy: nodes hold what it does not know. */
+  async #forgetSomething(): Promise<void> {
+    const dice = this.#chance.random()
+    const id = this.#submitted[Math.floor(this.#chance.random() * this.#submitted.length)]
+    if (dice < 0.3 && id !== undefined) {
+      const known = (await this.#store.snapshot()).executionsOfJob(id)
+      this.#strangers += known.filter((one) => !isTerminalObservedState(one.observed.state)).length
+      await this.#store.commit({ deleteJobs: [id] })
+    } else if (dice < 0.6) {
+      const node = this.#nodes[Math.floor(this.#chance.random() * NODES)]
+      const executionId = `e-${this.#chance.uuid()}`
+      node?.adopt({
+        executionId,
+        jobId: `j-${this.#chance.uuid()}`,
+        jobSpec: sampleSpec(),
+        slot: 0,
+        attempt: 0,
+        state: 'Running',
+        message: '',
+        createTimeMs: this.#clock.now(),
+        jobCreateTimeMs: this.#clock.now(),
+      })
+      this.#strangers += 1
     }
   }
 
@@ -193,6 +224,8 @@ class World {
       problems.push(...(await this.#checkJob(job, snapshot.executionsOfJob(job.id))))
     for (const node of this.#nodes) {
       if (node.running.length > 0) problems.push(`${node.nodeId} still runs ${node.running.join(', ')}`)
+      const unknown = node.held.filter((id) => snapshot.execution(id) === undefined)
+      if (unknown.length > 0) problems.push(`${node.nodeId} keeps ${unknown.join(', ')}, which nobody knows`)
       for (const [id, starts] of node.starts)
         if (starts > 1) problems.push(`${id} was started ${starts} times`)
     }
