@@ -1,4 +1,4 @@
-import { chmod, mkdir, open, readFile, rename } from 'node:fs/promises'
+import { chmod, open, readFile, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import { WeirError } from '../errors.js'
 import type { Chance } from '../ports/index.js'
@@ -8,9 +8,8 @@ export interface NodeIdentity {
   nodeId: string
 }
 
-/** Reads the identity, making it at the first start. Rejects with `config.invalid` when the file is damaged. */
+/** Reads the identity, making it at the first start; the directory must exist. Rejects with `config.invalid` when the file is damaged. */
 export async function loadIdentity(dataDir: string, chance: Chance): Promise<NodeIdentity> {
-  await mkdir(dataDir, { recursive: true, mode: 0o700 })
   const file = join(dataDir, 'node.json')
   let text: string
   try {

@@ -9,6 +9,7 @@ import { lockDataDir, openMemoryStore, openSqliteStore } from '../stores/index.j
 import { createInProcessTransport } from '../transports/index.js'
 import { VERSION } from '../version.js'
 import { type ComputeParts, startCompute } from './compute-parts.js'
+import { makeDataDir } from './data-dir.js'
 import { loadIdentity } from './identity.js'
 import { jobDefaults } from './job-defaults.js'
 import { createLogger, type NodeLogger } from './logger.js'
@@ -75,6 +76,7 @@ async function start(
   const listen = options.listen ?? { host: values['API.Host'], port: values['API.Port'] }
   refuseOpenDoor(listen, values['API.AllowInsecure'])
 
+  await makeDataDir(dataDir)
   const store = await openStore(options.store ?? 'disk', dataDir, teardown)
   const identity = await loadIdentity(dataDir, chance)
   const { nodeId } = identity

@@ -324,6 +324,14 @@ describe('a broken download', () => {
     expect((await get([item])).files.length).toBe(3)
   })
 
+  it('says that its folder cannot be made, instead of trying for ever', async () => {
+    const item = await result('e-1.tar.gz', logs)
+    await expect(get([item], { outputDir: '/proc/weir/results' })).rejects.toMatchObject({
+      code: 'results.unavailable',
+      message: expect.stringContaining('Cannot make the folder "/proc/weir/results"') as unknown,
+    })
+  })
+
   it('ends with the reason of the signal', async () => {
     const item = await result('e-1.tar.gz', logs)
     handler = () => undefined

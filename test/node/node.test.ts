@@ -149,6 +149,17 @@ describe('a node that cannot start', () => {
       await withNode(dataDir, ['Engines.Disabled=docker,wasm'], async () => {})
     }))
 
+  it('says that a data directory cannot be made, instead of trying for ever', async () => {
+    await expect(withNode('/proc/weir/data', [], async () => {})).rejects.toMatchObject({
+      code: 'store.unavailable',
+      message: 'Cannot create the data directory "/proc/weir/data": ENOENT',
+    })
+    await expect(withNode('/dev/null/data', [], async () => {})).rejects.toMatchObject({
+      code: 'store.unavailable',
+      message: 'Cannot create the data directory "/dev/null/data": ENOTDIR',
+    })
+  })
+
   it('refuses to listen beyond loopback without authentication', () =>
     withDirectory(async (dir) => {
       const start = withNode(

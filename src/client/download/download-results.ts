@@ -3,6 +3,7 @@ import { createReadStream } from 'node:fs'
 import { mkdir, mkdtemp, readdir, rename, rm, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { unpackTarGz } from '../../archive/index.js'
+import { makeDirectory } from '../../make-directory.js'
 import { isWeirError, toWeirError, WeirError } from '../../errors.js'
 import type { SpecConfig } from '../../model/job-spec.js'
 import { printable } from '../../model/printable.js'
@@ -67,7 +68,7 @@ export async function downloadResults(
     throw new WeirError('results.unavailable', 'Cannot download results: nothing was published', {
       hint: 'Read the output with `weir job logs`; run the job with --publisher local to keep its files',
     })
-  const made = await mkdir(outputDir, { recursive: true }).catch((error: unknown) => {
+  const made = await makeDirectory(outputDir).catch((error: unknown) => {
     throw toWeirError(error, 'results.unavailable', `Cannot make the folder "${printable(outputDir, 200)}"`)
   })
   const staging = await mkdtemp(join(outputDir, '.weir-get-'))
