@@ -128,9 +128,12 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
   })
   return {
     fastify: app,
-    listen: (where) => {
+    listen: async (where) => {
       originRules = { ...originRules, loopbackOnly: isLoopback(where) }
-      return listen(app, where, options.tls === undefined ? 'http' : 'https')
+      const address = await listen(app, where, options.tls === undefined ? 'http' : 'https')
+      // A connection that the kernel cannot hand over is no reason to die.
+      app.server.on('error', (error) => context.logger.warn({ err: error }, 'a connection was not taken'))
+      return address
     },
     close: () => close(app),
   }

@@ -49,6 +49,7 @@ export async function startResultServer(options: ResultServerOptions): Promise<S
     server.once('error', (error) => reject(listenError(error, options)))
     server.listen(listen.port, listen.host, resolve)
   })
+  server.on('error', () => undefined) // A connection that the kernel cannot hand over is no reason to die.
   return server
 }
 
