@@ -1,11 +1,11 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { isAbsolute, join } from 'node:path'
-import { parseDocument } from 'yaml'
 import { WeirError } from '../errors.js'
 import { nearestName } from '../model/nearest-name.js'
 import { readValue } from './read-value.js'
 import { CONFIG_SCHEMA, type ConfigKey, type ConfigName, type ConfigValues } from './schema.js'
+import { yamlLibrary } from './yaml.js'
 
 /** Where configuration can come from. Later ones win: defaults < files < environment < flags < settings. */
 export interface ConfigSources {
@@ -140,7 +140,7 @@ function readFile(file: string, set: Setter, problems: Problem[]): void {
     problems.push({ where: file, message: `cannot be read (${(error as Error).message})` })
     return
   }
-  const document = parseDocument(source, { prettyErrors: true })
+  const document = yamlLibrary().parseDocument(source, { prettyErrors: true })
   for (const error of document.errors)
     problems.push({ where: file, message: error.message.split('\n')[0] ?? '' })
   if (document.errors.length > 0) return

@@ -1,10 +1,10 @@
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { parseDocument } from 'yaml'
 import { WeirError } from '../errors.js'
 import { findConfigName, nearestConfigName } from './load.js'
 import { readValue } from './read-value.js'
 import { CONFIG_SCHEMA, type ConfigKey, type ConfigName } from './schema.js'
+import { yamlLibrary } from './yaml.js'
 
 /**
  * Sets one key in a configuration file, creating it when needed; comments and order of the file stay. Throws
@@ -23,7 +23,7 @@ export function saveConfigValue(file: string, key: string, text: string): Config
   if ('problem' in read)
     throw new WeirError('config.invalid', `Cannot set ${name} to ${JSON.stringify(text)}: ${read.problem}`)
 
-  const document = parseDocument(existsSync(file) ? readFileSync(file, 'utf8') : '')
+  const document = yamlLibrary().parseDocument(existsSync(file) ? readFileSync(file, 'utf8') : '')
   if (document.errors.length > 0)
     throw new WeirError('config.invalid', `Cannot change ${file}: it is not YAML`, {
       hint: document.errors[0]?.message.split('\n')[0] ?? '',
