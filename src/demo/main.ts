@@ -2,6 +2,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pc from 'picocolors'
+import { WeirClient } from '../client/index.js'
 import { importBusyboxImage } from './busybox-image.js'
 import { type DemoInternet, startDemoInternet } from './internet.js'
 import { Narrator } from './narrator.js'
@@ -36,10 +37,10 @@ report()
 async function demo(): Promise<void> {
   console.log(pc.bold('weir: strangers’ code with exactly the internet access that was granted'))
   const internet = await startDemoInternet()
-  if (typeof internet === 'string') console.log(pc.yellow(`no demo internet: it ${internet}`))
+  if (typeof internet === 'string') console.log(pc.yellow(`no demo internet: ${internet}`))
   else closing.push(() => internet.close())
   const image = await importBusyboxImage(IMAGE)
-  if (typeof image === 'string') console.log(pc.yellow(`no Docker jobs: the demo ${image}`))
+  if (typeof image === 'string') console.log(pc.yellow(`no Docker jobs: ${image}`))
   else closing.push(() => image.remove())
 
   const server = await startDemoServer(join(directory, 'open'), {
@@ -53,13 +54,38 @@ async function demo(): Promise<void> {
     pc.dim(`a server runs; to repeat the commands while it does: export WEIR_API_PORT=${server.port}`),
   )
 
-  await wasmChapter(weir, typeof internet === 'string' ? undefined : internet)
-  if (typeof internet === 'string' || typeof image === 'string') {
-    skipped.push('the Docker job with listed hosts (needs root and a Docker engine)')
+  const missing = await whatTheNodeLacks(server.port)
+  if (missing.wasm === undefined) await wasmChapter(weir, typeof internet === 'string' ? undefined : internet)
+  else skipped.push(`the WebAssembly job: ${missing.wasm}`)
+  const lacks = [internet, image].find((part) => typeof part === 'string') ?? missing.http
+  if (typeof internet === 'string' || typeof image === 'string' || missing.http !== undefined) {
+    skipped.push(`the Docker job with listed hosts: ${String(lacks)}`)
     return
   }
   await networkChapter(weir, internet, server.port)
   await refusalChapter(weir)
+}
+
+/** Why this machine cannot run a chapter, by the node's own account; undefined when it can. */
+async function whatTheNodeLacks(
+  port: number,
+): Promise<{ wasm: string | undefined; http: string | undefined }> {
+  const client = new WeirClient({ baseUrl: `http://127.0.0.1:${port}` })
+  try {
+    const info = await client.agentNode()
+    const engines = info.ComputeNodeInfo?.ExecutionEngines ?? []
+    const reason = (engine: string): string => info.EngineProblems[engine] ?? `the node offers no ${engine}`
+    return {
+      wasm: engines.includes('wasm') ? undefined : reason('wasm'),
+      http: !engines.includes('docker')
+        ? reason('docker')
+        : info.Egress.HTTPEngines.includes('docker')
+          ? undefined
+          : ['the node offers no http network', ...info.Egress.Problems].join('; '),
+    }
+  } finally {
+    client.close()
+  }
 }
 
 /** The demo's sites have a private address, so the operator lists them one by one. */
