@@ -172,10 +172,7 @@ async function networkChapter(weir: Narrator, internet: DemoInternet, apiPort: n
   expect(/interfaces: 1$/m.test(ran.stdout), 'the job has more interfaces than loopback')
 
   weir.chapter('Where did it connect?')
-  const listed = await weir.weir(['job', 'list', '--output', 'json', '--limit', '1', '--order-reversed'], {
-    quiet: true,
-  })
-  const [{ ID: id }] = JSON.parse(listed.stdout) as [{ ID: string }]
+  const id = /^Job (j-\S+) submitted/m.exec(ran.stderr)?.[1] ?? ''
   const egress = await weir.weir(['job', 'egress', id])
   expect(egress.stdout.includes('egress.not_in_job_list'), 'the refusal is not in the audit')
   expect(egress.stdout.includes('egress.self'), 'the attempt to reach the API is not in the audit')
