@@ -10,7 +10,9 @@ const LIST: JobQuery = { orderBy: 'created_at', reverse: false, limit: 0, offset
 /** What every job store promises. `reopen` is absent for stores that forget. */
 export function describeJobStore(
   name: string,
-  open: () => Promise<{ store: JobStore; reopen?: () => Promise<JobStore>; cleanUp?: () => Promise<void> }>,
+  open: (options?: {
+    historyPerJobMax?: number
+  }) => Promise<{ store: JobStore; reopen?: () => Promise<JobStore>; cleanUp?: () => Promise<void> }>,
 ): void {
   describe(`the job store ${name}`, () => {
     const closing: (() => Promise<void>)[] = []
@@ -18,8 +20,10 @@ export function describeJobStore(
       for (const close of closing.splice(0).reverse()) await close()
     })
 
-    async function fresh(): Promise<{ store: JobStore; reopen?: () => Promise<JobStore> }> {
-      const opened = await open()
+    async function fresh(
+      options?: Parameters<typeof open>[0],
+    ): Promise<{ store: JobStore; reopen?: () => Promise<JobStore> }> {
+      const opened = await open(options)
       closing.push(async () => {
         await opened.store.close()
         await opened.cleanUp?.()
@@ -186,6 +190,79 @@ export function describeJobStore(
       const revisions = await Promise.all(commits)
       expect(new Set(revisions).size).toBe(50)
       expect([...(await store.snapshot()).activeJobs()]).toHaveLength(50)
+    })
+
+    it('names ended jobs that are too old or too many, the oldest first, and forgets what it is told to', async () => {
+      const { store } = await fresh()
+      const ids = ['j-1', 'j-2', 'j-3', 'j-4', 'j-5']
+      for (const [index, id] of ids.entries()) {
+        const state = id === 'j-2' ? 'Running' : 'Completed'
+        const observed = { ...sampleExecution().observed, state: 'Completed' as const }
+        await store.commit({
+          jobs: [sampleJob({ id, state, modifyTimeMs: 100 + index, idempotencyToken: id })],
+          executions: [
+            sampleExecution({
+              id: `e-${id}`,
+              jobId: id,
+              desired: { state: 'Stopped', message: '', sinceMs: 1 },
+              // What j-4 ran has not ended as far as anybody knows.
+              ...(id === 'j-4' ? {} : { observed }),
+            }),
+          ],
+          history: [{ jobId: id, topic: 't', message: 'm', details: {}, timeMs: 1, jobVersion: 0 }],
+        })
+      }
+      expect(await store.endedJobs({ beforeMs: 0, keepMax: 3, limit: 10 })).toEqual([])
+      expect(await store.endedJobs({ beforeMs: 0, keepMax: 1, limit: 10 })).toEqual(['j-1', 'j-3'])
+      expect(await store.endedJobs({ beforeMs: 0, keepMax: 0, limit: 1 })).toEqual(['j-1'])
+      expect(await store.endedJobs({ beforeMs: 104, keepMax: 9, limit: 10 })).toEqual(['j-1', 'j-3', 'j-4'])
+
+      await store.commit({ deleteJobs: ['j-1', 'j-4'] })
+      const snapshot = await store.snapshot()
+      for (const id of ['j-1', 'j-4']) {
+        expect(snapshot.job(id)).toBeUndefined()
+        expect(snapshot.execution(`e-${id}`)).toBeUndefined()
+        expect(snapshot.executionsOfJob(id)).toEqual([])
+        expect((await store.history(id, ALL)).events).toEqual([])
+        expect(await store.jobByIdempotencyToken(id)).toBeUndefined()
+      }
+      expect(snapshot.activeExecutionsOnNode('n-1')).toEqual([])
+      expect((await store.listJobs(LIST)).jobs.map((job) => job.id)).toEqual(['j-2', 'j-3', 'j-5'])
+    })
+
+    it('forgets single executions, and keeps the order of the others', async () => {
+      const { store, reopen } = await fresh()
+      const ended = ['e-1', 'e-2', 'e-3'].map((id) =>
+        sampleExecution({
+          id,
+          desired: { state: 'Stopped', message: '', sinceMs: 1 },
+          observed: { ...sampleExecution().observed, state: 'Completed' },
+        }),
+      )
+      await store.commit({ jobs: [sampleJob({ state: 'Running' })], executions: ended })
+      await store.commit({ deleteExecutions: ['e-2', 'e-unknown'] })
+      const left = (from: Snapshot): string[] => from.executionsOfJob(sampleJob().id).map((one) => one.id)
+      expect(left(await store.snapshot())).toEqual(['e-1', 'e-3'])
+      expect((await store.snapshot()).execution('e-2')).toBeUndefined()
+      if (reopen === undefined) return
+      await store.close()
+      const again = await reopen()
+      expect(left(await again.snapshot())).toEqual(['e-1', 'e-3'])
+      await again.close()
+    })
+
+    it('keeps the newest lines of a long history, and their numbers', async () => {
+      const { store } = await fresh({ historyPerJobMax: 100 })
+      await store.commit({ jobs: [sampleJob()] })
+      const line = { jobId: sampleJob().id, topic: 't', details: {}, timeMs: 1, jobVersion: 0 }
+      for (let index = 1; index <= 400; index++) {
+        await store.commit({ history: [{ ...line, message: String(index) }] })
+      }
+      const { events } = await store.history(sampleJob().id, ALL)
+      expect(events.length).toBeGreaterThanOrEqual(100)
+      expect(events.length).toBeLessThanOrEqual(200)
+      expect(events.at(-1)).toMatchObject({ sequence: 400, message: '400' })
+      for (const event of events) expect(event.message).toBe(String(event.sequence))
     })
 
     it('refuses everything after it was closed', async () => {

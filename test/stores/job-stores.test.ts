@@ -20,14 +20,14 @@ const hasSqlite = await import('better-sqlite3').then(
 const onSqlite = describe.skipIf(!hasSqlite)
 const reason = hasSqlite ? '' : ' (skipped: better-sqlite3 is not installed)'
 
-describeJobStore('in memory', async () => ({ store: openMemoryStore() }))
+describeJobStore('in memory', async (options) => ({ store: openMemoryStore(options) }))
 
 if (hasSqlite) {
-  describeJobStore('on SQLite', async () => {
+  describeJobStore('on SQLite', async (options) => {
     const dir = mkdtempSync(join(tmpdir(), 'weir-store-'))
     const path = join(dir, 'jobs.db')
     return {
-      store: await openSqliteStore(path),
+      store: await openSqliteStore(path, options),
       reopen: () => openSqliteStore(path),
       cleanUp: async () => rmSync(dir, { recursive: true, force: true }),
     }
