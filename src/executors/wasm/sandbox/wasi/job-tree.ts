@@ -13,6 +13,11 @@ export interface Place {
   mount: number
   /** True for the mount's own directory or file, which cannot be moved or removed. */
   isMountPoint: boolean
+  /**
+   * Of an open directory: which one it was. Another one in its place, or a link to one, is not it; absent = whatever
+   * is there.
+   */
+  identity?: string
 }
 
 export interface Resolved {
@@ -60,7 +65,7 @@ export class JobTree {
     }
     if (
       this.#added.has(path) &&
-      this.stat({ ...directory, path, real: `${directory.real}/${name}` }) === undefined
+      this.stat({ ...directory, path, real: `${directory.real}/${name}`, identity: undefined }) === undefined
     ) {
       return { path, real: undefined, writable: false, mount: -1, isMountPoint: true }
     }
@@ -75,6 +80,7 @@ export class JobTree {
 
   /** Names in a directory, without `.` and `..`. */
   list(directory: Place): string[] {
+    this.check(directory)
     const names =
       directory.real === undefined ? [] : readdirSync(native(directory.real), { encoding: 'latin1' })
     const added = this.#added.get(directory.path)
@@ -85,17 +91,25 @@ export class JobTree {
   stat(place: Place): BigIntStats | 'virtual' | undefined {
     if (place.real === undefined) return 'virtual'
     if (place.real === '') return undefined
-    return lstatSync(native(place.real), { bigint: true, throwIfNoEntry: false })
+    const found = lstatSync(native(place.real), { bigint: true, throwIfNoEntry: false })
+    if (found === undefined || place.identity === undefined) return found
+    return found.isDirectory() && identityOf(found) === place.identity ? found : undefined
+  }
+
+  /** ENOENT for an open directory that is no longer there: only its own parts may be looked for below it. */
+  check(directory: Place): void {
+    if (directory.identity !== undefined && this.stat(directory) === undefined) throw new WasiError('NOENT')
   }
 
   /**
    * Finds the place a path leads to from a directory.
    *
-   * @throws WasiError ENOENT (a directory on the way is missing), ENOTDIR, ELOOP, EPERM (would leave the directory),
+   * @throws WasiError ENOENT (a directory on the way, or the open one, is missing), ENOTDIR, ELOOP, EPERM (would leave the directory),
    *   EINVAL (NUL byte), ENAMETOOLONG.
    */
   resolve(start: Place, path: string, followLast: boolean): Resolved {
     checkPath(path)
+    this.check(start)
     const stack: Place[] = [start]
     const todo = path.split('/').reverse()
     let wantsDirectory = path.endsWith('/')
@@ -157,6 +171,10 @@ export class JobTree {
       at = parent
     }
   }
+}
+
+export function identityOf(stat: BigIntStats): string {
+  return `${stat.dev}:${stat.ino}`
 }
 
 /** A name as Node's file functions want it: strings with one character per byte become bytes. */

@@ -18,6 +18,7 @@ export function fillListing(
   cookie: bigint,
   buffer: Uint8Array,
 ): number {
+  state.tree.check(directory.place)
   if (cookie === 0n || directory.listing === undefined) {
     directory.listing = ['.', '..', ...state.tree.list(directory.place)]
   }

@@ -26,7 +26,7 @@ import {
 import type { DirectoryDescriptor, FileDescriptor } from './descriptors.js'
 import { WasiError } from './errno.js'
 import { resize } from './files.js'
-import { type Place, type Resolved, native } from './job-tree.js'
+import { type Place, type Resolved, identityOf, native } from './job-tree.js'
 import type { WasiState } from './state.js'
 
 export interface OpenRequest {
@@ -54,7 +54,7 @@ export function openPath(state: WasiState, directory: DirectoryDescriptor, reque
   if (found.stat !== undefined && exclusive) throw new WasiError('EXIST')
   if (isDirectory(found)) {
     if (creates || truncates) throw new WasiError('ISDIR')
-    return openDirectory(state, directory, found.place, request)
+    return openDirectory(state, directory, found, request)
   }
   if (found.stat !== undefined && found.stat !== 'virtual') {
     if (found.stat.isSymbolicLink()) throw new WasiError('LOOP')
@@ -71,14 +71,15 @@ export function openPath(state: WasiState, directory: DirectoryDescriptor, reque
 function openDirectory(
   state: WasiState,
   parent: DirectoryDescriptor,
-  place: Place,
+  { place, stat }: Resolved,
   request: OpenRequest,
 ): number {
   const inherited = parent.inheriting
   if ((request.rights & inherited & RIGHTS.FD_WRITE) !== 0n) throw new WasiError('ISDIR')
   return state.descriptors.add({
     kind: 'directory',
-    place,
+    // Remembered by path, so what stands there later must be the same directory.
+    place: typeof stat === 'object' ? { ...place, identity: identityOf(stat) } : place,
     rights: request.rights & inherited & DIRECTORY_RIGHTS,
     inheriting: request.inheriting & inherited,
     flags: request.fdflags,
@@ -150,7 +151,18 @@ export function removeDirectory(state: WasiState, directory: DirectoryDescriptor
   if (/(^|\/)\.\.?\/*$/.test(path)) throw new WasiError('INVAL')
   rmdirSync(native(found.place.real ?? ''))
   state.budget.giveFile()
+  closeOff(state, found.place)
 }
+
+/** A directory is gone: numbers are used again, so its identity alone does not tell it from its successor. */
+function closeOff(state: WasiState, gone: Place): void {
+  for (const open of state.descriptors.directories()) {
+    if (open.place.real === gone.real) open.place = { ...open.place, identity: GONE }
+  }
+}
+
+/** No directory has this identity. */
+const GONE = 'gone'
 
 export function unlinkFile(state: WasiState, directory: DirectoryDescriptor, path: string): void {
   const found = existing(state, directory, path)
@@ -176,6 +188,7 @@ export function rename(
   const oldPath = from.place.real ?? ''
   const newPath = to.place.real ?? ''
   renameSync(native(oldPath), native(newPath))
+  if (oldPath !== newPath) closeOff(state, to.place)
   const replaced = to.stat !== undefined && to.stat !== 'virtual' ? to.stat : undefined
   const isSame = replaced !== undefined && from.stat !== 'virtual' && replaced.ino === from.stat?.ino
   if (replaced !== undefined && !isSame) state.openFiles.unlinked(replaced, state.budget)
