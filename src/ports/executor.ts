@@ -25,7 +25,7 @@ export interface OutputMount {
   name: string
   /**
    * Absolute path on the node; empty and writable for the job's user when the run starts. `start` may put another
-   * directory in its place, so nobody holds it open from before.
+   * directory in its place: who holds it open does so from after `start`.
    */
   hostDir: string
   /** Absolute path inside the job. */

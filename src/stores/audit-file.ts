@@ -90,13 +90,16 @@ class AuditFileLedger implements AuditLedger {
   }
 
   static async open(options: AuditFileOptions, executionId: ExecutionId): Promise<AuditFileLedger> {
+    const opened: FileHandle[] = []
     try {
       const recordsFile = recordsPath(options.dir, executionId)
       const begunFile = begunPath(options.dir, executionId)
       const state = await recoverChain(recordsFile)
       const orphans = await readOrphans(begunFile)
       const records = await open(recordsFile, 'a', 0o600)
+      opened.push(records)
       const begun = await open(begunFile, 'a', 0o600)
+      opened.push(begun)
       const ledger = new AuditFileLedger(
         { records, begun, begunPath: begunFile },
         state,
@@ -106,6 +109,7 @@ class AuditFileLedger implements AuditLedger {
       await begun.truncate(0)
       return ledger
     } catch (error) {
+      await Promise.allSettled(opened.map((file) => file.close()))
       throw toWeirError(error, 'egress.audit_failed', `Cannot open the audit file of "${executionId}"`)
     }
   }

@@ -73,7 +73,7 @@ describe('the audit file', () => {
     const ticket = await first.begin(entry('done.test'))
     await first.begin(entry('lost.test'))
     await first.append(entry('done.test'), ticket)
-    // Nobody closes it: the process is gone.
+    // Nobody closes it before the next one opens: the process is gone.
     const file = createAuditFile({ dir })
     await (await file.open('e-1')).close()
     const records = await file.read('e-1', 0, 10)
@@ -83,6 +83,7 @@ describe('the audit file', () => {
     ])
     await (await file.open('e-1')).close()
     expect(await file.read('e-1', 0, 10)).toHaveLength(2)
+    await first.close()
   })
 
   it('N-11 names the first record that was edited, cut out or reordered', async () => {
@@ -121,5 +122,6 @@ describe('the notes of running attempts', () => {
     expect(statSync(join(dir, 'e-1.begun')).size).toBeLessThan(1_100_000)
     await (await createAuditFile({ dir }).open('e-1')).close()
     expect((await file.read('e-1', 2_500, 10)).map((record) => record.host)).toEqual(['tunnel.test'])
+    await ledger.close()
   })
 })
