@@ -13,7 +13,7 @@ mkdirSync(out, { recursive: true })
 
 const problems = []
 if (process.argv.includes('--wat')) {
-  const flags = ['--enable-threads']
+  const flags = ['--enable-threads', '--enable-exceptions']
   for (const file of sources('wat', '.wat')) {
     build('wat2wasm', [...flags, file, '-o', join(from, 'bin', `${basename(file, '.wat')}.wasm`)])
   }

@@ -60,9 +60,15 @@ export async function loadModules(
 }
 
 const TABLE_ELEMENTS_MAX = 10_000_000
+/** Each of them can grow to a million elements. Compilers make one or two. */
+const TABLES_MAX = 16
 
 /** Tables live outside the guest's memory, so they have a bound of their own. */
 function checkTables(modules: WasmModule[]): void {
+  for (const { tables } of modules) {
+    if (tables.length <= TABLES_MAX) continue
+    throw new WeirError('wasm.invalid', `A module has ${tables.length} tables, ${TABLES_MAX} are allowed`)
+  }
   const elements = modules.flatMap((one) => one.tables).reduce((sum, one) => sum + one.min, 0)
   if (elements <= TABLE_ELEMENTS_MAX) return
   throw new WeirError(

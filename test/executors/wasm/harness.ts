@@ -143,6 +143,13 @@ export class Bench {
     return dir
   }
 
+  /** A file of this bench's; returns its path. */
+  file(name: string, bytes: Uint8Array): string {
+    const path = join(this.dir, name)
+    writeFileSync(path, bytes)
+    return path
+  }
+
   async close(): Promise<void> {
     await this.executor.close()
     rmSync(this.dir, { recursive: true, force: true })

@@ -1,4 +1,6 @@
+import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
+import { once } from 'node:events'
 import {
   existsSync,
   lstatSync,
@@ -141,6 +143,26 @@ describe.skipIf(problem !== undefined)(`hostile paths${skipped}`, () => {
     expect(await ask(['flip|3000'])).toEqual(['flip 0'])
   })
 
+  it('O-07 links that another process swaps all the time never lead to the machine', async () => {
+    const shared = bench.makeDir('shared')
+    const outside = bench.makeDir('outside-of-shared', { f: 'outside' })
+    bench.makeDir('shared/real', { f: 'inside' })
+    symlinkSync(outside, join(shared, 'absolute'))
+    symlinkSync('../outside-of-shared', join(shared, 'climbing'))
+    const swapper = spawn(process.execPath, ['-e', SWAPPER, shared], { stdio: ['ignore', 'pipe', 'inherit'] })
+    try {
+      await once(swapper.stdout, 'data')
+      const volumes = [{ hostPath: shared, target: '/vol', writable: true }]
+      const lines = await ask(['look|vol/x/f|2000|inside', 'look|vol/x/../x/f|500|inside'], { volumes })
+      const seen = lines.map((line) => line.split(' ').map(Number))
+      // It looked while things were swapped, and found its own file; nothing else was ever found.
+      expect(seen[0]?.[1]).toBeGreaterThan(20)
+      expect(seen.map(([, , other]) => other)).toEqual([0, 0])
+    } finally {
+      swapper.kill('SIGKILL')
+    }
+  })
+
   it('O-08 O-14 hostile links inside the inputs are not followed, copied or bound', async () => {
     const secret = join(bench.makeDir('elsewhere'), 'secret.txt')
     writeFileSync(secret, 'top secret')
@@ -278,3 +300,16 @@ describe.skipIf(problem !== undefined)(`hostile paths${skipped}`, () => {
     expect(lines.slice(1)).toEqual(['open ok odd', 'open ok odd', 'open ok odd'])
   })
 })
+
+/** Lets `x` be in turn a directory, a link to elsewhere by its absolute path, and one that climbs there. */
+const SWAPPER = `
+  const fs = require('node:fs')
+  process.chdir(process.argv[1])
+  fs.renameSync('real', 'x')
+  process.stdout.write('ready')
+  for (;;) {
+    for (const link of ['absolute', 'climbing']) {
+      fs.renameSync('x', 'real'); fs.renameSync(link, 'x')
+      fs.renameSync('x', link); fs.renameSync('real', 'x')
+    }
+  }`

@@ -5,6 +5,7 @@ import { type Finished, Bench, sandboxProblem, wat } from './harness.js'
 
 const problem = await sandboxProblem()
 const skipped = problem === undefined ? '' : ` (skipped: ${problem})`
+const isRoot = process.getuid?.() === 0
 
 describe.skipIf(problem !== undefined)(`hostile programs${skipped}`, () => {
   const bench = new Bench({ limits: { outputBytesMax: 8 << 20, compileTimeoutMs: 15_000 } })
@@ -44,6 +45,62 @@ describe.skipIf(problem !== undefined)(`hostile programs${skipped}`, () => {
     const { exit } = await bench.run(wat('table-bomb'))
     expect(exit).toMatchObject({ exitCode: 0 })
     await expect(bench.start(wat('table-huge'))).rejects.toMatchObject({ code: 'wasm.invalid' })
+    await expect(bench.start(wat('seventeen-tables'))).rejects.toMatchObject({
+      code: 'wasm.invalid',
+      message: expect.stringContaining('17 tables') as string,
+    })
+  })
+
+  it('O-19 sixteen tables that grow as far as they can are the program’s own harm', async () => {
+    const { exit } = await bench.run(wat('sixteen-tables'))
+    if (isRoot) expect(exit).toMatchObject({ code: 'execution.out_of_memory', exitCode: 137 })
+    expect((await bench.run(wat('hello'))).exit).toMatchObject({ exitCode: 0 })
+  })
+
+  it('O-19 64-bit memories and several memories in one module are refused', async () => {
+    const memory64 = moduleWithMemories([0x04, 0x01])
+    await expect(bench.start(bench.file('memory64.wasm', memory64))).rejects.toMatchObject({
+      code: 'wasm.invalid',
+      message: expect.stringContaining('64-bit memories') as string,
+    })
+    const multiMemory = moduleWithMemories([0x00, 0x01], [0x00, 0x01])
+    await expect(bench.start(bench.file('multi-memory.wasm', multiMemory))).rejects.toMatchObject({
+      code: 'wasm.invalid',
+      message: expect.stringContaining('one memory') as string,
+    })
+  })
+
+  it.skipIf(!isRoot)(
+    `O-19 memories that do not fit together end the sandbox, which is told as out of memory${isRoot ? '' : ' (skipped: needs root)'}`,
+    async () => {
+      const imports = ['a', 'b', 'c', 'd'].map((alias) => ({ alias, file: wat('touch') }))
+      const memoryBytes = 96 << 20
+      const { exit } = await bench.run(wat('four-memories'), { imports, memoryBytes })
+      expect(exit).toMatchObject({ code: 'execution.out_of_memory', exitCode: 137 })
+      // The node itself, and the next program, do not notice.
+      expect((await bench.run(wat('hello'))).exit).toMatchObject({ exitCode: 0 })
+    },
+  )
+
+  it('O-25 a program that fails because its disk is full is told apart from one that just fails', async () => {
+    const { exit } = await bench.run(wat('disk-full'), { diskBytes: 1 << 20 })
+    expect(exit).toMatchObject({
+      code: 'compute.disk',
+      exitCode: 51,
+      message: expect.stringContaining('disk limit of 1') as string,
+    })
+  })
+
+  it('O-33 exceptions nobody catches are traps, and references to the host cannot be had', async () => {
+    const thrown = await bench.run(wat('exception'))
+    expect(thrown.exit).toMatchObject({ code: 'wasm.trap', exitCode: 134 })
+    // A function with a parameter is not started at all, so nothing of the host is ever passed.
+    await expect(bench.start(wat('externref'))).rejects.toMatchObject({ code: 'wasm.entry_point' })
+  })
+
+  it('O-33 garbage-collected types are refused', async () => {
+    const struct = Uint8Array.of(...HEADER, 0x01, 0x03, 0x01, 0x5f, 0x00)
+    await expect(bench.start(bench.file('gc.wasm', struct))).rejects.toMatchObject({ code: 'wasm.invalid' })
   })
 
   for (const name of ['endless', 'endless-start', 'endless-calls', 'sleep-hour']) {
@@ -190,4 +247,19 @@ function leb(value: number): Buffer {
     value >>>= 7
   } while (value > 0)
   return Buffer.from(bytes)
+}
+
+const HEADER = [0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00]
+
+/** A module that exports an empty `_start` and has these memories: each flags and pages. */
+function moduleWithMemories(...memories: number[][]): Uint8Array {
+  const limits = memories.flat()
+  const sections = [
+    [0x01, 0x04, 0x01, 0x60, 0x00, 0x00],
+    [0x03, 0x02, 0x01, 0x00],
+    [0x05, limits.length + 1, memories.length, ...limits],
+    [0x07, 0x0a, 0x01, 0x06, ...Buffer.from('_start'), 0x00, 0x00],
+    [0x0a, 0x04, 0x01, 0x02, 0x00, 0x0b],
+  ]
+  return Uint8Array.from([...HEADER, ...sections.flat()])
 }

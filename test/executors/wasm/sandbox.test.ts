@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import {
   chownSync,
   existsSync,
@@ -234,6 +235,30 @@ describe.skipIf(problem !== undefined)(`the life of sandboxes${skipped}`, () => 
     expect((await bench.executor.reap(new Set())).length).toBeGreaterThanOrEqual(2)
     expect(readdirSync(join(dir, 'slots'))).toEqual([])
     await bench.close()
+    rmSync(dir, { recursive: true, force: true })
+  })
+
+  it('leaves no process behind, at whatever moment the node is killed', { timeout: 60_000 }, async () => {
+    const dir = mkdtempSync(join(tmpdir(), 'weir-wasm-crash-'))
+    for (const afterMs of [5, 25, 50, 80, 120, 180]) {
+      rmSync(join(dir, 'out'), { recursive: true, force: true })
+      const node = spawn(process.execPath, [CHILD, dir, wat('endless')], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      })
+      await expect.poll(() => existsSync(join(dir, 'slots')), { timeout: 20_000, interval: 5 }).toBe(true)
+      await expect
+        .poll(() => processesNaming(dir).length, { timeout: 20_000, interval: 5 })
+        .toBeGreaterThan(0)
+      await new Promise((resolve) => setTimeout(resolve, afterMs))
+      const gone = once(node, 'close')
+      node.kill('SIGKILL')
+      await gone
+      const bench = new Bench({ dataDir: dir })
+      await bench.executor.reap(new Set())
+      await expect.poll(() => processesNaming(dir), { timeout: 5_000 }).toEqual([])
+      await bench.close()
+      expect(readdirSync(join(dir, 'slots'))).toEqual([])
+    }
     rmSync(dir, { recursive: true, force: true })
   })
 
