@@ -37,6 +37,7 @@ interface Piece {
 
 const NESTING_MAX = 50
 const PIECES_MAX = 100_000
+const ACTION_LENGTH_MAX = 64 * 1024
 
 function splitPieces(source: string): Piece[] {
   const pieces: Piece[] = []
@@ -58,7 +59,11 @@ function splitPieces(source: string): Piece[] {
       .replace(/^-(?=\s)/, '')
       .replace(/\s-$/, '')
       .trim()
-    if (!/^\/\*[\s\S]*\*\/$/.test(text)) pieces.push({ isAction: true, text, line })
+    const isComment = text.startsWith('/*') && text.indexOf('*/') === text.length - 2
+    if (!isComment && text.length > ACTION_LENGTH_MAX) {
+      throw templateError(line, `{{ with ${text.length} characters, at most ${ACTION_LENGTH_MAX} are allowed`)
+    }
+    if (!isComment) pieces.push({ isAction: true, text, line })
     if (pieces.length > PIECES_MAX) throw templateError(line, `more than ${PIECES_MAX} pieces`)
     position = close + 2
   }
@@ -66,16 +71,35 @@ function splitPieces(source: string): Piece[] {
 
 /** The `}}` that ends an action: not one inside quotes or a comment. */
 function actionEnd(source: string, from: number, line: number): number {
-  const scanner = /"(?:[^"\\\n]|\\.)*"|`[^`]*`|\/\*[\s\S]*?\*\/|\}\}/g
-  scanner.lastIndex = from
-  for (let match = scanner.exec(source); match !== null; match = scanner.exec(source)) {
+  const opener = /"|`|\/\*|\}\}/g
+  opener.lastIndex = from
+  for (let match = opener.exec(source); match !== null; match = opener.exec(source)) {
     if (match[0] === '}}') return match.index
+    // What is not closed is not searched for again from the next opener: that would take quadratic time.
+    opener.lastIndex = closeOf(source, match.index, match[0], line)
   }
-  throw templateError(
-    line,
-    '{{ without }}',
-    'Write {{"{{"}} for the characters themselves, or use --no-template.',
-  )
+  throw templateError(line, '{{ without }}', LITERAL_BRACES)
+}
+
+const LITERAL_BRACES = 'Write {{"{{"}} for the characters themselves, or use --no-template.'
+
+/** Where a quoted text or a comment that begins at `from` is over. */
+function closeOf(source: string, from: number, opener: string, line: number): number {
+  if (opener === '"') return closingQuote(source, from, line) + 1
+  const closer = opener === '`' ? '`' : '*/'
+  const end = source.indexOf(closer, from + opener.length)
+  if (end >= 0) return end + closer.length
+  const what = opener === '`' ? 'a quote' : 'a comment'
+  throw templateError(line, `${what} that is not closed`, LITERAL_BRACES)
+}
+
+/** By hand: a pattern that repeats over a long text uses up the stack. */
+function closingQuote(source: string, from: number, line: number): number {
+  for (let at = from + 1; at < source.length && source[at] !== '\n'; at++) {
+    if (source[at] === '"') return at
+    if (source[at] === '\\') at += 1
+  }
+  throw templateError(line, 'a quote that is not closed', LITERAL_BRACES)
 }
 
 /** Counts line ends once, moving forward only. */

@@ -9,7 +9,7 @@ import type {
   SpecConfig,
   SyncRequest,
 } from '../model/index.js'
-import { isNodeInfo } from './node-info-shape.js'
+import { isNodeInfo, isRecord } from './node-info-shape.js'
 import { clip } from './wording.js'
 
 const REPORTS_MAX = 2_000
@@ -127,10 +127,6 @@ function isEvent(event: unknown): event is ExecutionEvent {
 
 function isCount(value: unknown): value is number {
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 function text(value: unknown, lengthMax = TEXT_LENGTH_MAX): string {

@@ -13,6 +13,7 @@ import type {
 import { ActiveState, isActiveJob, type Archive } from './active-state.js'
 import { ChangeFeed, type CommittedChange } from './change-feed.js'
 import { HISTORY_PER_JOB_MAX, boundedLimit, boundedOffset } from './query-bounds.js'
+import { checkRevision } from './revision-check.js'
 
 export interface MemoryStoreOptions {
   /** Ended jobs that are remembered; the one that was created first goes first. Default 10,000. */
@@ -44,16 +45,7 @@ class MemoryStore implements JobStore {
 
   async commit(change: Change, ifRevision?: Revision): Promise<Revision> {
     this.#assertOpen()
-    if (ifRevision !== undefined && ifRevision !== this.#state.revision) {
-      throw new WeirError(
-        'store.stale',
-        `Cannot commit on revision ${ifRevision}: the store is at another one`,
-        {
-          retryable: true,
-          details: { revision: this.#state.revision },
-        },
-      )
-    }
+    checkRevision(ifRevision, this.#state.revision)
     const revision = this.#state.revision + 1
     try {
       this.#state.prepare(change)

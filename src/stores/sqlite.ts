@@ -13,6 +13,7 @@ import type {
 import { ActiveState } from './active-state.js'
 import { ChangeFeed, type CommittedChange } from './change-feed.js'
 import { HISTORY_PER_JOB_MAX } from './query-bounds.js'
+import { checkRevision } from './revision-check.js'
 import { openDatabase, storeError, type Database } from './sqlite-driver.js'
 import { SqliteRecords } from './sqlite-records.js'
 import { migrate } from './sqlite-schema.js'
@@ -84,16 +85,7 @@ class SqliteStore implements JobStore {
 
   async commit(change: Change, ifRevision?: Revision): Promise<Revision> {
     this.#assertOpen()
-    if (ifRevision !== undefined && ifRevision !== this.#state.revision) {
-      throw new WeirError(
-        'store.stale',
-        `Cannot commit on revision ${ifRevision}: the store is at another one`,
-        {
-          retryable: true,
-          details: { revision: this.#state.revision },
-        },
-      )
-    }
+    checkRevision(ifRevision, this.#state.revision)
     const revision = this.#state.revision + 1
     try {
       const active = this.#state.prepare(change)

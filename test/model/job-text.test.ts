@@ -83,6 +83,23 @@ describe('job files', () => {
 })
 
 describe('job templates', () => {
+  it('are refused when one expression is megabytes long', () => {
+    const text = `{{ "${'a'.repeat(9_000_000)}" }}`
+    expect(() => parseJobText(text)).toThrow('at most 65536 are allowed')
+  })
+
+  it.each([
+    ['comments', '/* '],
+    ['quotes', '"\\'],
+    ['back quotes', '` " '],
+    ['quotes and lines', '"\n'],
+  ])('are refused without delay when they are full of %s that nobody closes', (_, opener) => {
+    const begin = performance.now()
+    expect(() => parseJobText(`{{${opener.repeat(300_000)}`)).toThrow('Cannot fill in the job template')
+    // Searching on from each of them would take minutes.
+    expect(performance.now() - begin).toBeLessThan(2_000)
+  })
+
   it.each<[string, string]>([
     ['{{.name}}', 'weir'],
     ['{{ .name }}', 'weir'],
@@ -115,6 +132,9 @@ describe('job templates', () => {
   it.each<[string, string]>([
     ['a\nb {{.nmae}}', 'line 2: the variable "nmae" has no value'],
     ['{{.name', '{{ without }}'],
+    ['{{ "never closed }}', 'a quote that is not closed'],
+    ['{{ `never closed }}', 'a quote that is not closed'],
+    ['{{/* never closed }}', 'a comment that is not closed'],
     ['{{end}}', '{{end}} without'],
     ['{{if .name}}x', '{{if .name}} without {{end}}'],
     ['{{template "x"}}', 'not supported'],
