@@ -1,5 +1,5 @@
 // docs/errors.md lists exactly the codes of src/errors.ts, with the same meaning; docs/configuration.md exactly the
-// keys of src/config/schema.ts. `node scripts/check-catalogue.mjs --write` makes both pages anew.
+// keys of src/config/schema.ts; docs/cli.md what the commands say about themselves. `node scripts/check-catalogue.mjs --write` makes the pages anew.
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -21,11 +21,16 @@ function pages(root) {
     const { ERROR_CODES } = await import(${url(root, 'dist/errors.js')})
     const { CONFIG_SCHEMA, variableOf, writeValue } = await import(${url(root, 'dist/config/index.js')})
     const keys = Object.entries(CONFIG_SCHEMA).map(([name, key]) => ({ name, variable: variableOf(name), fallback: writeValue(key, key.default), kind: key.kind, description: key.description }))
-    process.stdout.write(JSON.stringify({ codes: ERROR_CODES, keys }))`
-  const { codes, keys } = JSON.parse(evaluate(root, script))
+    const { buildProgram, leavesOf } = await import(${url(root, 'dist/cli/program.js')})
+    const { EXAMPLES } = await import(${url(root, 'dist/cli/examples.js')})
+    const flagsOf = (command) => command.options.filter(({ hidden }) => !hidden).map(({ flags, description, helpGroupHeading = 'Flags:' }) => ({ flags, description, group: helpGroupHeading }))
+    const commands = leavesOf(buildProgram({}, () => undefined)).filter(({ words }) => words !== 'help').map(({ words, command }) => ({ words, description: command.description(), operands: command.registeredArguments.map((one) => { const name = one.name() + (one.variadic ? '…' : ''); return one.required ? '<' + name + '>' : '[' + name + ']' }).join(' '), flags: flagsOf(command), examples: EXAMPLES[words] ?? [] }))
+    process.stdout.write(JSON.stringify({ codes: ERROR_CODES, keys, commands }))`
+  const { codes, keys, commands } = JSON.parse(evaluate(root, script))
   return [
     { file: 'docs/errors.md', text: errorsPage(codes) },
     { file: 'docs/configuration.md', text: configurationPage(keys) },
+    { file: 'docs/cli.md', text: commandsPage(commands) },
   ]
 }
 
@@ -35,7 +40,8 @@ function errorsPage(codes) {
 # Errors
 
 Every error has a code that never changes its meaning, a message that quotes the value, and mostly a hint that says what
-to do. \`--output json\` and the API give the code; scripts should match on it and never on the message.
+to do. The API gives the code, and so does \`weir job describe ID --output json\` for a job that failed; scripts should match
+on it and never on the message.
 
 | Code | Meaning |
 | --- | --- |
@@ -73,6 +79,57 @@ Compute:
 | --- | --- | --- | --- |
 ${rows.join('\n')}
 `
+}
+
+const GLOBAL_GROUP = 'Global flags:'
+
+function commandsPage(commands) {
+  const links = commands.map(
+    ({ words, description }) =>
+      `| [\`weir ${words}\`](#weir-${words.replaceAll(' ', '-')}) | ${description} |`,
+  )
+  const globals = commands[0].flags.filter(({ group }) => group === GLOBAL_GROUP)
+  return `<!-- Made from the commands of src/cli by scripts/check-catalogue.mjs; do not edit. -->
+# All commands
+
+\`weir COMMAND --help\` prints the same. Flags stand before the image or program; what follows belongs to it. On/off flags
+also take \`=true\` and \`=false\`. An id may be any unique beginning of it. What was asked for goes to standard output,
+progress, advice and errors to standard error; what the exit codes mean is in [exit-codes.md](exit-codes.md).
+
+| Command | Does |
+| --- | --- |
+${links.join('\n')}
+
+Every command also takes:
+
+${flagTable(globals)}
+${commands.map(commandSection).join('\n')}`
+}
+
+function commandSection({ words, description, operands, flags, examples }) {
+  const tables = [...groupsOf(flags)]
+    .filter(([group]) => group !== GLOBAL_GROUP)
+    .map(([group, own]) => (group === 'Flags:' ? '' : `${group.replace(/:$/, '')}:\n\n`) + flagTable(own))
+  const usage = `weir ${words} [flags]${operands === '' ? '' : ` ${operands}`}`
+  return [
+    `## weir ${words}\n\n${description}.\n\n    ${usage}\n`,
+    ...tables,
+    ...(examples.length === 0 ? [] : [`\`\`\`sh\n${examples.join('\n')}\n\`\`\`\n`]),
+  ].join('\n')
+}
+
+function flagTable(flags) {
+  const rows = flags.map(
+    ({ flags: names, description }) =>
+      `| \`${names.replaceAll('|', '\\|')}\` | ${description.replaceAll('|', '\\|')} |`,
+  )
+  return `| Flag | Meaning |\n| --- | --- |\n${rows.join('\n')}\n`
+}
+
+function groupsOf(flags) {
+  const groups = new Map()
+  for (const flag of flags) groups.set(flag.group, [...(groups.get(flag.group) ?? []), flag])
+  return groups
 }
 
 function evaluate(root, script) {

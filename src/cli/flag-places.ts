@@ -22,6 +22,7 @@ const FLAGS: readonly (readonly [path: RegExp, flag: string])[] = [
   [/^Tasks\[0\]\.ResultPaths\b/, '--output'],
   [/^Tasks\[0\]\.Publisher\b/, '--publisher'],
   [/^Tasks\[0\]\.Engine\.Params\.Image$/, 'IMAGE'],
+  [/^Tasks\[0\]\.Engine\.Params\.EntryModule\b/, 'PROGRAM'],
   [/^Tasks\[0\]\.Engine\.Params\.WorkingDirectory$/, '--workdir'],
   [/^Tasks\[0\]\.Engine\.Params\.Entrypoint\b/, '--entrypoint'],
   [/^Tasks\[0\]\.Engine\.Params\.EntryPoint$/, '--entry-point'],
@@ -29,10 +30,10 @@ const FLAGS: readonly (readonly [path: RegExp, flag: string])[] = [
   [/^Tasks\[0\]\.Engine\.Params\.Parameters\b/, 'arguments'],
 ]
 
-/** Runs `parse`; mistakes in the specification are named by the flags they came from. */
-export function withFlagPlaces<Result>(parse: () => Result): Result {
+/** Does something with a job made from flags; mistakes that the server finds are named by the flags they came from. */
+export async function withFlagPlaces<Result>(submit: () => Promise<Result>): Promise<Result> {
   try {
-    return parse()
+    return await submit()
   } catch (error) {
     if (!(error instanceof WeirError) || !Array.isArray(error.details.problems)) throw error
     const problems = (error.details.problems as SpecProblem[]).map((problem) => ({
@@ -42,6 +43,7 @@ export function withFlagPlaces<Result>(parse: () => Result): Result {
     throw new WeirError(error.code, error.message, {
       hint: error.hint,
       details: { ...error.details, problems },
+      cause: error,
     })
   }
 }

@@ -3,7 +3,8 @@ import { WeirError } from '../errors.js'
 import { parseConstraints } from '../model/constraints.js'
 import { parseInputArgument, parseOutputArgument, parsePublisherArgument } from '../model/input-argument.js'
 import { printable, quoted } from '../model/printable.js'
-import type { InputSourceSpec, ResultPathSpec, SpecConfig } from '../model/job-spec.js'
+import type { Constraint, InputSourceSpec, SpecConfig } from '../model/job-spec.js'
+import type { FlagProblems } from './flag-problems.js'
 
 /** Flags of `docker run` and `wasm run` that describe the job. */
 export interface JobFlags {
@@ -48,12 +49,18 @@ export interface WasmFlags extends JobFlags {
 /** Turns a local file or directory into an inline source; done by the caller because it reads files. */
 export type Upload = (path: string) => Promise<SpecConfig>
 
-/** The job specification that `docker run` submits, before parsing. Throws `cli.usage`, `input.invalid`, … */
+/** Where mistakes are collected, and how local files are read. */
+export interface FlagReading {
+  problems: FlagProblems
+  upload: Upload
+}
+
+/** The job specification that `docker run` submits, before parsing; what is wrong with flags goes to `problems`. */
 export async function dockerJob(
   flags: DockerFlags,
   image: string,
   parameters: readonly string[],
-  upload: Upload,
+  reading: FlagReading,
 ): Promise<Record<string, unknown>> {
   const engine: SpecConfig = {
     Type: 'docker',
@@ -61,77 +68,123 @@ export async function dockerJob(
       Image: image,
       Entrypoint: flags.entrypoint?.split(',').map((part) => part.trim()) ?? null,
       Parameters: parameters,
-      EnvironmentVariables: (flags.env ?? []).map(environmentPair),
+      EnvironmentVariables: reading.problems.readAll('--env', flags.env ?? [], environmentPair),
       WorkingDirectory: flags.workdir ?? '',
     },
   }
-  return jobOf(flags, engine, upload)
+  return jobOf(flags, engine, reading)
 }
 
-/** The job specification that `wasm run` submits. `program` is a local file, a URL or a CID. */
+/** The same for `wasm run`. `program` is a local file, a URL or a CID. */
 export async function wasmJob(
   flags: WasmFlags,
   program: string,
   parameters: readonly string[],
-  upload: Upload,
+  reading: FlagReading,
 ): Promise<Record<string, unknown>> {
-  const environment = (flags.env ?? []).map((pair): [string, string] => {
+  const { problems, upload } = reading
+  const environment = problems.readAll('--env', flags.env ?? [], (pair): [string, string] => {
     const [name = '', ...value] = environmentPair(pair).split('=')
     return [name, value.join('=')]
   })
-  const volumes = (flags.importModuleVolumes ?? []).map((text) => moduleOf(parseVolume(text)))
-  const urls = (flags.importModuleUrls ?? []).map((url) => moduleOf(parseInputArgument(url)))
+  const volumes = problems.readAll('--import-module-volumes', flags.importModuleVolumes ?? [], (text) =>
+    moduleOf(parseVolume(text)),
+  )
+  const urls = problems.readAll('--import-module-urls', flags.importModuleUrls ?? [], (url) =>
+    moduleOf(parseInputArgument(url)),
+  )
+  let Source: SpecConfig = { Type: 'inline', Params: { URL: 'data:,' } }
+  try {
+    Source = await programSource(program, upload)
+  } catch (error) {
+    problems.add('PROGRAM', error)
+  }
   const engine: SpecConfig = {
     Type: 'wasm',
     Params: {
-      EntryModule: { Source: await programSource(program, upload) },
+      EntryModule: { Source },
       EntryPoint: flags.entryPoint ?? '',
       Parameters: parameters,
       EnvironmentVariables: Object.fromEntries(environment),
       ImportModules: [...volumes, ...urls],
     },
   }
-  return jobOf(flags, engine, upload)
+  return jobOf(flags, engine, reading)
 }
 
-async function jobOf(flags: JobFlags, Engine: SpecConfig, upload: Upload): Promise<Record<string, unknown>> {
-  const InputSources = await readInputs(flags, upload)
+async function jobOf(
+  flags: JobFlags,
+  Engine: SpecConfig,
+  { problems, upload }: FlagReading,
+): Promise<Record<string, unknown>> {
+  const number = (flag: string, text: string | undefined): number | undefined =>
+    problems.read(flag, () => wholeNumber(flag, text), undefined)
+  const { publisher, labels } = flags
   return {
     Name: flags.name ?? '',
     Namespace: flags.namespace ?? '',
-    Type: readTarget(flags.target ?? 'any'),
-    Priority: wholeNumber('--priority', flags.priority),
-    Count: wholeNumber('--count', oneOf('--count', flags.count, '--concurrency', flags.concurrency)) ?? 1,
-    Constraints: parseConstraints(
-      oneOf('--constraints', flags.constraints, '--selector', flags.selector) ?? '',
+    Type: problems.read('--target', () => readTarget(flags.target ?? 'any'), 'batch'),
+    Priority: number('--priority', flags.priority),
+    Count: problems.read('--count', () => readCount(flags), 1),
+    Constraints: problems.read('--constraints', () => readConstraints(flags), []),
+    Labels: Object.fromEntries(
+      problems.readAll(
+        '--labels',
+        (labels ?? []).flatMap((text) => text.split(',')),
+        readLabel,
+      ),
     ),
-    Labels: Object.fromEntries((flags.labels ?? []).flatMap((text) => text.split(',')).map(readLabel)),
     Tasks: [
       {
         Name: flags.taskName ?? 'main',
         Engine,
-        Publisher: flags.publisher === undefined ? undefined : parsePublisherArgument(flags.publisher),
-        InputSources,
-        ResultPaths: readOutputs(flags),
+        Publisher:
+          publisher === undefined
+            ? undefined
+            : problems.read('--publisher', () => parsePublisherArgument(publisher), undefined),
+        InputSources: await readInputs(flags, problems, upload),
+        ResultPaths: problems.readAll(
+          '--output',
+          [...(flags.output ?? []), ...(flags.outputVolumes ?? [])],
+          parseOutputArgument,
+        ),
         Resources: { CPU: flags.cpu, Memory: flags.memory, Disk: flags.disk, GPU: flags.gpu },
         Network: { Type: flags.network, Domains: flags.domain ?? [] },
         Timeouts: {
-          TotalTimeout: wholeNumber('--timeout', flags.timeout),
-          QueueTimeout: wholeNumber('--queue-timeout', flags.queueTimeout),
+          TotalTimeout: number('--timeout', flags.timeout),
+          QueueTimeout: number('--queue-timeout', flags.queueTimeout),
         },
       },
     ],
   }
 }
 
-async function readInputs(flags: JobFlags, upload: Upload): Promise<InputSourceSpec[]> {
+function readCount(flags: JobFlags): number {
+  return wholeNumber('--count', oneOf('--count', flags.count, '--concurrency', flags.concurrency)) ?? 1
+}
+
+function readConstraints(flags: JobFlags): Constraint[] {
+  return parseConstraints(oneOf('--constraints', flags.constraints, '--selector', flags.selector) ?? '')
+}
+
+async function readInputs(
+  flags: JobFlags,
+  problems: FlagProblems,
+  upload: Upload,
+): Promise<InputSourceSpec[]> {
   const inputs: InputSourceSpec[] = []
   for (const text of flags.input ?? []) {
-    inputs.push(isLocalPath(text) ? await localInput(text, upload) : parseInputArgument(text))
+    try {
+      inputs.push(isLocalPath(text) ? await localInput(text, upload) : parseInputArgument(text))
+    } catch (error) {
+      problems.add('--input', error)
+    }
   }
-  for (const url of flags.inputUrls ?? []) inputs.push(parseInputArgument(url))
-  for (const text of flags.inputVolumes ?? []) inputs.push(parseVolume(text))
-  return inputs
+  return [
+    ...inputs,
+    ...problems.readAll('--input-urls', flags.inputUrls ?? [], parseInputArgument),
+    ...problems.readAll('--input-volumes', flags.inputVolumes ?? [], parseVolume),
+  ]
 }
 
 /** `./data` and `../data` name files of this machine, which travel inside the job. */
@@ -163,14 +216,22 @@ function moduleOf({ Source, Target }: InputSourceSpec): { Source: SpecConfig; Al
   return { Source, Alias: Target === '/inputs' ? '' : name.replace(/\.wasm$/, '') }
 }
 
-async function programSource(program: string, upload: Upload): Promise<SpecConfig> {
-  if (/^(?:https?|s3|ipfs|file|data):/i.test(program)) return parseInputArgument(program).Source
-  const isCid = /^(?:Qm[1-9A-HJ-NP-Za-km-z]{44}|baf[a-z2-7]{50,})$/.test(program)
-  return isCid ? { Type: 'ipfs', Params: { CID: program } } : upload(program)
+/** A program that is neither a URL nor a CID is a file of this machine. */
+export function isLocalProgram(program: string): boolean {
+  return !isUrl(program) && !isCid(program)
 }
 
-function readOutputs(flags: JobFlags): ResultPathSpec[] {
-  return [...(flags.output ?? []), ...(flags.outputVolumes ?? [])].map(parseOutputArgument)
+async function programSource(program: string, upload: Upload): Promise<SpecConfig> {
+  if (isUrl(program)) return parseInputArgument(program).Source
+  return isCid(program) ? { Type: 'ipfs', Params: { CID: program } } : upload(program)
+}
+
+function isUrl(program: string): boolean {
+  return /^(?:https?|s3|ipfs|file|data):/i.test(program)
+}
+
+function isCid(program: string): boolean {
+  return /^(?:Qm[1-9A-HJ-NP-Za-km-z]{44}|baf[a-z2-7]{50,})$/.test(program)
 }
 
 function readTarget(target: string): 'batch' | 'ops' {

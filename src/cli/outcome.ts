@@ -31,10 +31,11 @@ export function outcomeOf(job: WireJob, executions: readonly WireExecution[]): O
   const failed = executions.filter(({ ComputeState }) => ComputeState.StateType === COMPUTE_STATE.failed)
   const last = failed.at(-1)
   const code = Details.ErrorCode ?? last?.ComputeState.Details?.ErrorCode ?? ''
-  const hints = [Details.Hint, last?.ComputeState.Details?.Hint].filter(
+  const shortage = shortageOf(Message)
+  const hints = [shortage?.hint ?? Details.Hint, last?.ComputeState.Details?.Hint].filter(
     (hint) => hint !== undefined && hint !== '',
   )
-  const reason = reasonOf(Message, last)
+  const reason = reasonOf(shortage?.reason ?? Message, failed)
   const verb = StateType === 'Stopped' ? 'was stopped' : 'failed'
   return {
     exitCode: failureCode(code, failed),
@@ -70,11 +71,26 @@ function failureCode(code: string, failed: readonly WireExecution[]): number {
   return EXIT.weir
 }
 
-/** The execution's reason says more than the job's where the job only repeats that it failed. */
-function reasonOf(message: string, last: WireExecution | undefined): string {
-  const inner = last?.ComputeState.Message ?? ''
-  if (message === '' || inner === '' || message.includes(inner)) return message === '' ? inner : message
-  return `${message}: ${inner}`
+/** Of a job that no node took: the reasons without the count before them, which says the same in figures. */
+function shortageOf(message: string): { reason: string; hint?: string } | undefined {
+  const match =
+    /^not enough nodes to run job\. requested: (\d+), available: \d+, suitable: (\d+)\. (.+)$/s.exec(message)
+  if (match === null) return undefined
+  const [requested, suitable] = [Number(match[1]), Number(match[2])]
+  const reason = match[3] ?? ''
+  if (suitable === 0 || suitable >= requested) return { reason }
+  return {
+    reason: `${requested} executions need ${requested} nodes, and ${reason}`,
+    hint: 'Lower --count, or start more compute nodes: each execution of a job runs on a node of its own',
+  }
+}
+
+/** Where the job's message repeats the execution's, that alone is said: `job describe` has every word. */
+function reasonOf(message: string, failed: readonly WireExecution[]): string {
+  const inner = failed.at(-1)?.ComputeState.Message ?? ''
+  if (message === '' || inner === '') return message === '' ? inner : message
+  if (!message.includes(inner)) return `${message}: ${inner}`
+  return failed.length > 1 ? `${inner} (tried ${failed.length} times)` : inner
 }
 
 /** Codes of programs outside 0–255 keep being failures. */

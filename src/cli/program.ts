@@ -1,6 +1,8 @@
 import { WeirCommand, addGlobalFlags } from './command.js'
+import { EXAMPLES } from './examples.js'
 import { LIST_FORMATS, OBJECT_FORMATS } from './output-format.js'
 import { readChoice } from './read-choice.js'
+import type { Command } from 'commander'
 import type { CliContext, GlobalFlags } from './context.js'
 
 /** What a command does; resolves with the exit code. */
@@ -45,7 +47,26 @@ export function buildProgram(context: CliContext, exit: (code: number) => void):
   addJobCommands(leaf, group('job', 'Submit, inspect, stop jobs and fetch their results'), context)
   addNodeCommands(leaf, group('node', 'Inspect the nodes of the network'), context)
   addServerCommands(leaf, program, group, context)
+  addExamples(program)
   return program
+}
+
+/** The commands of the tree that do something, with their words: `job run`. */
+export function leavesOf(
+  command: Command,
+  words: readonly string[] = [],
+): { words: string; command: Command }[] {
+  if (command.commands.length === 0) return [{ words: words.join(' '), command }]
+  return command.commands.flatMap((inner) => leavesOf(inner, [...words, inner.name()]))
+}
+
+function addExamples(program: WeirCommand): void {
+  for (const { words, command } of [{ words: '', command: program }, ...leavesOf(program)]) {
+    const examples = EXAMPLES[words] ?? []
+    if (examples.length === 0) continue
+    const lines = examples.map((example) => `  ${example}`)
+    command.addHelpText('after', `\n${lines.length === 1 ? 'Example' : 'Examples'}:\n${lines.join('\n')}`)
+  }
 }
 
 type Leaf = <Flags>(
@@ -118,7 +139,7 @@ function addJobFlags(command: WeirCommand): void {
     .option('--name <NAME>', 'name of the job (default its id)')
     .option('--namespace <NAME>', 'namespace (default "default")')
     .option('--priority <NUMBER>', 'higher is placed first (default 0)')
-    .option('--count <NUMBER>', 'executions wanted (default 1)')
+    .option('--count <NUMBER>', 'executions wanted, each on a node of its own (default 1)')
     .collected('-l, --labels <KEY=VALUE>', 'label of the job; repeatable')
     .option('--target <any|all>', 'any: count nodes; all: every matching node (default any)')
     .option('--constraints <EXPRESSION>', 'labels that nodes must have, for example region=eu,gpu')

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { WeirError, isWeirError } from '../errors.js'
 import { shortId } from '../model/ids.js'
 import { printable } from '../model/printable.js'
@@ -8,7 +9,7 @@ import { eventLine } from './event-line.js'
 import { EXIT } from './exit-codes.js'
 import { listenForInterrupts } from './interrupt.js'
 import { wholeNumber } from './job-from-flags.js'
-import { outcomeOf } from './outcome.js'
+import { COMPUTE_STATE, outcomeOf } from './outcome.js'
 import { printObject } from './output-format.js'
 import { readChoice } from './read-choice.js'
 import { printOutputs, streamOutput } from './program-output.js'
@@ -100,6 +101,7 @@ class Run {
   private readonly plan: Plan
   private readonly startedMs = performance.now()
   private isStopping = false
+  private heldEvent: WireHistoryItem | undefined
 
   constructor(client: WeirClient, jobId: string, context: CliContext, interrupts: Interrupts, plan: Plan) {
     this.client = client
@@ -149,7 +151,7 @@ class Run {
       for await (const item of watchJob(this.client, this.jobId, leave.signal, (error) =>
         this.sayRetry(error),
       )) {
-        if (flags.follow !== true) this.say(eventLine(item, this.context.terminal.talkStyle))
+        if (flags.follow !== true) this.showEvent(item)
         if (!isStart(item)) continue
         const executionId = item.ExecutionID ?? ''
         if (flags.follow === true && !followers.has(executionId)) {
@@ -170,6 +172,14 @@ class Run {
       leave.abort('interrupted')
       await Promise.allSettled(followers.values())
     }
+  }
+
+  /** What ends the job is said once, at the end: an error of the job waits for the next event. */
+  private showEvent(item: WireHistoryItem): void {
+    const { talkStyle } = this.context.terminal
+    if (this.heldEvent !== undefined) this.say(eventLine(this.heldEvent, talkStyle))
+    this.heldEvent = isJobError(item) ? item : undefined
+    if (this.heldEvent === undefined) this.say(eventLine(item, talkStyle))
   }
 
   private async follow(executionId: string, signal: AbortSignal): Promise<void> {
@@ -220,17 +230,31 @@ class Run {
     isEmbedded: boolean,
   ): Promise<number> {
     const { terminal } = this.context
-    const described = await this.client.job(this.jobId, { include: ['executions'] })
-    const executions = described.Executions?.Items ?? []
+    const { Job, executions } = await this.settled()
     if (format !== undefined) {
-      const value = { Job: described.Job, Executions: executions }
+      const value = { Job, Executions: executions }
       await printObject(terminal, value, format, terminal.outIsTerminal)
     } else if (flags.follow !== true && flags.idOnly !== true) {
       await printOutputs(this.client, this.jobId, executions, terminal, this.interrupts.second)
     }
     const hasResults = executions.some(({ PublishedResult }) => (PublishedResult?.Type ?? '') !== '')
     if (hasResults && (flags.download === true || isEmbedded)) await this.download(flags)
-    return this.conclude(described.Job, executions, { flags, hasResults, isEmbedded })
+    return this.conclude(Job, executions, { flags, hasResults, isEmbedded })
+  }
+
+  /**
+   * The job and its executions after its end. A job that is stopped or out of time ends before its programs do; what
+   * they wrote arrives a moment later.
+   */
+  private async settled(): Promise<{ Job: WireJob; executions: readonly WireExecution[] }> {
+    const end = performance.now() + SETTLE_MS
+    for (;;) {
+      const { Job, Executions } = await this.client.job(this.jobId, { include: ['executions'] })
+      const executions = Executions?.Items ?? []
+      const isOver = performance.now() > end || this.interrupts.second.aborted
+      if (isOver || executions.every(hasEnded)) return { Job, executions }
+      await sleep(SETTLE_POLL_MS)
+    }
   }
 
   private conclude(
@@ -258,7 +282,8 @@ class Run {
           .map((line) => printable(line))
           .join('\n')}`,
       )
-      for (const hint of outcome.hints) terminal.talk(`${talkStyle.green('Hint:')} ${printable(hint)}`)
+      const hints = isEmbedded ? outcome.hints.map((hint) => ownNodeHint(hint, job)) : outcome.hints
+      for (const hint of hints) terminal.talk(`${talkStyle.green('Hint:')} ${printable(hint)}`)
     }
     if (!isEmbedded) {
       const next = [
@@ -298,6 +323,27 @@ class Run {
       commands.flatMap((name) => (known[name] === undefined ? [] : [known[name]])),
     )
   }
+}
+
+/** Whoever runs a job in a node of its own is the operator who can allow the network. */
+function ownNodeHint(hint: string, { Tasks }: WireJob): string {
+  if (!hint.includes('AcceptNetworkedJobs')) return hint
+  const domains = Tasks[0]?.Network?.Domains ?? []
+  const allow = domains.length === 0 ? '' : ` -c Egress.Allow=${domains.join(',')}`
+  return `This node is yours: add -c JobAdmissionControl.AcceptNetworkedJobs=true${allow} before the image or program`
+}
+
+/** How long programs are waited for whose job has ended already. */
+const SETTLE_MS = 8000
+const SETTLE_POLL_MS = 50
+
+/** Nothing more will be reported. */
+function hasEnded({ ComputeState }: WireExecution): boolean {
+  return Object.values<number>(COMPUTE_STATE).includes(ComputeState.StateType)
+}
+
+function isJobError({ ExecutionID = '', Event }: WireHistoryItem): boolean {
+  return ExecutionID === '' && Event.Details?.IsError === 'true'
 }
 
 /** The moment an execution's program runs. */

@@ -96,7 +96,10 @@ async function runEmbedded(
     const node = await startEmbedded(configSources(flags, context), { engine: spec.Tasks[0].Engine.Type })
     const client = new WeirClient({ baseUrl: node.apiUrl })
     try {
-      if (interrupts.first.aborted) return interrupts.exitCode
+      if (interrupts.first.aborted) {
+        terminal.talk('Interrupted before the job was submitted')
+        return interrupts.exitCode
+      }
       const complete = withDownload(spec, { download: keepsResults || flags.download === true })
       return await runJob(client, complete, { flags, format, isEmbedded: true }, context)
     } finally {

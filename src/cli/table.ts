@@ -4,7 +4,10 @@ import type { Style } from './terminal.js'
 export interface Column<Row> {
   header: string
   value: (row: Row) => string
-  /** Narrower columns are cut first; the lowest number last. Default 1. Columns with 0 are never cut. */
+  /**
+   * Where the terminal is too narrow, columns with the highest number are cut first; the lowest last. Default 1. Columns
+   * with 0 are never cut; those with 3 and more are left out rather than cut to a few letters.
+   */
   cutFirst?: number
   alignRight?: boolean
 }
@@ -22,6 +25,9 @@ export interface TableLayout {
 
 const GAP = '  '
 const WIDTH_MIN = 6
+/** Columns of this rank and above are left out where those that are cut would have less room than this. */
+const OPTIONAL_RANK = 3
+const READABLE_WIDTH = 20
 
 /** Rows below each other; cells are escaped, and cut with `…` where the terminal is too narrow. Ends with a newline. */
 export function renderTable<Row>(
@@ -29,16 +35,16 @@ export function renderTable<Row>(
   columns: readonly Column<Row>[],
   layout: TableLayout,
 ): string {
-  const cells = rows.map((row) => columns.map((column) => printable(column.value(row))))
-  const headers = columns.map((column) => column.header)
-  const all = layout.hideHeader === true ? cells : [headers, ...cells]
-  const natural = columns.map((_column, index) => Math.max(0, ...all.map((row) => width(row[index] ?? ''))))
-  const widths = layout.wide === true ? natural : fitted(natural, columns, layout.columns)
+  const shown = layout.wide === true ? columns : columnsThatFit(rows, columns, layout)
+  const cells = cellsOf(rows, shown)
+  const natural = naturalWidths(cells, shown, layout)
+  const widths = layout.wide === true ? natural : fittedWidths(natural, shown, layout.columns)
+  const headers = shown.map((column) => column.header)
   const line = (row: readonly string[]): string =>
     row
       .map((cell, index) => {
         const isLast = index === row.length - 1
-        return padded(cell, widths[index] ?? 0, columns[index]?.alignRight === true, isLast)
+        return padded(cell, widths[index] ?? 0, shown[index]?.alignRight === true, isLast)
       })
       .join(GAP)
       .trimEnd()
@@ -68,22 +74,74 @@ function csvCell(cell: string): string {
   return /[",\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe
 }
 
+/** All columns, or without the least important ones when even cutting does not make them fit. */
+function columnsThatFit<Row>(
+  rows: readonly Row[],
+  columns: readonly Column<Row>[],
+  layout: TableLayout,
+): readonly Column<Row>[] {
+  const natural = naturalWidths(cellsOf(rows, columns), columns, layout)
+  const widths = fitted(natural, columns, layout.columns, READABLE_WIDTH)
+  if (totalWidth(widths) <= layout.columns) return columns
+  const rank = Math.max(...columns.map(rankOf))
+  if (rank < OPTIONAL_RANK) return columns
+  const least = columns.findLastIndex((column) => rankOf(column) === rank)
+  return columnsThatFit(rows, columns.toSpliced(least, 1), layout)
+}
+
+function cellsOf<Row>(rows: readonly Row[], columns: readonly Column<Row>[]): string[][] {
+  return rows.map((row) => columns.map((column) => printable(column.value(row))))
+}
+
+function naturalWidths<Row>(
+  cells: readonly string[][],
+  columns: readonly Column<Row>[],
+  { hideHeader }: TableLayout,
+): number[] {
+  return columns.map((column, index) => {
+    const header = hideHeader === true ? 0 : width(column.header)
+    return cells.reduce((widest, row) => Math.max(widest, width(row[index] ?? '')), header)
+  })
+}
+
+/** Readable widths, and narrower ones only where even those are too wide. */
+function fittedWidths<Row>(
+  natural: readonly number[],
+  columns: readonly Column<Row>[],
+  room: number,
+): number[] {
+  const readable = fitted(natural, columns, room, READABLE_WIDTH)
+  return totalWidth(readable) <= room ? readable : fitted(natural, columns, room, WIDTH_MIN)
+}
+
 /** Takes what is missing from the columns that may be cut, widest first within a rank. */
-function fitted<Row>(natural: readonly number[], columns: readonly Column<Row>[], room: number): number[] {
+function fitted<Row>(
+  natural: readonly number[],
+  columns: readonly Column<Row>[],
+  room: number,
+  least: number,
+): number[] {
   const widths = [...natural]
-  const total = (): number => widths.reduce((sum, size) => sum + size, 0) + GAP.length * (widths.length - 1)
-  const ranks = [...new Set(columns.map((column) => column.cutFirst ?? 1))].filter((rank) => rank > 0)
+  const ranks = [...new Set(columns.map(rankOf))].filter((rank) => rank > 0)
   for (const rank of ranks.toSorted((a, b) => b - a)) {
-    while (total() > room) {
+    for (let excess = totalWidth(widths) - room; excess > 0; excess = totalWidth(widths) - room) {
       const candidates = widths
         .map((size, index) => ({ size, index }))
-        .filter(({ size, index }) => (columns[index]?.cutFirst ?? 1) === rank && size > WIDTH_MIN)
+        .filter(({ size, index }) => rankOf(columns[index]) === rank && size > least)
       const widest = candidates.toSorted((a, b) => b.size - a.size)[0]
       if (widest === undefined) break
-      widths[widest.index] = Math.max(WIDTH_MIN, Math.min(widest.size - 1, widest.size - (total() - room)))
+      widths[widest.index] = Math.max(least, widest.size - excess)
     }
   }
   return widths
+}
+
+function rankOf<Row>(column: Column<Row> | undefined): number {
+  return column?.cutFirst ?? 1
+}
+
+function totalWidth(widths: readonly number[]): number {
+  return widths.reduce((sum, size) => sum + size, 0) + GAP.length * Math.max(0, widths.length - 1)
 }
 
 function padded(cell: string, size: number, alignRight: boolean, isLast: boolean): string {

@@ -7,6 +7,7 @@ import { pack } from 'tar-stream'
 const APPLETS = [
   'sh',
   'cat',
+  'cp',
   'echo',
   'wget',
   'nc',

@@ -31,6 +31,7 @@ export async function startDemoServer(
     ),
   )
   const child = spawn(process.execPath, [entryPoint('cli/main.js'), '--data-dir', directory, 'serve'], {
+    env: withoutSettings(process.env),
     stdio: ['ignore', 'ignore', 'pipe'],
   })
   let said = ''
@@ -47,6 +48,11 @@ export async function startDemoServer(
     await new Promise((resolve) => setTimeout(resolve, 50))
   }
   return { port, close: () => stop(child) }
+}
+
+/** Whoever repeats the demo's commands has its variables set, which would win over the server's file. */
+function withoutSettings(environment: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(environment).filter(([name]) => !name.startsWith('WEIR_')))
 }
 
 async function answers(port: number): Promise<boolean> {

@@ -9,6 +9,7 @@ import { progressBar } from '../../src/cli/download-job.js'
 import { egressRows, refusedLines } from '../../src/cli/egress-lines.js'
 import { errorReport } from '../../src/cli/error-report.js'
 import { eventLine } from '../../src/cli/event-line.js'
+import { FlagProblems } from '../../src/cli/flag-problems.js'
 import { wasmJob } from '../../src/cli/job-from-flags.js'
 import { outcomeOf } from '../../src/cli/outcome.js'
 import { yamlOf } from '../../src/cli/output-format.js'
@@ -37,6 +38,21 @@ describe('tables', () => {
     const lines = renderTable(rows, columns, { columns: 40, plain: true, style }).split('\n')
     expect(lines[1]).toBe(`a   ${'x'.repeat(35)}…`)
     expect(lines.every((line) => line.length <= 40)).toBe(true)
+  })
+
+  it('leave out what matters least before they cut anything to a few letters', () => {
+    const wide = [
+      ...columns.slice(0, 1),
+      { header: 'CREATED', value: () => '2026-01-31 12:03:04', cutFirst: 4 },
+      { header: 'COMMENT', value: () => 'c'.repeat(60), cutFirst: 2 },
+    ]
+    const headers = (room: number): string[] =>
+      (renderTable(rows, wide, { columns: room, plain: true, style }).split('\n')[0] ?? '').split(/ +/)
+    expect(headers(60)).toEqual(['ID', 'CREATED', 'COMMENT'])
+    expect(headers(42)).toEqual(['ID', 'COMMENT'])
+    expect(renderTable(rows, wide, { columns: 30, plain: true, style }).split('\n')[1]).toBe(
+      `a   ${'c'.repeat(25)}…`,
+    )
   })
 
   it('cut nothing when wide', () => {
@@ -133,7 +149,29 @@ describe('outcomes', () => {
 
   it('do not repeat a reason', () => {
     const outcome = outcomeOf(job('Failed', { Message: 'tried 3 times: no' }), [failed('engine.failed')])
-    expect(outcome.summary).toBe('The job failed: tried 3 times: no')
+    expect(outcome.summary).toBe('The job failed: no')
+  })
+
+  it('say how often a job was tried', () => {
+    const executions = [failed('engine.failed'), failed('engine.failed')]
+    const outcome = outcomeOf(job('Failed', { Message: 'too many tries, the last one: no' }), executions)
+    expect(outcome.summary).toBe('The job failed: no (tried 2 times)')
+  })
+
+  it('of a job that found no node name the reasons, without the figures before them', () => {
+    const message = (suitable: number, reasons: string): string =>
+      `not enough nodes to run job. requested: 3, available: 2, suitable: ${suitable}. ${reasons}`
+    const none = outcomeOf(
+      job('Failed', { Message: message(0, '0 of 2 nodes can run this: 2 lack docker') }),
+      [],
+    )
+    expect(none.summary).toBe('The job failed: 0 of 2 nodes can run this: 2 lack docker')
+    const some = outcomeOf(
+      job('Failed', { Message: message(2, '2 of 2 nodes can run this'), Details: { Hint: 'wait' } }),
+      [],
+    )
+    expect(some.summary).toBe('The job failed: 3 executions need 3 nodes, and 2 of 2 nodes can run this')
+    expect(some.hints).toEqual([expect.stringContaining('--count')])
   })
 })
 
@@ -221,7 +259,7 @@ describe('small things', () => {
   it('a program may be a CID, a URL or a file that travels inside the job', async () => {
     const upload = (path: string): Promise<{ Type: string }> => Promise.resolve({ Type: `inline ${path}` })
     const source = async (program: string): Promise<string> => {
-      const { Tasks } = (await wasmJob({}, program, [], upload)) as {
+      const { Tasks } = (await wasmJob({}, program, [], { problems: new FlagProblems(), upload })) as {
         Tasks: [{ Engine: { Params: { EntryModule: { Source: { Type: string } } } } }]
       }
       return Tasks[0].Engine.Params.EntryModule.Source.Type

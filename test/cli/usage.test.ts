@@ -122,6 +122,43 @@ describe('usage', () => {
     expect((await run(['job', 'list'], { env: { WEIR_DEBUG: '1' } })).stderr).toMatch(/\n {4}at /)
   })
 
+  it('reports every bad flag at once', async () => {
+    const bad: Record<string, string> = {
+      '--input': 'ftp://x',
+      '--output': 'foo',
+      '--publisher': 'gg',
+      '--cpu': 'lots',
+      '--memory': '5xb',
+      '--gpu': 'half',
+      '--count': 'many',
+      '--priority': 'x',
+      '--timeout': '-4',
+      '--env': 'NOEQ',
+      '--labels': '!!',
+      '--target': 'some',
+      '--constraints': 'a b',
+      '--network': 'maybe',
+      '--domain': 'x y',
+      '--workdir': 'rel',
+    }
+    const { code, stderr } = await run(['docker', 'run', ...Object.entries(bad).flat(), 'Bad Image'])
+    expect(code).toBe(125)
+    for (const flag of Object.keys(bad)) expect(stderr).toMatch(new RegExp(`^  ${flag}: `, 'm'))
+    expect(stderr).toContain('IMAGE: ')
+  })
+
+  it('looks at a WebAssembly program before anything is sent', async () => {
+    writeFileSync(join(dir, 'no.wasm'), 'not a module')
+    const { code, stderr } = await run(['wasm', 'run', 'no.wasm'])
+    expect([code, stderr.split('\n')[0]]).toEqual([
+      125,
+      expect.stringContaining('Error: Cannot use the WebAssembly module'),
+    ])
+    const several = await run(['wasm', 'run', '--cpu', 'x', '--entry-point', 'main', 'hello.wasm'])
+    expect(several.stderr).toContain('has 2 mistakes')
+    expect(several.stderr).toMatch(/^ {2}PROGRAM: The module exports no function "main"/m)
+  })
+
   it('reports every mistake of a job file with its place', async () => {
     const { code, stderr } = await run(['job', 'validate', '-'], {
       input: 'type: bach\ntasks:\n- name: main\n  engin: {}\n',

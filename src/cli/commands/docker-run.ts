@@ -1,5 +1,5 @@
-import { parseJobSpec } from '../../model/parse-job.js'
 import { packDirectory } from '../../client/index.js'
+import { FlagProblems } from '../flag-problems.js'
 import { dockerJob } from '../job-from-flags.js'
 import { splitOutputFlag, uploader } from '../run-flags.js'
 import { withFlagPlaces } from '../flag-places.js'
@@ -16,15 +16,13 @@ export async function dockerRun(
   context: CliContext,
 ): Promise<number> {
   const { format, results } = splitOutputFlag(flags.output)
-  const job = await dockerJob(
-    { ...flags, output: results },
-    image,
-    parameters,
-    uploader(context, packDirectory),
-  )
-  return submitJob(
-    withFlagPlaces(() => parseJobSpec(job)),
-    { flags, format, mayEmbed: true, showWarnings: true },
-    context,
+  const problems = new FlagProblems()
+  const job = await dockerJob({ ...flags, output: results }, image, parameters, {
+    problems,
+    upload: uploader(context, packDirectory),
+  })
+  const parsed = problems.parse(job)
+  return withFlagPlaces(() =>
+    submitJob(parsed, { flags, format, mayEmbed: true, showWarnings: true }, context),
   )
 }

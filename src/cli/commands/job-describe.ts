@@ -138,7 +138,7 @@ function networkText(
 function executionColumns(nowMs: number): Column<WireExecution>[] {
   return [
     { header: 'ID', value: ({ ID }) => shortId(ID), cutFirst: 0 },
-    { header: 'NODE', value: ({ NodeID }) => shortId(NodeID), cutFirst: 2 },
+    { header: 'NODE', value: ({ NodeID }) => shortId(NodeID), cutFirst: 3 },
     { header: 'STATE', value: executionState, cutFirst: 0 },
     {
       header: 'EXIT',
@@ -149,7 +149,7 @@ function executionColumns(nowMs: number): Column<WireExecution>[] {
     { header: 'REV.', value: ({ Revision }) => String(Revision), alignRight: true, cutFirst: 0 },
     { header: 'CREATED', value: ({ CreateTime }) => ago(millisecondsOf(CreateTime), nowMs), cutFirst: 3 },
     { header: 'TOOK', value: tookText, cutFirst: 0 },
-    { header: 'COMMENT', value: ({ ComputeState }) => ComputeState.Message ?? '', cutFirst: 4 },
+    { header: 'COMMENT', value: ({ ComputeState }) => ComputeState.Message ?? '', cutFirst: 2 },
   ]
 }
 

@@ -5,12 +5,14 @@ import { suggest, withClient } from '../context.js'
 import { EXIT } from '../exit-codes.js'
 import { listenForInterrupts } from '../interrupt.js'
 import { wholeNumber } from '../job-from-flags.js'
-import { LIST_FORMATS, printList } from '../output-format.js'
+import { LIST_FORMATS, printList, printObject, yamlOf } from '../output-format.js'
 import { readChoice } from '../read-choice.js'
+import { renderCsv } from '../table.js'
 import { clockTime, dateTime } from '../times.js'
 import type { WeirClient } from '../../client/index.js'
 import type { AuditRecord } from '../../model/audit.js'
 import type { CliContext } from '../context.js'
+import type { ListFormat } from '../output-format.js'
 import type { Column } from '../table.js'
 import type { Terminal } from '../terminal.js'
 import type { PageFlags } from './job-lists.js'
@@ -28,7 +30,7 @@ export async function jobEgress(id: string, flags: EgressFlags, context: CliCont
   try {
     return await withClient(flags, context, (client) =>
       flags.follow === true
-        ? followRecords(client, id, flags, format === 'json', context.terminal, interrupts.first)
+        ? followRecords(client, id, { ...flags, format }, context.terminal, interrupts.first)
         : listRecords(client, id, flags, context.terminal, interrupts.first),
     )
   } catch (error) {
@@ -61,19 +63,24 @@ async function listRecords(
   return EXIT.ok
 }
 
-/** One line per record as it happens; with JSON, one object per line. */
+/** One line per record as it happens; with JSON one object per line, with YAML one document per record. */
 async function followRecords(
   client: WeirClient,
   id: string,
-  { executionId, denied }: EgressFlags,
-  asJson: boolean,
+  { executionId, denied, format, hideHeader }: EgressFlags & { format: ListFormat },
   terminal: Terminal,
   signal: AbortSignal,
 ): Promise<number> {
   const whileRead = AbortSignal.any([signal, terminal.outputClosed])
+  let isFirst = true
   try {
     for await (const record of client.followEgress(id, { executionId, denied }, { signal: whileRead })) {
-      await terminal.data(asJson ? `${JSON.stringify(record)}\n` : `${recordLine(record, terminal)}\n`)
+      if (format === 'json') await printObject(terminal, record, 'json', false)
+      else if (format === 'yaml') await terminal.data(`---\n${await yamlOf(record)}`)
+      else if (format === 'csv')
+        await terminal.data(renderCsv([record], RECORD_COLUMNS, hideHeader === true || !isFirst))
+      else await terminal.data(`${recordLine(record, terminal)}\n`)
+      isFirst = false
     }
   } catch (error) {
     if (!terminal.outputClosed.aborted) throw error
@@ -99,17 +106,17 @@ export function recordLine(record: AuditRecord, { dataStyle }: Pick<Terminal, 'd
 }
 
 const RECORD_COLUMNS: readonly Column<AuditRecord>[] = [
-  { header: 'TIME', value: ({ timeMs }) => dateTime(timeMs), cutFirst: 3 },
-  { header: 'EXECUTION', value: ({ executionId }) => shortId(executionId), cutFirst: 0 },
+  { header: 'TIME', value: ({ timeMs }) => dateTime(timeMs), cutFirst: 4 },
+  { header: 'EXECUTION', value: ({ executionId }) => shortId(executionId), cutFirst: 5 },
   { header: 'DECISION', value: ({ decision }) => decision, cutFirst: 0 },
   { header: 'METHOD', value: ({ method }) => method, cutFirst: 0 },
   { header: 'HOST', value: targetOf, cutFirst: 2 },
-  { header: 'ADDRESS', value: ({ dialled }) => dialled, cutFirst: 3 },
+  { header: 'ADDRESS', value: ({ dialled }) => dialled, cutFirst: 6 },
   {
     header: 'STATUS',
     value: ({ status }) => (status === 0 ? '' : String(status)),
     alignRight: true,
-    cutFirst: 0,
+    cutFirst: 3,
   },
   { header: 'UP', value: ({ bytesUp }) => formatBytes(bytesUp), alignRight: true, cutFirst: 0 },
   { header: 'DOWN', value: ({ bytesDown }) => formatBytes(bytesDown), alignRight: true, cutFirst: 0 },

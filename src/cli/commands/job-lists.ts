@@ -82,10 +82,10 @@ export async function jobExecutions(id: string, flags: PageFlags, context: CliCo
 
 export function executionColumns(isWide: boolean): Column<WireExecution>[] {
   return [
-    { header: 'CREATED', value: ({ CreateTime }) => dateTime(millisecondsOf(CreateTime)), cutFirst: 3 },
-    { header: 'MODIFIED', value: ({ ModifyTime }) => dateTime(millisecondsOf(ModifyTime)), cutFirst: 3 },
+    { header: 'CREATED', value: ({ CreateTime }) => dateTime(millisecondsOf(CreateTime)), cutFirst: 4 },
+    { header: 'MODIFIED', value: ({ ModifyTime }) => dateTime(millisecondsOf(ModifyTime)), cutFirst: 5 },
     { header: 'ID', value: ({ ID }) => (isWide ? ID : shortId(ID)), cutFirst: 0 },
-    { header: 'NODE', value: ({ NodeID }) => (isWide ? NodeID : shortId(NodeID)), cutFirst: 2 },
+    { header: 'NODE', value: ({ NodeID }) => (isWide ? NodeID : shortId(NodeID)), cutFirst: 3 },
     { header: 'REV.', value: ({ Revision }) => String(Revision), alignRight: true, cutFirst: 0 },
     { header: 'STATE', value: executionState, cutFirst: 0 },
     {
@@ -99,7 +99,7 @@ export function executionColumns(isWide: boolean): Column<WireExecution>[] {
       alignRight: true,
       cutFirst: 0,
     },
-    { header: 'COMMENT', value: ({ ComputeState }) => ComputeState.Message ?? '', cutFirst: 4 },
+    { header: 'COMMENT', value: ({ ComputeState }) => ComputeState.Message ?? '', cutFirst: 2 },
   ]
 }
 

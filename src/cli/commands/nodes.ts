@@ -88,11 +88,11 @@ function readShown(text: string): Set<Shown> {
 function nodeColumns(shown: ReadonlySet<Shown>, isWide: boolean): Column<WireNode>[] {
   const columns: Column<WireNode>[] = [
     { header: 'ID', value: ({ Info }) => (isWide ? Info.NodeID : shortId(Info.NodeID)), cutFirst: 0 },
-    { header: 'TYPE', value: ({ Info }) => Info.Roles?.join('+') ?? Info.NodeType, cutFirst: 2 },
-    { header: 'APPROVAL', value: ({ Membership }) => Membership, cutFirst: 2 },
-    { header: 'STATUS', value: ({ Connection }) => Connection, cutFirst: 2 },
+    { header: 'TYPE', value: ({ Info }) => Info.Roles?.join('+') ?? Info.NodeType, cutFirst: 3 },
+    { header: 'APPROVAL', value: ({ Membership }) => Membership, cutFirst: 4 },
+    { header: 'STATUS', value: ({ Connection }) => Connection, cutFirst: 0 },
   ]
-  if (shown.has('labels')) columns.push({ header: 'LABELS', value: labelsText, cutFirst: 4 })
+  if (shown.has('labels')) columns.push({ header: 'LABELS', value: labelsText, cutFirst: 5 })
   if (shown.has('version')) columns.push({ header: 'VERSION', value: versionText })
   if (shown.has('features')) columns.push(...FEATURE_COLUMNS)
   if (shown.has('network')) columns.push({ header: 'NETWORK', value: networkText, cutFirst: 3 })

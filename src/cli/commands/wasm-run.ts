@@ -1,6 +1,7 @@
-import { parseJobSpec } from '../../model/parse-job.js'
 import { packDirectory } from '../../client/index.js'
-import { wasmJob } from '../job-from-flags.js'
+import { FlagProblems } from '../flag-problems.js'
+import { checkLocalProgram } from '../local-program.js'
+import { isLocalProgram, wasmJob } from '../job-from-flags.js'
 import { splitOutputFlag, uploader } from '../run-flags.js'
 import { withFlagPlaces } from '../flag-places.js'
 import { submitJob } from '../submit.js'
@@ -16,15 +17,14 @@ export async function wasmRun(
   context: CliContext,
 ): Promise<number> {
   const { format, results } = splitOutputFlag(flags.output)
-  const job = await wasmJob(
-    { ...flags, output: results },
-    program,
-    parameters,
-    uploader(context, packDirectory),
-  )
-  return submitJob(
-    withFlagPlaces(() => parseJobSpec(job)),
-    { flags, format, mayEmbed: true, showWarnings: true },
-    context,
+  const problems = new FlagProblems()
+  const job = await wasmJob({ ...flags, output: results }, program, parameters, {
+    problems,
+    upload: uploader(context, packDirectory),
+  })
+  if (isLocalProgram(program)) await checkLocalProgram(program, flags, problems, context)
+  const parsed = problems.parse(job)
+  return withFlagPlaces(() =>
+    submitJob(parsed, { flags, format, mayEmbed: true, showWarnings: true }, context),
   )
 }

@@ -1,13 +1,11 @@
-import { basename, resolve } from 'node:path'
+import { basename } from 'node:path'
 import { printable } from '../../model/printable.js'
 import { validateWasm } from '../../model/wasm-validation.js'
 import { EXIT } from '../exit-codes.js'
 import { OBJECT_FORMATS, printObject } from '../output-format.js'
 import { readChoice } from '../read-choice.js'
-import { readLocalFile } from '../read-local-file.js'
+import { readModule } from '../local-program.js'
 import type { CliContext } from '../context.js'
-
-const MODULE_BYTES_MAX = 256 * 1024 * 1024
 
 /** `weir wasm validate FILE`: prints OK, or every reason why weir cannot run the module (exit code 1). */
 export async function wasmValidate(
@@ -45,12 +43,4 @@ async function readImport(text: string, context: CliContext): Promise<{ name: st
   const file = equals > 0 ? text.slice(equals + 1) : text
   const name = equals > 0 ? text.slice(0, equals) : basename(file).replace(/\.wasm$/, '')
   return { name, bytes: await readModule(file, context) }
-}
-
-function readModule(file: string, { cwd }: CliContext): Promise<Uint8Array> {
-  return readLocalFile(resolve(cwd, file), {
-    what: 'the module',
-    bytesMax: MODULE_BYTES_MAX,
-    tooLarge: 'wasm.invalid',
-  })
 }
