@@ -116,6 +116,17 @@ export const CONFIG_SCHEMA = {
     'Wait before the first retry; doubles with each further one',
   ),
 
+  'Orchestrator.KeepEndedJobs': duration(
+    90 * 24 * HOUR,
+    'Ended jobs and their history are forgotten after this time',
+    {
+      minimum: MINUTE,
+    },
+  ),
+  'Orchestrator.EndedJobsMax': integer(100_000, 'Ended jobs that are kept; the oldest are forgotten first', {
+    minimum: 1,
+  }),
+
   'Compute.Enabled': boolean(false, 'Run a compute node; with neither role enabled `weir serve` runs both'),
   'Compute.Heartbeat.Interval': duration(15 * SECOND, 'The node reports at least so often', { minimum: 100 }),
   'Compute.AllocatedCapacity.CPU': amount('70%', 'Cores offered to jobs'),

@@ -95,6 +95,8 @@ async function start(
       queueRecheckMs: values['Orchestrator.Scheduler.QueueBackoff'],
       disconnectAfterMs: values['Orchestrator.NodeManager.DisconnectTimeout'],
       lostGraceMs: values['Orchestrator.Scheduler.LostGrace'],
+      endedJobsKeptMs: values['Orchestrator.KeepEndedJobs'],
+      endedJobsMax: values['Orchestrator.EndedJobsMax'],
     },
     logger,
   })
