@@ -87,9 +87,7 @@ export async function wasmJob(
     const [name = '', ...value] = environmentPair(pair).split('=')
     return [name, value.join('=')]
   })
-  const volumes = problems.readAll('--import-module-volumes', flags.importModuleVolumes ?? [], (text) =>
-    moduleOf(parseVolume(text)),
-  )
+  const modules = await readImportModules(flags.importModuleVolumes ?? [], reading)
   const urls = problems.readAll('--import-module-urls', flags.importModuleUrls ?? [], (url) =>
     moduleOf(parseInputArgument(url)),
   )
@@ -106,10 +104,29 @@ export async function wasmJob(
       EntryPoint: flags.entryPoint ?? '',
       Parameters: parameters,
       EnvironmentVariables: Object.fromEntries(environment),
-      ImportModules: [...volumes, ...urls],
+      ImportModules: [...modules, ...urls],
     },
   }
   return jobOf(flags, engine, reading)
+}
+
+/** Each a local `.wasm` file, `CID:/path`, or a URI. */
+async function readImportModules(
+  texts: readonly string[],
+  { problems, upload }: FlagReading,
+): Promise<{ Source: SpecConfig; Alias: string }[]> {
+  const modules: { Source: SpecConfig; Alias: string }[] = []
+  for (const text of texts) {
+    try {
+      const isFile = /^[^:]+\.wasm$/.test(text)
+      modules.push(
+        isFile ? { Source: await upload(text), Alias: basename(text, '.wasm') } : moduleOf(parseVolume(text)),
+      )
+    } catch (error) {
+      problems.add('--import-module-volumes', error)
+    }
+  }
+  return modules
 }
 
 async function jobOf(

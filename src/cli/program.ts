@@ -108,7 +108,10 @@ function addRunCommands(leaf: Leaf, group: Group, context: CliContext): void {
   )
   wasmRun
     .option('--entry-point <NAME>', 'exported function to call (default _start)')
-    .collected('-I, --import-module-volumes <CID:PATH>', 'module that provides imports; repeatable')
+    .collected(
+      '-I, --import-module-volumes <FILE|CID:PATH>',
+      'module that provides imports under its file name; repeatable',
+    )
     .collected('-U, --import-module-urls <URL>', 'module that provides imports, by URL; repeatable')
   addJobFlags(wasmRun)
 

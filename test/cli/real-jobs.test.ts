@@ -195,6 +195,11 @@ describe.skipIf(missing !== '')(`bad luck and bad input, with real containers${s
     expect(stderr).toMatch(/weir job stop j-[0-9a-f]{8}/)
   })
 
+  it('links a local import module under its file name', async () => {
+    const { code, stderr } = await world.weir(['wasm', 'run', '-I', module('math'), module('uses-math')])
+    expect(code, stderr).toBe(42)
+  })
+
   it('refuses a port that is in use', async () => {
     const { code, stderr } = await weir(
       ['serve', '-c', `API.Port=${world.port}`, '-c', 'Engines.Disabled=docker'],

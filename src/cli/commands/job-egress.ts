@@ -58,7 +58,12 @@ async function listRecords(
   const format = await printList(terminal, { rows: Items, columns: RECORD_COLUMNS, items: Items }, flags)
   if (format === 'table' && Items.length === 0) terminal.talk('The job tried to reach nothing')
   if (format === 'table' && NextToken !== '') {
-    suggest(terminal, [['Next page:', `weir job egress ${shortId(id)} --next-token ${NextToken}`]])
+    const same = [
+      flags.denied === true ? ' --denied' : '',
+      flags.executionId === undefined ? '' : ` --execution-id ${flags.executionId}`,
+      flags.limit === undefined ? '' : ` --limit ${flags.limit}`,
+    ].join('')
+    suggest(terminal, [['Next page:', `weir job egress ${shortId(id)}${same} --next-token ${NextToken}`]])
   }
   return EXIT.ok
 }
