@@ -1,6 +1,6 @@
 // Compiles src/ to dist/ and bundles the one file that enters the WebAssembly sandbox. Run by `npm ci` (prepare).
 import { spawnSync } from 'node:child_process'
-import { chmodSync, existsSync } from 'node:fs'
+import { chmodSync, existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 const root = join(import.meta.dirname, '..')
@@ -12,6 +12,12 @@ if (!existsSync(bin('tsc'))) {
 }
 
 run(bin('tsc'), ['-p', 'tsconfig.json'])
+
+const commit = spawnSync('git', ['rev-parse', 'HEAD'], { cwd: root, encoding: 'utf8' })
+writeFileSync(
+  join(root, 'dist/build-info.json'),
+  `${JSON.stringify({ commit: commit.status === 0 ? commit.stdout.trim() : '', date: new Date().toISOString() })}\n`,
+)
 
 const runner = join(root, 'src/executors/wasm/sandbox/runner.ts')
 if (existsSync(runner)) {

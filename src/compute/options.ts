@@ -83,7 +83,7 @@ export interface ComputeLimits {
   startTimeoutMs: number
   /** Publishing the results. 1 h. */
   publishTimeoutMs: number
-  /** Between SIGTERM and SIGKILL when the user stops an execution. 5 s. */
+  /** Between SIGTERM and SIGKILL when an execution is stopped, by its user or by the job's total time limit. 900 ms. */
   stopGraceMs: number
   /** The same when a limit was reached, so that the program is gone within a second. 500 ms. */
   limitGraceMs: number
@@ -115,7 +115,7 @@ export const DEFAULT_LIMITS: ComputeLimits = Object.freeze({
   inputsParallelMax: 4,
   startTimeoutMs: 1_800_000,
   publishTimeoutMs: 3_600_000,
-  stopGraceMs: 5_000,
+  stopGraceMs: 900,
   limitGraceMs: 500,
   diskCheckMs: 500,
   syncIntervalMs: 15_000,

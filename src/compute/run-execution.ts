@@ -115,11 +115,11 @@ function runOutput(log: OutputLog, exit: RunExit, end: ExecutionEnd | undefined)
   }
 }
 
-function exitError({ code, message, hint }: RunExit): WeirError {
+function exitError({ code, message, hint, retryable }: RunExit): WeirError {
   const known = code === '' ? 'engine.failed' : code
   return new WeirError(known, message === '' ? 'The program was ended by its engine' : message, {
     hint: hint === '' ? undefined : hint,
-    retryable: known === 'engine.failed',
+    retryable: retryable ?? known === 'engine.failed',
   })
 }
 

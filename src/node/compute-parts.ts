@@ -181,7 +181,10 @@ async function buildExecutors(context: Context, gateway: EgressGateway | undefin
     add(
       createDockerExecutor({
         nodeId: identity.nodeId,
-        socketPath: values['Engines.Types.Docker.Socket'],
+        // Unless somebody chose a socket, DOCKER_HOST may name one.
+        ...(config.origin('Engines.Types.Docker.Socket') === 'default'
+          ? {}
+          : { socketPath: values['Engines.Types.Docker.Socket'] }),
         ...(gateway === undefined
           ? {}
           : { attach: (path) => gateway.attach(path), detach: (attachment) => gateway.detach(attachment) }),

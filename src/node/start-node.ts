@@ -7,7 +7,7 @@ import { createOrchestrator } from '../orchestrator/index.js'
 import type { Chance, Clock, JobStore } from '../ports/index.js'
 import { lockDataDir, openMemoryStore, openSqliteStore } from '../stores/index.js'
 import { createInProcessTransport } from '../transports/index.js'
-import { VERSION } from '../version.js'
+import { BUILD, VERSION } from '../version.js'
 import { type ComputeParts, startCompute } from './compute-parts.js'
 import { makeDataDir } from './data-dir.js'
 import { loadIdentity } from './identity.js'
@@ -113,7 +113,11 @@ async function start(
     jobs: orchestrator,
     identity: { nodeId },
     nodeInfo,
-    version: { weir: VERSION, bacalhau: BACALHAU_VERSION },
+    version: {
+      weir: VERSION,
+      bacalhau: BACALHAU_VERSION,
+      ...(BUILD.date === '' ? {} : { gitCommit: BUILD.commit, buildDate: BUILD.date }),
+    },
     config: () => shownConfig(config),
     jobDefaults: jobDefaults(values),
     allowedHosts: values['API.AllowedHosts'],

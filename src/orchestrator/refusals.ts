@@ -68,9 +68,15 @@ export function shortageDetails(shortage: Shortage): Record<string, string> {
     NodesAvailable: String(shortage.available),
     NodesSuitable: String(shortage.suitable),
     ...(groups.some(({ refusal }) => refusal.transient) ? { Retryable: 'true' } : {}),
-    Hint: hint ?? 'Start a compute node with "weir serve", or wait for one with a queue timeout',
+    Hint: hint ?? missingHint(shortage),
     Reasons: JSON.stringify(reasons),
   }
+}
+
+function missingHint({ nodes }: Shortage): string {
+  return nodes === 0
+    ? 'Start a compute node with "weir serve", or wait for one with a queue timeout'
+    : 'Look at what the nodes offer with "weir node list" and "weir node describe"'
 }
 
 /** Bacalhau's kernel, then the reasons. */

@@ -104,6 +104,8 @@ export interface RunExit {
   code: ErrorCode | ''
   message: string
   hint: string
+  /** True when another try of the same job can end otherwise. Absent: only for `engine.failed`. */
+  retryable?: boolean
   /** For the record, for example the image's digest. */
   details: Record<string, string>
 }

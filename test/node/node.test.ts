@@ -265,6 +265,18 @@ describe.skipIf(noDocker !== '')(`a node with Docker${skipNote(noDocker)}`, () =
       ),
   )
 
+  it('does not try a program again that is not in its image', { timeout: 60_000 }, () =>
+    withDirectory((dir) =>
+      withNode(join(dir, 'data'), ONLY_DOCKER, async ({ client }) => {
+        const job = await runJob(client, containerJob(image, ['/bin/no-such-program']))
+        expect(job.State.StateType).toBe('Failed')
+        const { Items } = await client.executions(job.ID)
+        expect(Items).toHaveLength(1)
+        expect(JSON.stringify(Items)).toContain('executable not found in the image')
+      }),
+    ),
+  )
+
   it('says which image it cannot have, after trying', { timeout: 60_000 }, () =>
     withDirectory((dir) =>
       withNode(

@@ -35,7 +35,7 @@ export function describeExit(
     }
   }
   const command = notExecuted(exitCode, stderrHead)
-  if (command !== undefined) return { exitCode, code: 'engine.failed', ...command, details }
+  if (command !== undefined) return { exitCode, code: 'engine.failed', ...command, retryable: false, details }
   return { exitCode, code: '', message: '', hint: '', details }
 }
 
