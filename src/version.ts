@@ -15,5 +15,5 @@ export const BUILD: { readonly commit: string; readonly date: string } = readBui
 function readBuild(file: string): { commit: string; date: string } {
   if (!existsSync(file)) return { commit: '', date: '' }
   const { commit, date } = JSON.parse(readFileSync(file, 'utf8')) as Record<string, unknown>
-  return { commit: String(commit ?? ''), date: String(date ?? '') }
+  return { commit: typeof commit === 'string' ? commit : '', date: typeof date === 'string' ? date : '' }
 }

@@ -1,5 +1,5 @@
 import { WeirError, toWeirError } from '../errors.js'
-import type { ObservedExecution, RunOutput } from '../model/state.js'
+import { completionMessage, type ObservedExecution, type RunOutput } from '../model/state.js'
 import type { RunExit } from '../ports/index.js'
 import type { EventDraft } from './execution-book.js'
 import { makeWorkDirs } from './execution-dirs.js'
@@ -51,7 +51,6 @@ export async function runExecution(run: Run): Promise<Outcome> {
     if (end !== undefined) throw end
     if (exit.code !== '') throw exitError(exit)
 
-    if (exit.exitCode !== 0) run.note(exitCodeEvent(exit))
     facts.publishedResult = await publishResult(run, outputs, exit)
     return completed(exit, facts)
   } catch (error) {
@@ -92,15 +91,15 @@ export function cancelled({ message }: ExecutionEnd, facts: Partial<ObservedExec
 }
 
 /** The program ran to its end, with whatever exit code: the code is the program's own matter. */
-function completed({ details }: RunExit, facts: Partial<ObservedExecution>): Outcome {
+function completed({ exitCode, details }: RunExit, facts: Partial<ObservedExecution>): Outcome {
   return {
     observed: { ...facts, state: 'Completed', message: '', code: '', hint: '', retryable: false },
-    event: { topic: 'Execution', message: 'Completed successfully', details },
+    event: {
+      topic: 'Execution',
+      message: completionMessage(exitCode),
+      details,
+    },
   }
-}
-
-function exitCodeEvent({ exitCode }: RunExit): EventDraft {
-  return { topic: 'Running Execution', message: `The program ended with exit code ${exitCode}` }
 }
 
 function runOutput(log: OutputLog, exit: RunExit, end: ExecutionEnd | undefined): RunOutput {

@@ -1,9 +1,9 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import pc from 'picocolors'
 import { WeirClient } from '../client/index.js'
 import { importBusyboxImage } from './busybox-image.js'
+import { colours } from './colours.js'
 import { type DemoInternet, startDemoInternet } from './internet.js'
 import { Narrator } from './narrator.js'
 import { startDemoServer } from './server.js'
@@ -35,12 +35,12 @@ try {
 report()
 
 async function demo(): Promise<void> {
-  console.log(pc.bold('weir: strangers’ code with exactly the internet access that was granted'))
+  console.log(colours.bold('weir: strangers’ code with exactly the internet access that was granted'))
   const internet = await startDemoInternet()
-  if (typeof internet === 'string') console.log(pc.yellow(`no demo internet: ${internet}`))
+  if (typeof internet === 'string') console.log(colours.yellow(`no demo internet: ${internet}`))
   else closing.push(() => internet.close())
   const image = await importBusyboxImage(IMAGE)
-  if (typeof image === 'string') console.log(pc.yellow(`no Docker jobs: ${image}`))
+  if (typeof image === 'string') console.log(colours.yellow(`no Docker jobs: ${image}`))
   else closing.push(() => image.remove())
 
   const server = await startDemoServer(join(directory, 'open'), {
@@ -51,7 +51,7 @@ async function demo(): Promise<void> {
   closing.push(() => server.close())
   const weir = new Narrator({ WEIR_API_PORT: String(server.port), WEIR_DIR: join(directory, 'client') })
   console.log(
-    pc.dim(`a server runs; to repeat the commands while it does: export WEIR_API_PORT=${server.port}`),
+    colours.dim(`a server runs; to repeat the commands while it does: export WEIR_API_PORT=${server.port}`),
   )
 
   const missing = await whatTheNodeLacks(server.port)
@@ -200,7 +200,7 @@ async function refusalChapter(before: Narrator): Promise<void> {
 function expect(condition: boolean, otherwise: string): void {
   if (condition) return
   failures.push(otherwise)
-  console.log(pc.red(`  unexpected: ${otherwise}`))
+  console.log(colours.red(`  unexpected: ${otherwise}`))
 }
 
 async function closeAll(): Promise<void> {
@@ -210,11 +210,11 @@ async function closeAll(): Promise<void> {
 
 function report(): void {
   console.log('')
-  for (const what of skipped) console.log(pc.yellow(`skipped: ${what}`))
-  for (const what of failures) console.log(pc.red(`failed: ${what}`))
+  for (const what of skipped) console.log(colours.yellow(`skipped: ${what}`))
+  for (const what of failures) console.log(colours.red(`failed: ${what}`))
   const seconds = ((Date.now() - started) / 1000).toFixed(1)
   if (failures.length > 0) {
-    console.log(pc.red(`the demo failed after ${seconds} s`))
+    console.log(colours.red(`the demo failed after ${seconds} s`))
     process.exitCode = 1
-  } else console.log(pc.green(`the demo is done in ${seconds} s; nothing is left behind`))
+  } else console.log(colours.green(`the demo is done in ${seconds} s; nothing is left behind`))
 }

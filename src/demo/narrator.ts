@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
-import pc from 'picocolors'
 import { entryPoint, PACKAGE_ROOT } from '../package-root.js'
+import { colours } from './colours.js'
 
 /** What a command left behind. */
 export interface CommandResult {
@@ -28,11 +28,11 @@ export class Narrator {
 
   chapter(title: string): void {
     this.#chapter += 1
-    console.log(`\n${pc.bold(`${this.#chapter}. ${title}`)}`)
+    console.log(`\n${colours.bold(`${this.#chapter}. ${title}`)}`)
   }
 
   say(text: string): void {
-    console.log(pc.dim(`   ${text}`))
+    console.log(colours.dim(`   ${text}`))
   }
 
   /** Prints the command, runs it with the demo's environment and shows its output as it comes. */
@@ -40,7 +40,7 @@ export class Narrator {
     args: string[],
     options: { quiet?: boolean; environment?: Record<string, string> } = {},
   ): Promise<CommandResult> {
-    console.log(`${pc.green('$')} ${pc.bold(['weir', ...args.map(quoted)].join(' '))}`)
+    console.log(`${colours.green('$')} ${colours.bold(['weir', ...args.map(quoted)].join(' '))}`)
     return run(process.execPath, [entryPoint('cli/main.js'), ...args], {
       environment: { ...this.#environment, ...options.environment },
       show: options.quiet !== true,
@@ -57,7 +57,8 @@ export function run(
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, {
       cwd: PACKAGE_ROOT,
-      env: { ...process.env, ...options.environment },
+      // What the program says is read here, so it must not be coloured.
+      env: { ...process.env, FORCE_COLOR: undefined, NO_COLOR: '1', ...options.environment },
       stdio: ['ignore', 'pipe', 'pipe'],
     })
     const result = { exitCode: 0, stdout: '', stderr: '' }

@@ -85,7 +85,13 @@ export {
   subtractResources,
 } from './resources.js'
 export type { Resources } from './resources.js'
-export { JOB_STATES, OBSERVED_STATES, isTerminalJobState, isTerminalObservedState } from './state.js'
+export {
+  JOB_STATES,
+  OBSERVED_STATES,
+  completionMessage,
+  isTerminalJobState,
+  isTerminalObservedState,
+} from './state.js'
 export type {
   DesiredState,
   EgressDestination,

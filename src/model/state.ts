@@ -66,6 +66,11 @@ export function isTerminalObservedState(state: ObservedState): boolean {
   return state === 'Completed' || state === 'Rejected' || state === 'Failed' || state === 'Cancelled'
 }
 
+/** The history's line for a program that ran to its end, whoever writes it: both roles must say the same. */
+export function completionMessage(exitCode: number): string {
+  return exitCode === 0 ? 'Completed successfully' : `Completed with exit code ${exitCode}`
+}
+
 /** Short form of the program's output; the whole output is read through the log stream. */
 export interface RunOutput {
   /** First 2 KiB. */

@@ -1,4 +1,4 @@
-import { isTerminalObservedState } from '../model/index.js'
+import { completionMessage, isTerminalObservedState } from '../model/index.js'
 import type {
   Execution,
   ExecutionEvent,
@@ -69,7 +69,8 @@ function endingLine(before: ObservedExecution, after: ObservedExecution, now: Ti
   if (isTerminalObservedState(before.state)) return undefined
   const timeMs = after.endTimeMs ?? now
   if (after.state === 'Completed') {
-    return { topic: 'Execution', message: 'Completed successfully', details: {}, timeMs }
+    const message = completionMessage(after.runOutput?.exitCode ?? 0)
+    return { topic: 'Execution', message, details: {}, timeMs }
   }
   if (after.state === 'Rejected') {
     return {

@@ -34,8 +34,7 @@ describe('running one execution', () => {
     expect(orchestrator.messages(id)).toEqual([
       'Preparing Environment: Preparing the process',
       'Execution: Running',
-      'Running Execution: The program ended with exit code 3',
-      'Execution: Completed successfully',
+      'Execution: Completed with exit code 3',
     ])
     const order = ['Accepted', 'Preparing', 'Running', 'Completed']
     const seen = orchestrator.states.get(id) ?? []
