@@ -50,11 +50,13 @@ export class CapacityGate {
 
   /**
    * Resolves when the execution may use `resources`. Rejects with the signal's reason when it aborts first, and with
-   * `compute.resources` when the line is full or the execution could never fit.
+   * `compute.resources` when the line is full or the execution could never fit. `onWait` is called once when it does
+   * not fit at once.
    */
   async enter(
     who: { id: string; priority: number; resources: Resources },
     signal: AbortSignal,
+    onWait?: () => void,
   ): Promise<Release> {
     signal.throwIfAborted()
     this.#refuseImpossible(who.resources)
@@ -72,6 +74,7 @@ export class CapacityGate {
       signal.addEventListener('abort', leave, { once: true })
       this.#line.set(who.id, { ...who, arrival: ++this.#arrivals, overtaken: 0, admit })
       this.#advance()
+      if (this.#line.has(who.id)) onWait?.()
     })
     return () => {
       if (this.#held.delete(who.id)) this.#advance()

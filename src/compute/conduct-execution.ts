@@ -1,4 +1,5 @@
 import { WeirError, toWeirError } from '../errors.js'
+import { formatResources } from '../model/resources.js'
 import { task } from '../model/task-accessors.js'
 import type { DesiredExecution } from '../model/sync.js'
 import { admit, admitTaskNetwork, chargedResources, type AdmissionView } from './admission.js'
@@ -72,7 +73,15 @@ async function outcomeOf(
   await book.accept(executionId)
 
   const resources = chargedResources(task(jobSpec))
-  own.held.release = await gate.enter({ id: executionId, priority: jobSpec.Priority, resources }, signal)
+  const waits = (): void => {
+    const message = `Waiting for room on the node: ${formatResources(gate.free)} free, ${formatResources(resources)} asked`
+    book.note(executionId, { topic: 'Execution', message })
+  }
+  own.held.release = await gate.enter(
+    { id: executionId, priority: jobSpec.Priority, resources },
+    signal,
+    waits,
+  )
   const { maxJobRequirements } = parts.view()
   // The operator may have changed the rules while the execution waited.
   const [withdrawn] = admitTaskNetwork(task(jobSpec), parts.view())

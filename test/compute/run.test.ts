@@ -476,6 +476,9 @@ describe('stopping an execution closes what it holds', () => {
     const second = await orchestrator.run(shellJob('sleep 60', all))
     await orchestrator.in(second, 'Accepted')
     expect(fixture.node.info()).toMatchObject({ runningExecutions: 1, queuedExecutions: 1 })
+    await eventually(() =>
+      orchestrator.messages(second).some((line) => /Waiting for room on the node/.test(line)),
+    )
     await orchestrator.stop(second)
     await orchestrator.in(second, 'Cancelled')
     expect(fixture.node.info()).toMatchObject({ runningExecutions: 1, queuedExecutions: 0 })
