@@ -24,9 +24,15 @@ export function parseInputArgument(text: string): InputSourceSpec {
   const argument = readFields(text, fields, 'input.invalid')
   const { uri, target } = splitTarget(argument.source, argument.isBare)
   const Source = sourceOf(uri, argument.options, text)
-  const Target = argument.target ?? target ?? DEFAULT_INPUT_TARGET
+  const Target = argument.target ?? target ?? defaultTarget(uri)
   const input: InputSourceSpec = { Source, Alias: uri.startsWith('data:') ? '' : uri, Target }
   return checkedInput(input, text)
+}
+
+/** Content that is written into the argument itself is one file, unless it is an archive: it lands as `/inputs/data`. */
+function defaultTarget(uri: string): string {
+  const isFile = uri.startsWith('data:') && !uri.startsWith('data:application/gzip')
+  return isFile ? `${DEFAULT_INPUT_TARGET}/data` : DEFAULT_INPUT_TARGET
 }
 
 /**

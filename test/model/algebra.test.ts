@@ -261,7 +261,7 @@ describe('--input', () => {
     ['s3://b/logs-2023-04*:/input', 's3', { Bucket: 'b', Key: 'logs-2023-04*' }, '/input'],
     ['file:///data/logs:/logs', 'localDirectory', { SourcePath: '/data/logs' }, '/logs'],
     ['file:///data,opt=rw=true', 'localDirectory', { SourcePath: '/data', ReadWrite: true }, '/inputs'],
-    ['data:text/plain,a=b:/c', 'inline', { URL: 'data:text/plain,a=b:/c' }, '/inputs'],
+    ['data:text/plain,a=b:/c', 'inline', { URL: 'data:text/plain,a=b:/c' }, '/inputs/data'],
   ])('reads %s', (text, Type, Params, Target) => {
     const input = parseInputArgument(text)
     expect([input.Source, input.Target]).toEqual([{ Type, Params }, Target])
