@@ -2,7 +2,7 @@ import { readFile, stat } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ConfigValues } from '../config/index.js'
 import { WeirError, toWeirError } from '../errors.js'
-import { parseHostPattern } from '../model/host-pattern.js'
+import { type HostPatternOptions, parseHostPattern } from '../model/host-pattern.js'
 import type { NodeEgressPolicy } from '../ports/index.js'
 
 const FILE_BYTES_MAX = 4 * 1024 * 1024
@@ -44,11 +44,19 @@ export async function readEgressPolicy(
     const lines = values[key].map((text, index) => ({ text, where: `${key}[${index}]` }))
     const file = values[fileKey]
     if (file !== '') lines.push(...(await readPatternFile(file)))
-    // A denied public suffix only narrows what is allowed, so it needs no insisting.
-    return canonical(lines, key === 'Egress.Deny' || allowPublicSuffix, problems)
+    // What is denied only narrows what is allowed: public suffixes and private names need no insisting there.
+    const isDeny = key === 'Egress.Deny'
+    return canonical(
+      lines,
+      { allowPublicSuffix: isDeny || allowPublicSuffix, allowPrivate: isDeny },
+      problems,
+    )
   }
   const allow = await read('Egress.Allow', 'Egress.AllowFile')
   const deny = await read('Egress.Deny', 'Egress.DenyFile')
+  const privateExceptions = readExceptions(values, problems)
+  const selfLines = values['Egress.Self'].map((text, index) => ({ text, where: `Egress.Self[${index}]` }))
+  const ownNames = canonical(selfLines, { allowPublicSuffix: true, allowPrivate: true }, problems)
   if (problems.length > 0) {
     throw new WeirError('config.invalid', ['Cannot use the egress lists:', ...problems].join('\n  '), {
       hint: 'a pattern is `host`, `.host` or `*.host`, with an optional `:port`',
@@ -58,9 +66,28 @@ export async function readEgressPolicy(
   return {
     allow,
     deny,
-    privateExceptions: [...values['Egress.PrivateExceptions']],
-    self: [...values['Egress.Self'], ...self],
+    privateExceptions,
+    self: [...ownNames, ...self],
   }
+}
+
+/** Each exception opens one exact host on one port, so that nobody opens a whole network by mistake. */
+function readExceptions(values: ConfigValues, problems: string[]): string[] {
+  const lines = values['Egress.PrivateExceptions'].map((text, index) => ({
+    text,
+    where: `Egress.PrivateExceptions[${index}]`,
+  }))
+  const options = { allowPublicSuffix: false, allowPrivate: true }
+  return lines.flatMap((line) =>
+    canonical([line], options, problems).filter((text) => {
+      const { reach, port, host } = parseHostPattern(text, options)
+      if (reach === 'exact' && port !== undefined) return true
+      problems.push(
+        `${line.where}: "${text}" is not one exact host with its port (write for example "${host}:8080")`,
+      )
+      return false
+    }),
+  )
 }
 
 /**
@@ -149,7 +176,7 @@ function withoutComment(line: string): string {
 
 function canonical(
   lines: { text: string; where: string }[],
-  allowPublicSuffix: boolean,
+  options: HostPatternOptions,
   problems: string[],
 ): string[] {
   if (lines.length > PATTERNS_MAX) {
@@ -158,7 +185,7 @@ function canonical(
   }
   return lines.flatMap(({ text, where }) => {
     try {
-      return [parseHostPattern(text, { allowPublicSuffix }).text]
+      return [parseHostPattern(text, options).text]
     } catch (error) {
       const { message, hint } = toWeirError(error)
       problems.push(`${where}: ${message}${hint === undefined ? '' : ` (${hint})`}`)

@@ -195,6 +195,25 @@ describe('a node that cannot start', () => {
     }))
 })
 
+describe('the private exceptions of a node', () => {
+  it('are one exact host with its port each, and every mistake is named', () =>
+    withDirectory(async (dir) => {
+      const start = (...exceptions: string[]): Promise<void> =>
+        withNode(
+          join(dir, 'data'),
+          ['Engines.Disabled=docker,wasm', `Egress.PrivateExceptions=${exceptions.join(',')}`],
+          async () => {},
+        )
+      await start('10.9.9.9:8080', 'data.example.internal:80', '[fd00::1]:443')
+      await expect(start('10.9.9.9', '.example.internal:80', '10.0.0.0/8')).rejects.toMatchObject({
+        code: 'config.invalid',
+        message: expect.stringMatching(
+          /Exceptions\[0\][\s\S]*Exceptions\[1\][\s\S]*Exceptions\[2\]/,
+        ) as unknown,
+      })
+    }))
+})
+
 describe('the egress list of a running node', () => {
   it('is read again when it changes, and stays when the new one is broken (row N-08)', () =>
     withDirectory(async (dir) => {

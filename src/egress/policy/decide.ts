@@ -64,7 +64,8 @@ export function decideHost(request: EgressRequest, rules: EgressRules): EgressDe
  *
  * 1. aliases that are self, special-use names or denied
  * 2. the network's own addresses, also hidden inside IPv6 ones; no exception can change it
- * 3. addresses that are not public, unless the operator made an exact exception for name or address and port
+ * 3. addresses that the operator denies
+ * 4. addresses that are not public, unless the operator made an exact exception for name or address and port
  */
 export function decideAddresses(
   request: EgressRequest,
@@ -81,11 +82,9 @@ export function decideAddresses(
   }
   if (found.addresses.some((address) => isOwnAddress(address, rules))) return deny('egress.self', 'gateway')
   for (const address of found.addresses) {
-    if (isPublic(address)) {
-      const denied = node.deny.match(address.text, request.port)
-      if (denied !== undefined) return deny('egress.denied_by_operator', 'node', denied.text)
-      continue
-    }
+    const denied = node.deny.match(address.text, request.port)
+    if (denied !== undefined) return deny('egress.denied_by_operator', 'node', denied.text)
+    if (isPublic(address)) continue
     const exception = byName ?? node.privateExceptions.match(address.text, request.port)
     if (exception === undefined) return deny('egress.private_address', 'gateway')
     // The node's own loopback is the node itself, however it is listed.
