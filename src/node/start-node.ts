@@ -1,8 +1,8 @@
 import { join } from 'node:path'
 import { type Config, CONFIG_SCHEMA, type ConfigKey, type ConfigName, writeValue } from '../config/index.js'
 import { WeirError } from '../errors.js'
-import { BACALHAU_VERSION, createApiServer, type ListenOptions } from '../api/index.js'
-import type { NodeInfo } from '../model/index.js'
+import { BACALHAU_VERSION, createApiServer, isLoopback, type ListenOptions } from '../api/index.js'
+import { NO_RESOURCES, type NodeInfo } from '../model/index.js'
 import { createOrchestrator } from '../orchestrator/index.js'
 import type { Chance, Clock, JobStore } from '../ports/index.js'
 import { lockDataDir, openMemoryStore, openSqliteStore } from '../stores/index.js'
@@ -148,21 +148,17 @@ async function openStore(kind: 'disk' | 'memory', dataDir: string, teardown: Tea
 
 /** Nobody has to authenticate, so only this machine may reach the API unless the operator insists. */
 function refuseOpenDoor(listen: ListenOptions, insecure: boolean): void {
-  if (insecure || 'socketPath' in listen) return
-  const loopback =
-    listen.host === 'localhost' || listen.host === '::1' || /^127\.\d+\.\d+\.\d+$/.test(listen.host)
-  if (!loopback)
-    throw new WeirError(
-      'config.invalid',
-      `Cannot listen on ${listen.host}: anybody who reaches it could start jobs`,
-      {
-        hint: 'listen on 127.0.0.1, or say --insecure (API.AllowInsecure) when the network keeps others out',
-      },
-    )
+  if (insecure || 'socketPath' in listen || isLoopback(listen)) return
+  throw new WeirError(
+    'config.invalid',
+    `Cannot listen on ${listen.host}: anybody who reaches it could start jobs`,
+    {
+      hint: 'listen on 127.0.0.1, or say --insecure (API.AllowInsecure) when the network keeps others out',
+    },
+  )
 }
 
 function orchestratorOnly(nodeId: string, config: Config): NodeInfo {
-  const nothing = { cpu: 0, memoryBytes: 0, diskBytes: 0, gpu: 0 }
   return {
     nodeId,
     roles: ['orchestrator'],
@@ -171,10 +167,10 @@ function orchestratorOnly(nodeId: string, config: Config): NodeInfo {
     engines: [],
     sources: [],
     publishers: [],
-    maxCapacity: nothing,
-    maxJobRequirements: nothing,
-    availableCapacity: nothing,
-    queuedCapacity: nothing,
+    maxCapacity: NO_RESOURCES,
+    maxJobRequirements: NO_RESOURCES,
+    availableCapacity: NO_RESOURCES,
+    queuedCapacity: NO_RESOURCES,
     runningExecutions: 0,
     queuedExecutions: 0,
     egress: {

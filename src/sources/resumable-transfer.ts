@@ -5,6 +5,7 @@ import { isWeirError, WeirError } from '../errors.js'
 import { printable } from '../model/printable.js'
 import { describeUrl } from './describe-url.js'
 import { requestFollowing, type FollowContext } from './follow-redirects.js'
+import { writeAll } from '../write-all.js'
 
 export interface TransferContext extends FollowContext {
   bytesMax: number
@@ -164,13 +165,6 @@ export class ResumableTransfer {
       retryable,
       cause,
     })
-  }
-}
-
-async function writeAll(file: FileHandle, chunk: Uint8Array, position: number): Promise<void> {
-  for (let done = 0; done < chunk.byteLength; ) {
-    const { bytesWritten } = await file.write(chunk, done, chunk.byteLength - done, position + done)
-    done += bytesWritten
   }
 }
 

@@ -4,6 +4,7 @@ import { open, rm, stat, type FileHandle } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { isWeirError, WeirError } from '../../errors.js'
 import { describeLink, type ResultLink } from './result-link.js'
+import { writeAll } from '../../write-all.js'
 
 export interface FetchLimits {
   /** Of the file that is downloaded. */
@@ -240,12 +241,5 @@ class Part {
         cause,
       },
     )
-  }
-}
-
-async function writeAll(file: FileHandle, chunk: Uint8Array, position: number): Promise<void> {
-  for (let done = 0; done < chunk.byteLength; ) {
-    const { bytesWritten } = await file.write(chunk, done, chunk.byteLength - done, position + done)
-    done += bytesWritten
   }
 }
