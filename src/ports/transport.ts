@@ -6,8 +6,12 @@ export interface Closable {
   close(): Promise<void>
 }
 
-/** Answers one request. What it throws arrives at the caller as a WeirError with the same code, message and hint. */
-export type Handler = (body: Message, signal: AbortSignal) => Promise<Message>
+/**
+ * Answers one request. What it throws arrives at the caller as a WeirError with the same code, message and hint. `from`
+ * is who asks, proven by the transport; absent inside one process, where everybody is trusted. `signal` is aborted when
+ * the transport closes.
+ */
+export type Handler = (body: Message, signal: AbortSignal, from?: string) => Promise<Message>
 
 /** Carries messages between roles; may lose, repeat and reorder them. Messages are at most 1 MiB of JSON. */
 export interface Transport {
@@ -19,6 +23,9 @@ export interface Transport {
 
 /** Subjects. Served by the orchestrator: */
 export const SYNC_SUBJECT = 'orchestrator.sync'
+
+/** Served by the orchestrator for machines that hold a join token and nothing else yet. */
+export const JOIN_SUBJECT = 'orchestrator.join'
 
 /** Served by each node: "sync now", answers at once. */
 export function nudgeSubject(nodeId: string): Subject {

@@ -1,10 +1,15 @@
 import { setMaxListeners } from 'node:events'
-import { WeirError, toWeirError } from '../errors.js'
-import type { ErrorCode } from '../errors.js'
+import { type WeirError, toWeirError } from '../errors.js'
 import type { Chance, Clock, Closable, Handler, Message, Subject, Transport } from '../ports/index.js'
-
-/** Bytes of JSON; the same bound as between machines, so that nothing works here that fails there. */
-export const MESSAGE_BYTES_MAX = 1024 * 1024
+import {
+  decodeError,
+  encodeError,
+  encodeMessage,
+  noAnswer,
+  noResponder,
+  servedAlready,
+  transportClosed,
+} from './message.js'
 
 /** How the network misbehaves. All default to 0: a perfect network. */
 export interface Faults {
@@ -50,8 +55,8 @@ class InProcessTransport implements Transport {
   }
 
   async request(subject: Subject, body: Message, timeoutMs: number): Promise<Message> {
-    if (this.#closing.signal.aborted) throw closed()
-    const text = encode(subject, body)
+    if (this.#closing.signal.aborted) throw transportClosed()
+    const text = encodeMessage(subject, body)
     const waiting = new AbortController()
     this.#waiting.add(waiting)
     try {
@@ -67,7 +72,7 @@ class InProcessTransport implements Transport {
 
   async serve(subject: Subject, handler: Handler): Promise<Closable> {
     if (this.#handlers.has(subject)) {
-      throw new WeirError('internal', `Cannot serve subject "${subject}": somebody serves it already`)
+      throw servedAlready(subject)
     }
     this.#handlers.set(subject, handler)
     return {
@@ -99,16 +104,12 @@ class InProcessTransport implements Transport {
   async #handle(subject: Subject, text: string): Promise<Answer> {
     const handler = this.#handlers.get(subject)
     if (handler === undefined) {
-      return {
-        error: new WeirError('transport.no_responder', `Cannot reach "${subject}": nobody serves it`, {
-          retryable: true,
-        }),
-      }
+      return { error: noResponder(subject) }
     }
     try {
-      return { text: encode(subject, await handler(JSON.parse(text) as Message, this.#closing.signal)) }
+      return { text: encodeMessage(subject, await handler(JSON.parse(text) as Message, this.#closing.signal)) }
     } catch (error) {
-      return { error: copyError(toWeirError(error)) }
+      return { error: decodeError(encodeError(toWeirError(error))) }
     }
   }
 
@@ -125,12 +126,10 @@ class InProcessTransport implements Transport {
 
   async #timeout(subject: Subject, timeoutMs: number, signal: AbortSignal): Promise<never> {
     await this.#clock.sleep(timeoutMs, signal).catch((error: unknown) => {
-      if (this.#closing.signal.aborted) throw closed()
+      if (this.#closing.signal.aborted) throw transportClosed()
       throw error
     })
-    throw new WeirError('transport.timeout', `Cannot reach "${subject}": no answer within ${timeoutMs} ms`, {
-      retryable: true,
-    })
+    throw noAnswer(subject, timeoutMs)
   }
 
   #happens(share: number): boolean {
@@ -144,29 +143,4 @@ const NO_FAULTS: Faults = { loss: 0, repeat: 0, delayMsMin: 0, delayMsMax: 0 }
 
 function pending(): Promise<never> {
   return new Promise(() => undefined)
-}
-
-function encode(subject: Subject, body: Message): string {
-  const text = JSON.stringify(body ?? null)
-  if (Buffer.byteLength(text) <= MESSAGE_BYTES_MAX) return text
-  throw new WeirError('spec.too_large', `Cannot send to "${subject}": the message is larger than 1 MiB`, {
-    details: { bytes: Buffer.byteLength(text), max: MESSAGE_BYTES_MAX },
-  })
-}
-
-/** Errors travel like messages: code, message, hint and plain details, without cause and stack. */
-function copyError(error: WeirError): WeirError {
-  const { code, message, hint, retryable, details } = error
-  const copy = JSON.parse(JSON.stringify({ code, message, hint, retryable, details })) as {
-    code: ErrorCode
-    message: string
-    hint?: string
-    retryable: boolean
-    details: Record<string, unknown>
-  }
-  return new WeirError(copy.code, copy.message, copy)
-}
-
-function closed(): WeirError {
-  return new WeirError('transport.no_responder', 'Cannot send: the transport is closed')
 }

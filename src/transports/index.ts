@@ -1,2 +1,3 @@
-export { MESSAGE_BYTES_MAX, createInProcessTransport } from './in-process.js'
+export { createInProcessTransport } from './in-process.js'
 export type { Faults, InProcessTransportOptions } from './in-process.js'
+export { MESSAGE_BYTES_MAX } from './message.js'
