@@ -1,13 +1,31 @@
-import { Command, Option } from 'commander'
+import { Command, CommanderError, Option } from 'commander'
 
 /** A command whose on/off flags also take `=true` and `=false`, as users of other tools write them (`--wait=false`). */
 export class WeirCommand extends Command {
+  /** It ends with the exit code of a program that it runs. */
+  runsProgram = false
+  /** Of the whole program: the command whose action was started. */
+  running: WeirCommand | undefined
+  /** An old name: neither in the help nor in completions. */
+  isRetired = false
+
   override createCommand(name?: string): WeirCommand {
     return new WeirCommand(name)
   }
 
   override parseOptions(argv: string[]): ReturnType<Command['parseOptions']> {
     return super.parseOptions(this.plainFlags(argv))
+  }
+
+  /** A mistake in the command line; it knows the command that it was found in. */
+  override error(message: string, options: { exitCode?: number; code?: string } = {}): never {
+    throw new UsageError(this, options.code ?? 'commander.error', message)
+  }
+
+  /** The words that call it, without the program's name: `job run`. */
+  get words(): string {
+    const parent = this.parent as WeirCommand | null
+    return parent === null ? '' : `${parent.words} ${this.name()}`.trim()
   }
 
   /** Repeatable: every value is kept. */
@@ -53,6 +71,25 @@ export class WeirCommand extends Command {
     // Without a negated form the flag is off anyway.
     return { replaced: this.options.some(({ long }) => long === negated) ? [negated] : [], takesNext: false }
   }
+}
+
+/** What commander found wrong with the command line. */
+export class UsageError extends CommanderError {
+  readonly command: WeirCommand
+
+  constructor(command: WeirCommand, code: string, message: string) {
+    super(2, code, message)
+    this.command = command
+  }
+}
+
+/** How a command is written: `weir job describe [flags] <ID>`. */
+export function usageOf(command: WeirCommand): string {
+  const operands = command.registeredArguments.map((one) => {
+    const name = `${one.name()}${one.variadic ? '...' : ''}`
+    return one.required ? `<${name}>` : `[${name}]`
+  })
+  return ['weir', command.words, '[flags]', ...operands].filter((word) => word !== '').join(' ')
 }
 
 const GLOBAL_GROUP = 'Global flags:'

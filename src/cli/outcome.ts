@@ -20,7 +20,7 @@ export const COMPUTE_STATE = { rejected: 4, completed: 9, failed: 10, cancelled:
  * 2. completed, several → 0 when all ended with 0, else 1;
  * 3. failed by a limit of time → 124;
  * 4. one execution that was killed for its memory → 137, as the shell would say;
- * 5. anything else → 125.
+ * 5. anything else → 126.
  */
 export function outcomeOf(job: WireJob, executions: readonly WireExecution[]): Outcome {
   const { StateType, Message = '', Details = {} } = job.State
@@ -67,8 +67,8 @@ function completedOutcome(completed: readonly WireExecution[]): Outcome {
 
 function failureCode(code: string, failed: readonly WireExecution[]): number {
   if (code === 'execution.timeout') return EXIT.timeout
-  if (code === 'execution.out_of_memory' && failed.length === 1) return 137
-  return EXIT.weir
+  if (code === 'execution.out_of_memory' && failed.length === 1) return EXIT.outOfMemory
+  return EXIT.jobFailed
 }
 
 /** Of a job that no node took: the reasons without the count before them, which says the same in figures. */

@@ -1,5 +1,6 @@
 import { WeirCommand, addGlobalFlags } from './command.js'
 import { EXAMPLES } from './examples.js'
+import { addMovedCommands } from './moved-commands.js'
 import { LIST_FORMATS, OBJECT_FORMATS } from './output-format.js'
 import { readChoice } from './read-choice.js'
 import type { Command } from 'commander'
@@ -35,6 +36,7 @@ export function buildProgram(context: CliContext, exit: (code: number) => void):
   ): WeirCommand => {
     const command = addGlobalFlags(parent.command(usage).description(description) as WeirCommand)
     command.action(async () => {
+      program.running = command
       const flags = mergeFlags(program.opts(), command.opts()) as Flags & GlobalFlags
       exit(await action(command.args, flags))
     })
@@ -47,6 +49,7 @@ export function buildProgram(context: CliContext, exit: (code: number) => void):
   addJobCommands(leaf, group('job', 'Submit, inspect, stop jobs and fetch their results'), context)
   addNodeCommands(leaf, group('node', 'Inspect the nodes of the network'), context)
   addServerCommands(leaf, program, group, context)
+  addMovedCommands(program)
   addExamples(program)
   return program
 }
@@ -57,7 +60,8 @@ export function leavesOf(
   words: readonly string[] = [],
 ): { words: string; command: Command }[] {
   if (command.commands.length === 0) return [{ words: words.join(' '), command }]
-  return command.commands.flatMap((inner) => leavesOf(inner, [...words, inner.name()]))
+  const current = command.commands.filter((inner) => !(inner as WeirCommand).isRetired)
+  return current.flatMap((inner) => leavesOf(inner, [...words, inner.name()]))
 }
 
 function addExamples(program: WeirCommand): void {
@@ -69,13 +73,13 @@ function addExamples(program: WeirCommand): void {
   }
 }
 
-type Leaf = <Flags>(
+export type Leaf = <Flags>(
   parent: WeirCommand,
   usage: string,
   description: string,
   action: Action<Flags>,
 ) => WeirCommand
-type Group = (name: string, description: string) => WeirCommand
+export type Group = (name: string, description: string) => WeirCommand
 
 function addRunCommands(leaf: Leaf, group: Group, context: CliContext): void {
   const docker = group('docker', 'Run containers')
@@ -181,6 +185,7 @@ function addJobFlags(command: WeirCommand): void {
 }
 
 function addWatchFlags(command: WeirCommand): void {
+  command.runsProgram = true
   command
     .optionsGroup('Run flags:')
     .option('--wait', 'wait for the end of the job (default true)')

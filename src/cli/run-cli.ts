@@ -1,6 +1,7 @@
 import { CommanderError } from 'commander'
 import { WeirError, isWeirError } from '../errors.js'
-import { EXIT } from './exit-codes.js'
+import { UsageError, usageOf } from './command.js'
+import { EXIT, exitCodeOf } from './exit-codes.js'
 import { errorReport } from './error-report.js'
 import { buildProgram } from './program.js'
 import type { CliContext } from './context.js'
@@ -8,46 +9,31 @@ import type { CliContext } from './context.js'
 /** Runs one command line (without `node` and the program's name) and resolves with the exit code. Never rejects. */
 export async function runCli(argv: readonly string[], context: CliContext): Promise<number> {
   let exitCode: number = EXIT.ok
+  const program = buildProgram(context, (code) => {
+    exitCode = code
+  })
   try {
-    const program = buildProgram(context, (code) => {
-      exitCode = code
-    })
     await program.parseAsync(argv, { from: 'user' })
     return exitCode
   } catch (error) {
-    if (isHelp(error)) return error.exitCode === 0 ? EXIT.ok : EXIT.weir
+    if (isHelp(error)) return error.exitCode === 0 ? EXIT.ok : EXIT.usage
     const isDebug = argv.includes('--debug') || isSet(context.environment.WEIR_DEBUG)
-    const shown = error instanceof CommanderError ? usageError(error, argv) : withAdvice(error)
+    const command = error instanceof UsageError ? error.command : program.running
+    const shown = error instanceof UsageError ? usageError(error) : withAdvice(error)
     for (const line of errorReport(shown, context.terminal.talkStyle, isDebug)) context.terminal.talk(line)
-    return EXIT.weir
+    return exitCodeOf(shown, command?.runsProgram === true)
   }
 }
 
-/** Commands of older tools, and what they are called here. */
-const MOVED: ReadonlyMap<string, string> = new Map([
-  ['cancel', 'job stop'],
-  ['create', 'job run'],
-  ['describe', 'job describe'],
-  ['get', 'job get'],
-  ['list', 'job list'],
-  ['logs', 'job logs'],
-  ['run', 'docker run, wasm run or job run'],
-  ['validate', 'job validate'],
-  ['id', 'agent node'],
-])
-
-function usageError(error: CommanderError, argv: readonly string[]): WeirError {
-  const [first = '', ...more] = error.message.replace(/^error: /, '').split('\n')
+/** What commander says, in our words: the suggestion when there is one, else how the command is written. */
+function usageError({ message, command }: UsageError): WeirError {
+  const [first = '', ...more] = message.replace(/^error: /, '').split('\n')
   const suggestion = /\((Did you mean .*)\)/.exec(more.join(' '))?.[1]
-  const command = argv.filter((word) => /^[a-z]+$/.test(word)).slice(0, 2)
-  const moved = error.code === 'commander.unknownCommand' ? MOVED.get(argv[0] ?? '') : undefined
-  const help = `See weir ${isKnownCommand(error) ? `${command.join(' ')} ` : ''}--help`
-  const hint = moved !== undefined ? `The command is now: weir ${moved}` : (suggestion ?? help)
-  return new WeirError('cli.usage', `Cannot read the command line: ${first}`, { hint })
-}
-
-function isKnownCommand(error: CommanderError): boolean {
-  return error.code !== 'commander.unknownCommand'
+  const help = `see ${['weir', command.words, '--help'].filter((word) => word !== '').join(' ')}`
+  const usage = `write ${usageOf(command)}, or ${help}`
+  return new WeirError('cli.usage', `Cannot read the command line: ${first}`, {
+    hint: suggestion ?? (command.commands.length > 0 ? help : usage),
+  })
 }
 
 /** An unreachable server is the first thing new users meet. */

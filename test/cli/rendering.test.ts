@@ -273,6 +273,6 @@ describe('small things', () => {
 describe('the page on exit codes', () => {
   it('lists every code that weir itself gives', () => {
     const page = readFileSync(join(PACKAGE_ROOT, 'docs/exit-codes.md'), 'utf8')
-    for (const code of Object.values(EXIT)) expect(page).toContain(`| ${code} |`)
+    for (const code of Object.values(EXIT)) expect(page).toContain(`\n| ${code} |`)
   })
 })
