@@ -95,9 +95,9 @@ describe.skipIf(missing !== undefined)(`jobs on a server, from the command line$
     expect(stopped.code).toBe(0)
   })
 
-  it('ends with 125 and the reasons when no node fits', async () => {
+  it('ends with 126 and the reasons when no node fits', async () => {
     const { code, stderr } = await server.weir(['wasm', 'run', '--memory', '900tb', 'hello.wasm'])
-    expect(code).toBe(125)
+    expect(code).toBe(126)
     expect(stderr).toMatch(/0 of 1 node can run this/)
   })
 
@@ -125,7 +125,7 @@ describe.skipIf(missing !== undefined)(`jobs on a server, from the command line$
   it('says that nothing was published when there is nothing to get', async () => {
     const { stderr } = await server.weir(['wasm', 'run', 'hello.wasm'])
     const { code, stderr: why } = await server.weir(['job', 'get', idIn(stderr)])
-    expect(code).toBe(125)
+    expect(code).toBe(3)
     expect(why).toContain('nothing was published')
   })
 
@@ -196,12 +196,12 @@ describe.skipIf(missing !== undefined)(`jobs on a server, from the command line$
     const node = JSON.parse((await server.weir(['agent', 'node', '--output', 'json'])).stdout) as object
     expect(node).toHaveProperty('Info.NodeID')
     expect((await server.weir(['node', 'describe', 'n-'])).stdout).toContain('NodeID: n-')
-    expect((await server.weir(['job', 'egress', 'j-'])).code).toBe(125)
+    expect((await server.weir(['job', 'egress', 'j-'])).code).toBe(3)
   })
 
   it('refuses a second server on the same data directory', async () => {
     const { code, stderr } = await server.weir(['serve', '-c', 'API.Port=0'])
-    expect(code).toBe(125)
+    expect(code).toBe(4)
     expect(stderr).toContain('another server')
   })
 

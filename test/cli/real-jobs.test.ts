@@ -26,14 +26,14 @@ describe.skipIf(missing !== '')(`bad luck and bad input, with real containers${s
     [
       'an image that nobody has',
       () => ['docker', 'run', 'weir-cli-test/none:1', 'true'],
-      125,
+      126,
       'Cannot pull the image',
       'Hint: ',
     ],
     [
       'a program that is not in the image',
       () => ['docker', 'run', world.image, 'nosuch'],
-      125,
+      126,
       'Cannot start "nosuch": executable not found in the image',
       'PATH of the image',
     ],
@@ -77,28 +77,28 @@ describe.skipIf(missing !== '')(`bad luck and bad input, with real containers${s
     [
       'more executions than nodes',
       () => ['docker', 'run', '--count', '2', world.image, 'true'],
-      125,
+      126,
       '2 executions need 2 nodes, and 1 of 1 node can run this',
       'Lower --count',
     ],
     [
       'a host that the node does not allow',
       () => ['docker', 'run', '--network', 'http', '--domain', 'other.test', world.image, 'true'],
-      125,
+      126,
       '1 lacks domain other.test',
       'operators',
     ],
     [
       'a mode that the node does not offer',
       () => ['docker', 'run', '--network', 'full', world.image, 'true'],
-      125,
+      126,
       'does not offer network Full',
       '',
     ],
     [
       'an input at a private address',
       () => ['docker', 'run', '-i', 'http://secret.example.com/x', world.image, 'true'],
-      125,
+      126,
       'not public',
       'public addresses only',
     ],
@@ -230,7 +230,7 @@ describe.skipIf(missing !== '')(`bad luck and bad input, with real containers${s
     expect((await world.weir(['job', 'get', id, '--raw', '--output-dir', 'raw'])).code).toBe(0)
     expect(readdirSync(join(world.dir, 'raw'))).toEqual([expect.stringMatching(/^e-/)])
     const missingFile = await world.weir(['job', 'get', `${id}/out/none`, '--output-dir', 'none'])
-    expect(missingFile.code).toBe(125)
+    expect(missingFile.code).toBe(3)
   })
 })
 
@@ -250,7 +250,7 @@ describe.skipIf(isTaken)(`a node of its own${isTaken ? ' (skipped: port 1234 is 
       'Engines.Types.Docker.Socket=/nowhere.sock',
       'busybox',
     ])
-    expect(code).toBe(125)
+    expect(code).toBe(126)
     expect(stderr).toContain('there is no socket "/nowhere.sock"')
     expect(stderr).toContain('Install a Docker engine')
   })
@@ -265,7 +265,7 @@ describe.skipIf(isTaken)(`a node of its own${isTaken ? ' (skipped: port 1234 is 
       'example.com',
       'busybox',
     ])
-    expect(code).toBe(125)
+    expect(code).toBe(126)
     expect(stderr).toContain(
       'add -c JobAdmissionControl.AcceptNetworkedJobs=true -c Egress.Allow=example.com',
     )

@@ -140,8 +140,8 @@ describe('outcomes', () => {
     ['a time limit of the job', job('Failed', { Details: { ErrorCode: 'execution.timeout' } }), [], 124],
     ['a time limit of the execution', job('Failed'), [failed('execution.timeout')], 124],
     ['too little memory', job('Failed'), [failed('execution.out_of_memory')], 137],
-    ['no node', job('Failed', { Message: 'not enough nodes' }), [], 125],
-    ['a job that somebody stopped', job('Stopped'), [], 125],
+    ['no node', job('Failed', { Message: 'not enough nodes' }), [], 126],
+    ['a job that somebody stopped', job('Stopped'), [], 126],
   ])('of %s', (_what, of, executions, exitCode) => {
     const outcome = outcomeOf(of, executions)
     expect([outcome.exitCode, outcome.succeeded]).toEqual([exitCode, exitCode === 0])
