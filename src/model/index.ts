@@ -90,6 +90,8 @@ export {
   OBSERVED_STATES,
   completionMessage,
   isTerminalJobState,
+  jobVersionOf,
+  versionTimeMs,
   isTerminalObservedState,
 } from './state.js'
 export type {
@@ -162,3 +164,13 @@ export type { ParseJobTextOptions } from './parse-job-text.js'
 export { hasUnprintable, printable, quoted } from './printable.js'
 export type { JsonSchema } from './shape-json-schema.js'
 export type { SpecProblem } from './spec-problem.js'
+export {
+  EVERYONE,
+  PERMISSIONS,
+  ROLES,
+  coversNamespace,
+  namespaceProblem,
+  permissionsOf,
+  tokenNameProblem,
+} from './access.js'
+export type { NamespaceScope, Permission, Principal, Role } from './access.js'

@@ -28,15 +28,23 @@ export interface Job {
   message: string
   /** Details of a failure for machines (code, reasons per node). */
   details: Record<string, string>
+  /** From 1; +1 with each update and each rerun. */
   version: number
   /** +1 with each stored change of this job, from 1. */
   revision: number
   createTimeMs: TimeMs
   modifyTimeMs: TimeMs
+  /** When this version was submitted: its timeouts count from here. Absent = with the job, see {@link versionTimeMs}. */
+  versionTimeMs?: TimeMs
   /** When the user asked to stop, with the reason. */
   stopRequest?: { reason: string; atMs: TimeMs }
-  /** The idempotency token it was submitted with, if any. */
+  /** The idempotency token it (this version) was submitted with, if any. */
   idempotencyToken?: string
+}
+
+/** When the job's present version was submitted. */
+export function versionTimeMs(job: Job): TimeMs {
+  return job.versionTimeMs ?? job.createTimeMs
 }
 
 /** What the orchestrator wants; only the orchestrator writes it. */
@@ -133,7 +141,9 @@ export interface Execution {
   namespace: string
   nodeId: NodeId
   evaluationId: EvaluationId
-  /** Which of the job's Count slots this execution fills, from 0; a retry keeps the slot. */
+  /** Which version of the job it runs; absent = 1, see {@link jobVersionOf}. */
+  jobVersion?: number
+  /** Which of the job's Count slots this execution fills, from 0; a retry keeps the slot. Each version counts anew. */
   slot: number
   /** How many executions of this slot came before. */
   attempt: number
@@ -151,8 +161,15 @@ export interface Execution {
   modifyTimeMs: TimeMs
 }
 
+/** The version of its job that an execution runs. */
+export function jobVersionOf({ jobVersion = 1 }: Execution): number {
+  return jobVersion
+}
+
 export type EvaluationTrigger =
   | 'job-register'
+  | 'job-update'
+  | 'job-rerun'
   | 'job-cancel'
   | 'job-queue'
   | 'job-timeout'

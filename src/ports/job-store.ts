@@ -46,6 +46,11 @@ export interface Change {
   deleteNodes?: NodeId[]
   /** Appended and numbered per job. */
   history?: NewHistoryEvent[]
+  /**
+   * Jobs as they were when a newer version replaced them: kept under their version, the newest {@link VERSIONS_MAX} of a
+   * job. The job itself is in `jobs` of the same change.
+   */
+  replacedJobs?: Job[]
   /** Forgotten with their executions and history. They may vanish from earlier snapshots as well. */
   deleteJobs?: JobId[]
   /** Forgotten; their history stays. They may vanish from earlier snapshots as well. */
@@ -61,6 +66,11 @@ export interface JobQuery {
   /** 0 = no limit (the store still bounds it at 10,000). */
   limit: number
   offset: number
+  /**
+   * Only what comes after this job in the order asked for (its time by `orderBy`, and its id): where a page ended. Jobs
+   * that are added meanwhile move nothing, as they would with `offset`.
+   */
+  after?: { timeMs: number; id: JobId }
   /** Called for each candidate, for label selectors. */
   accept?: (job: Job) => boolean
 }
@@ -78,9 +88,14 @@ export interface HistoryQuery {
   /** Prefix. */
   executionId?: string
   sinceMs?: number
+  /** Only events of this version of the job. Absent = all. */
+  jobVersion?: number
   afterSequence: number
   limit: number
 }
+
+/** Replaced versions that are kept of one job; the oldest go first. */
+export const VERSIONS_MAX = 100
 
 /** Keeps jobs. Called from one process; commits are serialised. */
 export interface JobStore {
@@ -95,7 +110,15 @@ export interface JobStore {
   /** Ids with the prefix, at most `limit`. */
   jobIdsWithPrefix(prefix: string, limit: number): Promise<JobId[]>
   executionIdsWithPrefix(prefix: string, limit: number): Promise<ExecutionId[]>
+  /** The job of which any version was submitted with the token. */
   jobByIdempotencyToken(token: string): Promise<JobId | undefined>
+  /**
+   * Jobs of this name, at most `limit`: first those that have not ended, then the others; in each group the newest
+   * first. A job without a name of its own (its name is its id) is not among them.
+   */
+  jobIdsByName(namespace: string, name: string, limit: number): Promise<JobId[]>
+  /** The versions of the job that were replaced and are still kept, oldest first. */
+  replacedVersions(id: JobId): Promise<Job[]>
   listJobs(query: JobQuery): Promise<{ jobs: Job[]; more: boolean }>
   /** Ended jobs that may be forgotten, those that changed longest ago first. */
   endedJobs(query: EndedJobsQuery): Promise<JobId[]>

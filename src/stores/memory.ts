@@ -10,8 +10,10 @@ import type {
   Revision,
   Snapshot,
 } from '../ports/index.js'
+import { VERSIONS_MAX } from '../ports/index.js'
 import { ActiveState, isActiveJob, type Archive } from './active-state.js'
 import { ChangeFeed, type CommittedChange } from './change-feed.js'
+import { nameOf } from './job-name.js'
 import { HISTORY_PER_JOB_MAX, boundedLimit, boundedOffset } from './query-bounds.js'
 import { checkRevision } from './revision-check.js'
 
@@ -75,6 +77,19 @@ class MemoryStore implements JobStore {
     return this.#records.tokens.get(token)
   }
 
+  async jobIdsByName(namespace: string, name: string, limit: number): Promise<JobId[]> {
+    const rank = (job: Job): number => (isTerminalJobState(job.state) ? 1 : 0)
+    return [...this.#records.jobs.values()]
+      .filter((job) => nameOf(job) === name && job.spec.Namespace === namespace)
+      .toSorted((a, b) => rank(a) - rank(b) || b.createTimeMs - a.createTimeMs || (a.id < b.id ? 1 : -1))
+      .slice(0, Math.max(0, limit))
+      .map((job) => job.id)
+  }
+
+  async replacedVersions(id: JobId): Promise<Job[]> {
+    return [...(this.#records.versions.get(id) ?? [])]
+  }
+
   async listJobs(query: JobQuery): Promise<{ jobs: Job[]; more: boolean }> {
     const [offset, limit] = [boundedOffset(query.offset), boundedLimit(query.limit)]
     const time = (job: Job): number => (query.orderBy === 'created_at' ? job.createTimeMs : job.modifyTimeMs)
@@ -82,6 +97,17 @@ class MemoryStore implements JobStore {
       .filter((job) => isWanted(job, query))
       .toSorted((a, b) => time(a) - time(b) || (a.id < b.id ? -1 : 1))
     if (query.reverse) found.reverse()
+    const { after } = query
+    if (after !== undefined) {
+      const isPast = (job: Job): boolean => {
+        const difference = time(job) - after.timeMs
+        const isLater = difference > 0 || (difference === 0 && job.id > after.id)
+        const isSame = difference === 0 && job.id === after.id
+        return query.reverse ? !isLater && !isSame : isLater
+      }
+      const first = found.findIndex(isPast)
+      found.splice(0, first < 0 ? found.length : first)
+    }
     return { jobs: found.slice(offset, offset + limit), more: found.length > offset + limit }
   }
 
@@ -102,6 +128,7 @@ class MemoryStore implements JobStore {
         event.sequence > query.afterSequence &&
         event.timeMs >= (query.sinceMs ?? -Infinity) &&
         (query.level === 'all' || (query.level === 'execution') === (event.executionId !== undefined)) &&
+        (query.jobVersion === undefined || event.jobVersion === query.jobVersion) &&
         (query.executionId === undefined || (event.executionId ?? '').startsWith(query.executionId)),
     )
     return { events: found.slice(0, limit), more: found.length > limit }
@@ -122,6 +149,8 @@ class MemoryArchive implements Archive {
   readonly executions = new Map<ExecutionId, Execution>()
   readonly events = new Map<JobId, HistoryEvent[]>()
   readonly tokens = new Map<string, JobId>()
+  /** Replaced ones, oldest first. */
+  readonly versions = new Map<JobId, readonly Job[]>()
   readonly #byJob = new Map<JobId, ExecutionId[]>()
   readonly #endedJobsMax: number
   readonly #historyPerJobMax: number
@@ -157,6 +186,7 @@ class MemoryArchive implements Archive {
       touched.add(execution.jobId)
     }
     for (const event of change.history ?? []) this.#append(event)
+    for (const job of change.replacedJobs ?? []) this.#keepVersion(job)
     for (const id of change.deleteExecutions ?? []) this.#forgetExecution(id)
     for (const id of change.deleteJobs ?? []) this.#forget(id)
     for (const id of touched) this.#noteEnded(id)
@@ -174,6 +204,18 @@ class MemoryArchive implements Archive {
     if (events.length > this.#historyPerJobMax * TRIM_FACTOR) {
       events.splice(0, events.length - this.#historyPerJobMax)
     }
+  }
+
+  #keepVersion(job: Job): void {
+    const others = (this.versions.get(job.id) ?? []).filter((one) => one.version !== job.version)
+    const all = [...others, job].toSorted((a, b) => a.version - b.version)
+    const kept = all.filter((one) => one.version > job.version - VERSIONS_MAX)
+    for (const one of all) {
+      if (one.idempotencyToken === undefined) continue
+      if (kept.includes(one)) this.tokens.set(one.idempotencyToken, one.id)
+      else this.tokens.delete(one.idempotencyToken)
+    }
+    this.versions.set(job.id, kept)
   }
 
   #ids(jobId: JobId): ExecutionId[] {
@@ -199,8 +241,11 @@ class MemoryArchive implements Archive {
   }
 
   #forget(id: JobId): void {
-    const token = this.jobs.get(id)?.idempotencyToken
-    if (token !== undefined) this.tokens.delete(token)
+    const job = this.jobs.get(id)
+    for (const { idempotencyToken: token } of [...(this.versions.get(id) ?? []), ...(job ? [job] : [])]) {
+      if (token !== undefined) this.tokens.delete(token)
+    }
+    this.versions.delete(id)
     for (const executionId of this.#byJob.get(id) ?? []) this.executions.delete(executionId)
     this.#byJob.delete(id)
     this.jobs.delete(id)

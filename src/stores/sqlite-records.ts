@@ -9,7 +9,9 @@ import type {
   NodeRecord,
 } from '../model/index.js'
 import type { Change, EndedJobsQuery, HistoryQuery, JobQuery, Revision } from '../ports/index.js'
+import { VERSIONS_MAX } from '../ports/index.js'
 import type { ActiveRecords, Archive } from './active-state.js'
+import { nameOf } from './job-name.js'
 import { boundedLimit, boundedOffset } from './query-bounds.js'
 import { ENDED } from './sqlite-schema.js'
 import { storeError, type Database, type Statement } from './sqlite-driver.js'
@@ -41,7 +43,16 @@ export class SqliteRecords implements Archive {
   }
 
   jobByToken(token: string): JobId | undefined {
-    return idOf(this.#statements.jobByToken.get(token))
+    const { jobByToken, versionByToken } = this.#statements
+    return idOf(jobByToken.get(token)) ?? idOf(versionByToken.get(token))
+  }
+
+  jobsByName(namespace: string, name: string, limit: number): JobId[] {
+    return ids(this.#statements.jobsByName.all(name, namespace, Math.max(0, limit)))
+  }
+
+  replacedVersions(id: JobId): Job[] {
+    return bodies<Job>(this.#statements.versions.all(id))
   }
 
   /** What the memory of the store holds. */
@@ -86,8 +97,16 @@ export class SqliteRecords implements Archive {
     const [offset, limit] = [boundedOffset(query.offset), boundedLimit(query.limit)]
     // Without a callback SQL pages; with one the rows are counted here, after it has spoken.
     const page = query.accept === undefined ? `LIMIT ${limit + 1} OFFSET ${offset}` : ''
+    const { after } = query
+    const from =
+      after === undefined
+        ? ''
+        : `${where === '' ? 'WHERE' : 'AND'} (${column}, id) ${query.reverse ? '<' : '>'} (?, ?)`
+    if (after !== undefined) values.push(after.timeMs, after.id)
     const rows = this.#database
-      .prepare(`SELECT body FROM jobs ${where} ORDER BY ${column} ${direction}, id ${direction} ${page}`)
+      .prepare(
+        `SELECT body FROM jobs ${where} ${from} ORDER BY ${column} ${direction}, id ${direction} ${page}`,
+      )
       .iterate(...values)
     const jobs: Job[] = []
     let skip = query.accept === undefined ? 0 : offset
@@ -119,9 +138,20 @@ export class SqliteRecords implements Archive {
       this.#database
         .prepare(
           `SELECT body FROM history WHERE job = ? AND sequence > ? AND time >= ? ${level}
-           AND (? = '' OR substr(execution, 1, length(?)) = ?) ORDER BY sequence LIMIT ?`,
+           AND (? = '' OR substr(execution, 1, length(?)) = ?)
+           AND (? IS NULL OR json_extract(body, '$.jobVersion') = ?) ORDER BY sequence LIMIT ?`,
         )
-        .all(jobId, query.afterSequence, query.sinceMs ?? 0, prefix, prefix, prefix, limit + 1),
+        .all(
+          jobId,
+          query.afterSequence,
+          query.sinceMs ?? 0,
+          prefix,
+          prefix,
+          prefix,
+          query.jobVersion ?? null,
+          query.jobVersion ?? null,
+          limit + 1,
+        ),
     )
     return { events: events.slice(0, limit), more: events.length > limit }
   }
@@ -144,7 +174,21 @@ export class SqliteRecords implements Archive {
       const { Namespace } = job.spec
       const token = job.idempotencyToken ?? null
       const text = JSON.stringify(job)
-      statements.putJob.run(job.id, Namespace, job.state, job.createTimeMs, job.modifyTimeMs, token, text)
+      const { createTimeMs, modifyTimeMs } = job
+      statements.putJob.run(
+        job.id,
+        Namespace,
+        nameOf(job),
+        job.state,
+        createTimeMs,
+        modifyTimeMs,
+        token,
+        text,
+      )
+    }
+    for (const job of change.replacedJobs ?? []) {
+      statements.putVersion.run(job.id, job.version, job.idempotencyToken ?? null, JSON.stringify(job))
+      statements.deleteVersions.run(job.id, job.version - VERSIONS_MAX)
     }
     for (const evaluation of change.evaluations ?? []) {
       statements.putEvaluation.run(evaluation.id, JSON.stringify(evaluation))
@@ -157,6 +201,7 @@ export class SqliteRecords implements Archive {
     for (const id of change.deleteJobs ?? []) {
       statements.deleteHistory.run(id, Number.MAX_SAFE_INTEGER)
       statements.deleteExecutions.run(id)
+      statements.deleteVersions.run(id, Number.MAX_SAFE_INTEGER)
       statements.deleteJob.run(id)
     }
   }
@@ -184,10 +229,18 @@ function prepare(database: Database) {
     putRevision: sql('UPDATE store SET revision = ?'),
     job: sql('SELECT body FROM jobs WHERE id = ?'),
     jobByToken: sql('SELECT id FROM jobs WHERE token = ? LIMIT 1'),
+    versionByToken: sql('SELECT job AS id FROM job_versions WHERE token = ? LIMIT 1'),
+    jobsByName: sql(
+      `SELECT id FROM jobs WHERE name = ? AND namespace = ? ORDER BY ${ENDED}, created DESC, id DESC LIMIT ?`,
+    ),
+    versions: sql('SELECT body FROM job_versions WHERE job = ? ORDER BY version'),
+    putVersion: sql('INSERT OR REPLACE INTO job_versions (job, version, token, body) VALUES (?, ?, ?, ?)'),
+    deleteVersions: sql('DELETE FROM job_versions WHERE job = ? AND version <= ?'),
     activeJobs: sql('SELECT body FROM jobs WHERE active = 1'),
     putJob: sql(
-      `INSERT INTO jobs (id, namespace, state, created, modified, token, active, body) VALUES (?, ?, ?, ?, ?, ?, 1, ?)
-       ON CONFLICT (id) DO UPDATE SET namespace = excluded.namespace, state = excluded.state,
+      `INSERT INTO jobs (id, namespace, name, state, created, modified, token, active, body)
+       VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?)
+       ON CONFLICT (id) DO UPDATE SET namespace = excluded.namespace, name = excluded.name, state = excluded.state,
        created = excluded.created, modified = excluded.modified, token = excluded.token, body = excluded.body`,
     ),
     markActive: sql('UPDATE jobs SET active = ? WHERE id = ?'),
@@ -223,9 +276,9 @@ function prepare(database: Database) {
   }
 }
 
-function jobFilter(query: JobQuery): { where: string; values: string[] } {
+function jobFilter(query: JobQuery): { where: string; values: (string | number)[] } {
   const conditions: string[] = []
-  const values: string[] = []
+  const values: (string | number)[] = []
   if (query.namespace !== undefined && query.namespace !== '*') {
     conditions.push('namespace = ?')
     values.push(query.namespace)

@@ -32,6 +32,18 @@ const MIGRATIONS: readonly string[] = [
   ) WITHOUT ROWID;
   `,
   `CREATE INDEX jobs_ended ON jobs (modified, id, active) WHERE ${ENDED};`,
+  // Names address jobs, and versions of jobs begin with 1.
+  `
+  ALTER TABLE jobs ADD COLUMN name TEXT;
+  UPDATE jobs SET body = json_set(body, '$.version', 1) WHERE json_extract(body, '$.version') < 1;
+  UPDATE history SET body = json_set(body, '$.jobVersion', 1) WHERE json_extract(body, '$.jobVersion') < 1;
+  UPDATE jobs SET name = json_extract(body, '$.spec.Name') WHERE json_extract(body, '$.spec.Name') NOT IN ('', id);
+  CREATE INDEX jobs_name ON jobs (name, namespace, created) WHERE name IS NOT NULL;
+  CREATE TABLE job_versions (
+    job TEXT NOT NULL, version INTEGER NOT NULL, token TEXT, body TEXT NOT NULL, PRIMARY KEY (job, version)
+  ) WITHOUT ROWID;
+  CREATE INDEX job_versions_token ON job_versions (token) WHERE token IS NOT NULL;
+  `,
 ]
 
 /** The version of the tables that this program writes. */

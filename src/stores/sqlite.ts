@@ -118,6 +118,14 @@ class SqliteStore implements JobStore {
     return this.#read(() => this.#records.jobByToken(token))
   }
 
+  async jobIdsByName(namespace: string, name: string, limit: number): Promise<JobId[]> {
+    return this.#read(() => this.#records.jobsByName(namespace, name, limit))
+  }
+
+  async replacedVersions(id: JobId): Promise<Job[]> {
+    return this.#read(() => this.#records.replacedVersions(id))
+  }
+
   async listJobs(query: JobQuery): Promise<{ jobs: Job[]; more: boolean }> {
     return this.#read(() => this.#records.listJobs(query))
   }

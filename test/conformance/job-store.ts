@@ -164,6 +164,123 @@ export function describeJobStore(
       expect(await store.jobByIdempotencyToken('y')).toBeUndefined()
     })
 
+    it('finds jobs by name within a namespace: first those that have not ended, then the newest', async () => {
+      const { store } = await fresh()
+      const put = (id: string, Name: string, changes: Partial<Job> = {}, Namespace = 'default') =>
+        store.commit({ jobs: [sampleJob({ id, ...changes }, { Name, Namespace })] })
+      await put('j-1', 'web', { state: 'Completed', createTimeMs: 1 })
+      await put('j-2', 'web', { state: 'Running', createTimeMs: 2 })
+      await put('j-3', 'web', { state: 'Failed', createTimeMs: 3 })
+      await put('j-4', 'web', {}, 'other')
+      await put('j-5', 'j-5')
+      expect(await store.jobIdsByName('default', 'web', 10)).toEqual(['j-2', 'j-3', 'j-1'])
+      expect(await store.jobIdsByName('default', 'web', 2)).toEqual(['j-2', 'j-3'])
+      expect(await store.jobIdsByName('other', 'web', 2)).toEqual(['j-4'])
+      expect(await store.jobIdsByName('default', 'w%', 2)).toEqual([])
+      expect(await store.jobIdsByName('default', 'j-5', 2)).toEqual([])
+      await put('j-2', 'api', { state: 'Running', createTimeMs: 2 })
+      expect(await store.jobIdsByName('default', 'web', 10)).toEqual(['j-3', 'j-1'])
+      expect(await store.jobIdsByName('default', 'api', 10)).toEqual(['j-2'])
+      await store.commit({ deleteJobs: ['j-2'] })
+      expect(await store.jobIdsByName('default', 'api', 10)).toEqual([])
+    })
+
+    it('keeps the newest hundred replaced versions of a job, with their tokens, until the job is forgotten', async () => {
+      const { store, reopen } = await fresh()
+      const version = (number: number): Job =>
+        sampleJob({ version: number, idempotencyToken: `t-${number}` }, { Priority: number })
+      await store.commit({ jobs: [version(1)] })
+      expect(await store.replacedVersions(version(1).id)).toEqual([])
+      for (let number = 2; number <= 103; number++) {
+        await store.commit({ jobs: [version(number)], replacedJobs: [version(number - 1)] })
+      }
+      const kept = await store.replacedVersions(version(1).id)
+      expect(kept).toHaveLength(100)
+      expect([kept[0], kept[99]]).toEqual([version(3), version(102)])
+      expect(await store.jobByIdempotencyToken('t-103')).toBe(version(1).id)
+      expect(await store.jobByIdempotencyToken('t-3')).toBe(version(1).id)
+      expect(await store.jobByIdempotencyToken('t-2')).toBeUndefined()
+      if (reopen !== undefined) {
+        await store.close()
+        const again = await reopen()
+        closing.push(() => again.close())
+        expect(await again.replacedVersions(version(1).id)).toEqual(kept)
+        await again.commit({ deleteJobs: [version(1).id] })
+        expect(await again.replacedVersions(version(1).id)).toEqual([])
+        expect(await again.jobByIdempotencyToken('t-3')).toBeUndefined()
+        return
+      }
+      await store.commit({ deleteJobs: [version(1).id] })
+      expect(await store.replacedVersions(version(1).id)).toEqual([])
+      expect(await store.jobByIdempotencyToken('t-3')).toBeUndefined()
+    })
+
+    it('reads the history of one version of a job', async () => {
+      const { store } = await fresh()
+      const event = (jobVersion: number) => ({
+        jobId: 'j-1',
+        topic: 't',
+        message: 'm',
+        details: {},
+        timeMs: 1,
+        jobVersion,
+      })
+      await store.commit({ history: [event(1), event(2), event(1), event(2)] })
+      const read = async (query: Partial<HistoryQuery>): Promise<number[]> =>
+        (await store.history('j-1', { ...ALL, ...query })).events.map((one) => one.sequence)
+      expect(await read({ jobVersion: 1 })).toEqual([1, 3])
+      expect(await read({ jobVersion: 2, afterSequence: 2 })).toEqual([4])
+      expect(await read({ jobVersion: 3 })).toEqual([])
+      expect(await store.history('j-1', { ...ALL, jobVersion: 2, limit: 1 })).toMatchObject({ more: true })
+    })
+
+    it('pages through jobs so that none is missing and none comes twice while others are added', async () => {
+      const added = fc.record({
+        timeMs: fc.integer({ min: 0, max: 6 }),
+        id: fc.integer({ min: 0, max: 60 }),
+        isEarly: fc.boolean(),
+      })
+      await fc.assert(
+        fc.asyncProperty(
+          fc.uniqueArray(added, { selector: ({ id }) => id, maxLength: 30 }),
+          fc.integer({ min: 1, max: 4 }),
+          fc.boolean(),
+          fc.constantFrom('created_at' as const, 'modified_at' as const),
+          async (jobs, limit, reverse, orderBy) => {
+            const { store } = await fresh()
+            const put = ({ timeMs, id }: (typeof jobs)[number]) =>
+              store.commit({
+                jobs: [
+                  sampleJob({
+                    id: `j-${String(id).padStart(2, '0')}`,
+                    createTimeMs: timeMs,
+                    modifyTimeMs: 10 - timeMs,
+                  }),
+                ],
+              })
+            const early = jobs.filter(({ isEarly }) => isEarly)
+            const late = jobs.filter(({ isEarly }) => !isEarly)
+            for (const job of early) await put(job)
+            const seen: string[] = []
+            let after: JobQuery['after']
+            for (;;) {
+              const page = await store.listJobs({ ...LIST, orderBy, reverse, limit, after })
+              seen.push(...page.jobs.map(({ id }) => id))
+              const last = page.jobs.at(-1)
+              if (!page.more || last === undefined) break
+              const timeMs = orderBy === 'created_at' ? last.createTimeMs : last.modifyTimeMs
+              after = { timeMs, id: last.id }
+              const next = late.pop()
+              if (next !== undefined) await put(next)
+            }
+            expect(new Set(seen).size).toBe(seen.length)
+            for (const { id } of early) expect(seen).toContain(`j-${String(id).padStart(2, '0')}`)
+          },
+        ),
+        { numRuns: 25 },
+      )
+    })
+
     it('tells watchers each commit in order, also those before they came', async () => {
       const { store } = await fresh()
       const { revision } = await store.snapshot()

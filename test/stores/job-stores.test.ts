@@ -4,19 +4,43 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { afterEach, describe, expect, it } from 'vitest'
-import type { Job } from '../../src/model/index.js'
+import { jobVersionOf, type Job } from '../../src/model/index.js'
 import type { Change } from '../../src/ports/index.js'
 import { ActiveState } from '../../src/stores/active-state.js'
 import { entryPoint } from '../../src/package-root.js'
 import { lockDataDir, openMemoryStore, openSqliteStore } from '../../src/stores/index.js'
 import { openDatabase } from '../../src/stores/sqlite-driver.js'
 import { describeJobStore } from '../conformance/job-store.js'
-import { sampleJob } from '../orchestrator/samples.js'
+import { sampleExecution, sampleJob } from '../orchestrator/samples.js'
 
 const hasSqlite = await import('better-sqlite3').then(
   () => true,
   () => false,
 )
+/** As the first released program made them. */
+const SCHEMA_BEFORE_VERSIONS = `
+  CREATE TABLE store (revision INTEGER NOT NULL);
+  INSERT INTO store VALUES (7);
+  CREATE TABLE jobs (
+    id TEXT PRIMARY KEY, namespace TEXT NOT NULL, state TEXT NOT NULL, created INTEGER NOT NULL,
+    modified INTEGER NOT NULL, token TEXT, active INTEGER NOT NULL, body TEXT NOT NULL
+  ) WITHOUT ROWID;
+  CREATE INDEX jobs_created ON jobs (created, id);
+  CREATE INDEX jobs_modified ON jobs (modified, id);
+  CREATE INDEX jobs_active ON jobs (id) WHERE active = 1;
+  CREATE INDEX jobs_token ON jobs (token) WHERE token IS NOT NULL;
+  CREATE TABLE executions (
+    ordinal INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, job TEXT NOT NULL, body TEXT NOT NULL
+  );
+  CREATE INDEX executions_job ON executions (job, ordinal);
+  CREATE TABLE evaluations (id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+  CREATE TABLE nodes (id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+  CREATE TABLE history (
+    job TEXT NOT NULL, sequence INTEGER NOT NULL, execution TEXT, time INTEGER NOT NULL, body TEXT NOT NULL,
+    PRIMARY KEY (job, sequence)
+  ) WITHOUT ROWID;
+  CREATE INDEX jobs_ended ON jobs (modified, id, active) WHERE state IN ('Completed', 'Failed', 'Stopped');`
+
 const onSqlite = describe.skipIf(!hasSqlite)
 const reason = hasSqlite ? '' : ' (skipped: better-sqlite3 is not installed)'
 
@@ -95,6 +119,57 @@ onSqlite(`the SQLite store${reason}`, () => {
       expect(events).toHaveLength(1)
     }
     await store.close()
+  })
+
+  it('opens a database from before job versions: its jobs are version 1 and are found by name', async () => {
+    const path = join(tempDir(), 'jobs.db')
+    const database = await openDatabase(path)
+    database.exec(SCHEMA_BEFORE_VERSIONS)
+    const put = database.prepare('INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?)')
+    for (const [id, Name] of [
+      ['j-1', 'web'],
+      ['j-2', 'j-2'],
+    ] as const) {
+      const job = sampleJob({ id, version: 0 }, { Name })
+      put.run(id, 'default', 'Pending', 1_000, 1_000, null, 1, JSON.stringify(job))
+      const event = {
+        jobId: id,
+        sequence: 1,
+        topic: 't',
+        message: 'm',
+        details: {},
+        timeMs: 1,
+        jobVersion: 0,
+      }
+      database
+        .prepare('INSERT INTO history VALUES (?, ?, ?, ?, ?)')
+        .run(id, 1, null, 1, JSON.stringify(event))
+    }
+    const execution = sampleExecution({ jobId: 'j-1' })
+    database
+      .prepare('INSERT INTO executions (id, job, body) VALUES (?, ?, ?)')
+      .run(execution.id, 'j-1', JSON.stringify(execution))
+    database.pragma('user_version = 2')
+    database.close()
+
+    const store = await openSqliteStore(path)
+    const snapshot = await store.snapshot()
+    expect([...snapshot.activeJobs()].map(({ id, version }) => [id, version])).toEqual([
+      ['j-1', 1],
+      ['j-2', 1],
+    ])
+    expect(snapshot.executionsOfJob('j-1').map(jobVersionOf)).toEqual([1])
+    expect(await store.jobIdsByName('default', 'web', 5)).toEqual(['j-1'])
+    expect(await store.jobIdsByName('default', 'j-2', 5)).toEqual([])
+    const { events } = await store.history('j-1', {
+      level: 'all',
+      afterSequence: 0,
+      limit: 0,
+      jobVersion: 1,
+    })
+    expect(events.map(({ jobVersion }) => jobVersion)).toEqual([1])
+    await store.close()
+    await (await openSqliteStore(path)).close()
   })
 
   it('refuses a database of a newer program', async () => {
