@@ -7,6 +7,7 @@ const CORE = ['model', 'ports']
 const MAY_IMPORT = {
   model: [],
   ports: ['model'],
+  access: CORE,
   egress: CORE,
   orchestrator: CORE,
   compute: CORE,
@@ -25,6 +26,7 @@ const MAY_IMPORT = {
   node: [
     'model',
     'ports',
+    'access',
     'egress',
     'orchestrator',
     'compute',

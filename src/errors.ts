@@ -27,6 +27,9 @@ export const ERROR_CODES = {
   'node.not_found': 'No node has this id',
   'node.ambiguous': 'Several nodes have ids with this prefix',
   'node.conflict': 'The node is already in the requested state',
+  'node.identity': 'Another machine is known under this id',
+  'node.refused': 'The orchestrator does not let this machine take part',
+  'node.token_not_found': 'No join token has this id',
   'scheduling.no_nodes': 'No node can run the job; details say why, grouped',
 
   // Stores and transports.
@@ -35,6 +38,9 @@ export const ERROR_CODES = {
   'store.locked': 'Another server uses this data directory',
   'transport.timeout': 'The other side did not answer in time',
   'transport.no_responder': 'Nobody serves this subject',
+  'transport.unreachable': 'The message server of the network cannot be reached',
+  'transport.refused': 'The message server of the network does not accept this key',
+  'transport.unavailable': 'The message server cannot be run on this machine',
 
   // Compute node: admission and running.
   'compute.engine': 'The node does not offer this engine',
@@ -112,9 +118,18 @@ export const ERROR_CODES = {
   'api.refused': 'The server does not take requests from this host name or web page',
   'api.unauthorized': 'The request carries no valid credential',
   'api.forbidden': 'The credential does not allow this request',
+  'api.from_job': 'The request comes from where jobs run and carries no credential: jobs never start jobs',
   'api.overload': 'The server takes no more requests from this client now',
   'api.timeout': 'The server did not finish the request in time',
   'api.failed': 'The server failed to handle the request',
+  'access.off': 'The server asks nobody who they are, so it has no tokens',
+  'access.invalid': 'A token cannot be made like this',
+  'access.not_found': 'No token has this id',
+  'access.too_many': 'The server keeps as many tokens as it may',
+  'audit.unavailable': 'The record of administrative actions cannot be written or read, so nothing is changed',
+  'credentials.unsafe': 'The file with the credentials cannot be used as it is',
+  'tls.untrusted': 'The certificate of the server is not the one that is trusted here',
+  'tls.invalid': 'The certificate or key of the server cannot be used',
   'port.in_use': 'The port is used by another program',
   internal: 'A defect in weir',
 } as const satisfies Record<string, string>

@@ -1,0 +1,7 @@
+export { TokenAccess } from './access.js'
+export type { AccessOptions } from './access.js'
+export { FailedAttempts, sourceOf } from './failed-attempts.js'
+export { readConfiguredUsers } from './configured-users.js'
+export type { ConfiguredUser } from './configured-users.js'
+export { hashPassword } from './password.js'
+export { newTokenText, hashSecret, tokenIdIn } from './token-text.js'
