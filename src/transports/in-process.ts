@@ -26,8 +26,15 @@ export interface InProcessTransportOptions {
   clock: Clock
   /** Needed for faults only. */
   chance?: Pick<Chance, 'random'>
-  /** Asked for each message, so a test can cut one node off and let it back. */
-  faults?: (subject: Subject) => Partial<Faults>
+  /** Asked once for each request and once for each answer, so a test can cut one node off, in one direction too. */
+  faults?: (subject: Subject, message: TravellingMessage) => Partial<Faults>
+}
+
+/** A message that is about to leave. */
+export interface TravellingMessage {
+  direction: 'request' | 'answer'
+  /** What was asked, also when the answer travels. */
+  body: Message
 }
 
 /**
@@ -41,7 +48,7 @@ export function createInProcessTransport(options: InProcessTransportOptions): Tr
 class InProcessTransport implements Transport {
   readonly #clock: Clock
   readonly #random: () => number
-  readonly #faults: (subject: Subject) => Faults
+  readonly #faults: (subject: Subject, message: TravellingMessage) => Faults
   readonly #handlers = new Map<Subject, Handler>()
   readonly #waiting = new Set<AbortController>()
   readonly #closing = new AbortController()
@@ -51,7 +58,7 @@ class InProcessTransport implements Transport {
     // Each message that is under way listens.
     setMaxListeners(0, this.#closing.signal)
     this.#random = () => chance?.random() ?? 1
-    this.#faults = (subject) => ({ ...NO_FAULTS, ...faults?.(subject) })
+    this.#faults = (subject, message) => ({ ...NO_FAULTS, ...faults?.(subject, message) })
   }
 
   async request(subject: Subject, body: Message, timeoutMs: number): Promise<Message> {
@@ -61,7 +68,7 @@ class InProcessTransport implements Transport {
     this.#waiting.add(waiting)
     try {
       return await Promise.race([
-        this.#exchange(subject, text, this.#faults(subject)),
+        this.#exchange(subject, body, text),
         this.#timeout(subject, timeoutMs, waiting.signal),
       ])
     } finally {
@@ -89,12 +96,13 @@ class InProcessTransport implements Transport {
   }
 
   /** There and back; pending for ever when a message is lost. */
-  async #exchange(subject: Subject, text: string, faults: Faults): Promise<Message> {
+  async #exchange(subject: Subject, body: Message, text: string): Promise<Message> {
+    const faults = this.#faults(subject, { direction: 'request', body })
     const arrivals = this.#happens(faults.repeat) ? 2 : 1
     const answers = Array.from({ length: arrivals }, async () => {
       if (!(await this.#travels(faults))) return pending()
       const answer = await this.#handle(subject, text)
-      return (await this.#travels(faults)) ? answer : pending()
+      return (await this.#travels(this.#faults(subject, { direction: 'answer', body }))) ? answer : pending()
     })
     const answer = await Promise.race(answers)
     if ('error' in answer) throw answer.error
@@ -107,7 +115,9 @@ class InProcessTransport implements Transport {
       return { error: noResponder(subject) }
     }
     try {
-      return { text: encodeMessage(subject, await handler(JSON.parse(text) as Message, this.#closing.signal)) }
+      return {
+        text: encodeMessage(subject, await handler(JSON.parse(text) as Message, this.#closing.signal)),
+      }
     } catch (error) {
       return { error: decodeError(encodeError(toWeirError(error))) }
     }
