@@ -53,6 +53,13 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
     'weir config set Logging.Level=warn',
     'weir config set Egress.Allow=example.com,.example.org',
   ],
+  'config get': ['weir config get API.Port', 'weir config get Egress.Allow --output json'],
+  'config unset': ['weir config unset Logging.Level'],
+  'config default': ['weir config default', 'weir config default --path weir.yaml'],
+  'config auto-resources': [
+    'weir config auto-resources --dry-run',
+    'weir config auto-resources --total-percentage 50 -c node.yaml',
+  ],
   serve: [
     'weir serve',
     'weir serve --accept-networked-jobs --allow-domain example.com --allow-domain .example.org',

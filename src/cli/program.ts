@@ -1,8 +1,8 @@
 import { WeirCommand, addGlobalFlags } from './command.js'
+import { addConfigCommands } from './config-commands.js'
 import { EXAMPLES } from './examples.js'
 import { addMovedCommands } from './moved-commands.js'
-import { LIST_FORMATS, OBJECT_FORMATS } from './output-format.js'
-import { readChoice } from './read-choice.js'
+import { listFlags, objectFlags, pageFlags, readObjectFormat } from './output-flags.js'
 import type { Command } from 'commander'
 import type { CliContext, GlobalFlags } from './context.js'
 
@@ -49,6 +49,7 @@ export function buildProgram(context: CliContext, exit: (code: number) => void):
   addJobCommands(leaf, group('job', 'Submit, inspect, stop jobs and fetch their results'), context)
   addNodeCommands(leaf, group('node', 'Inspect the nodes of the network'), context)
   addServerCommands(leaf, program, group, context)
+  addConfigCommands(leaf, group('config', 'Show and change the configuration'), context)
   addMovedCommands(program)
   addExamples(program)
   return program
@@ -378,23 +379,6 @@ function addServerCommands(leaf: Leaf, program: WeirCommand, group: Group, conte
   ask('version', 'The version of the server', 'agentVersion')
   ask('config', 'The configuration of the server', 'agentConfig')
 
-  const config = group('config', 'Show and change the configuration')
-  listFlags(
-    leaf<import('./output-format.js').ListFlags>(
-      config,
-      'list',
-      'Every key, its value and where it came from',
-      async (_operands, flags) => (await import('./commands/config.js')).configList(flags, context),
-    ),
-  )
-  leaf<object>(
-    config,
-    'set <KEY=VALUE> [VALUE]',
-    'Write a value to the configuration file',
-    async (operands, flags) =>
-      (await import('./commands/config.js')).configSet(operands[0] ?? '', operands[1], flags, context),
-  )
-
   leaf<import('./serve-flags.js').ServeFlags>(
     program,
     'serve',
@@ -417,40 +401,6 @@ function addServerCommands(leaf: Leaf, program: WeirCommand, group: Group, conte
       async (_operands, flags) => (await import('./commands/version.js')).version(flags, context),
     ).option('--client', 'only of this program'),
   )
-}
-
-function listFlags(command: WeirCommand): WeirCommand {
-  return command
-    .optionsGroup('Output flags:')
-    .option('--output <FORMAT>', 'table, csv, json or yaml (default table)', readListFormat)
-    .option('--pretty', 'indent JSON')
-    .option('--hide-header', 'no header line')
-    .option('--no-style', 'no line under the header')
-    .option('--wide', 'cut nothing, full ids') as WeirCommand
-}
-
-// Read with the command line: a typing mistake must not cost a request.
-function readListFormat(text: string): string {
-  return readChoice('--output', text, LIST_FORMATS)
-}
-
-function readObjectFormat(text: string): string {
-  return readChoice('--output', text, OBJECT_FORMATS)
-}
-
-function objectFlags(command: WeirCommand): WeirCommand {
-  return command
-    .optionsGroup('Output flags:')
-    .option('--output <FORMAT>', 'json or yaml', readObjectFormat)
-    .option('--pretty', 'indent JSON') as WeirCommand
-}
-
-function pageFlags(command: WeirCommand, limit: string, orders?: string): void {
-  command
-    .option('--limit <NUMBER>', `at most so many (default ${limit})`)
-    .option('--next-token <TOKEN>', 'the page that this token begins')
-    .option('--order-reversed', 'in reverse order')
-  if (orders !== undefined) command.option('--order-by <FIELD>', orders)
 }
 
 /** Flags behind the command's name win over those in front of it; `-c` adds up. */

@@ -1,3 +1,4 @@
+export { defaultConfigFile } from './default-file.js'
 export {
   type Config,
   type ConfigSources,
@@ -7,7 +8,7 @@ export {
   variableOf,
 } from './load.js'
 export { writeValue } from './read-value.js'
-export { saveConfigValue } from './save.js'
+export { requireConfigName, saveConfigValue, saveConfigValues, unsetConfigValue } from './save.js'
 export {
   CONFIG_SCHEMA,
   type ConfigKey,

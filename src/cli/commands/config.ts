@@ -1,10 +1,18 @@
-import { join } from 'node:path'
-import { CONFIG_SCHEMA, saveConfigValue, writeValue } from '../../config/index.js'
+import { writeFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import {
+  CONFIG_SCHEMA,
+  defaultConfigFile,
+  requireConfigName,
+  saveConfigValue,
+  unsetConfigValue,
+  writeValue,
+} from '../../config/index.js'
 import { WeirError } from '../../errors.js'
-import { printable } from '../../model/printable.js'
+import { printable, quoted } from '../../model/printable.js'
 import { readConfig } from '../context.js'
 import { EXIT } from '../exit-codes.js'
-import { LIST_FORMATS, printList, yamlOf } from '../output-format.js'
+import { LIST_FORMATS, OBJECT_FORMATS, printList, printObject, yamlOf } from '../output-format.js'
 import { readChoice } from '../read-choice.js'
 import type { Config, ConfigKey, ConfigName } from '../../config/index.js'
 import type { CliContext, GlobalFlags } from '../context.js'
@@ -36,6 +44,30 @@ export async function configList(flags: GlobalFlags & ListFlags, context: CliCon
   return EXIT.ok
 }
 
+/** `weir config get KEY`: the value alone. A secret is not shown. */
+export async function configGet(
+  key: string,
+  flags: GlobalFlags & { output?: string; pretty?: boolean },
+  context: CliContext,
+): Promise<number> {
+  const { terminal } = context
+  const name = requireConfigName(key, 'get')
+  const schema: ConfigKey = CONFIG_SCHEMA[name]
+  if (schema.secret === true) {
+    throw new WeirError('cli.usage', `Cannot show ${name}: it is a secret`, {
+      hint: 'look into the file or variable that sets it; `weir config list` says which',
+    })
+  }
+  const value = (await readConfig(flags, context)).values[name]
+  if (flags.output !== undefined) {
+    const format = readChoice('--output', flags.output, OBJECT_FORMATS)
+    await printObject(terminal, value, format, flags.pretty ?? terminal.outIsTerminal)
+  } else {
+    await terminal.data(`${printable(writeValue(schema, value))}\n`)
+  }
+  return EXIT.ok
+}
+
 /** `weir config set KEY=VALUE` (or the old form `KEY VALUE`). */
 export async function configSet(
   setting: string,
@@ -45,21 +77,61 @@ export async function configSet(
 ): Promise<number> {
   const equals = setting.indexOf('=')
   if (equals < 0 && value === undefined) {
-    throw new WeirError('cli.usage', `Cannot set ${JSON.stringify(setting)}: the value is missing`, {
+    throw new WeirError('cli.usage', `Cannot set ${quoted(setting)}: the value is missing`, {
       hint: 'Write weir config set KEY=VALUE',
     })
   }
   const [key, text] =
     value === undefined ? [setting.slice(0, equals), setting.slice(equals + 1)] : [setting, value]
-  const files = flags.config ?? []
-  if (files.length > 1)
-    throw new WeirError('cli.usage', 'Cannot set a value in several files at once', {
-      hint: 'Name one file with -c',
-    })
-  const file = files[0] ?? join(await dataDirectory(flags, context), 'config.yaml')
+  const file = await fileToChange(flags, context)
   const name = saveConfigValue(file, key, text)
   context.terminal.talk(`${name} is set in ${printable(file)}`)
   return EXIT.ok
+}
+
+/** `weir config unset KEY`: the default holds again. */
+export async function configUnset(key: string, flags: GlobalFlags, context: CliContext): Promise<number> {
+  const file = await fileToChange(flags, context)
+  const { name, wasSet } = unsetConfigValue(file, key)
+  context.terminal.talk(
+    wasSet ? `${name} is no longer set in ${printable(file)}` : `${printable(file)} does not set ${name}`,
+  )
+  return EXIT.ok
+}
+
+/** `weir config default`: a complete file with comments, to standard output or into a new file. */
+export async function configDefault(flags: { path?: string }, context: CliContext): Promise<number> {
+  const text = defaultConfigFile()
+  if (flags.path === undefined) {
+    await context.terminal.data(text)
+    return EXIT.ok
+  }
+  const file = resolve(context.cwd, flags.path)
+  try {
+    writeFileSync(file, text, { flag: 'wx', mode: 0o600 })
+  } catch (error) {
+    const isThere = (error as NodeJS.ErrnoException).code === 'EEXIST'
+    const why = isThere ? 'there is such a file already' : (error as Error).message
+    throw new WeirError('cli.usage', `Cannot write ${quoted(file)}: ${why}`, {
+      hint: isThere ? 'name a new file, or remove that one' : 'name a file in a directory that exists',
+      cause: error,
+    })
+  }
+  context.terminal.talk(`The default configuration is in ${printable(file)}`)
+  return EXIT.ok
+}
+
+/** The file given with `-c`, else the one in the data directory. Throws `cli.usage` for anything else behind `-c`. */
+export async function fileToChange(flags: GlobalFlags, context: CliContext): Promise<string> {
+  const [file, ...more] = flags.config ?? []
+  if (more.length > 0) {
+    throw new WeirError('cli.usage', 'Cannot change several files at once', { hint: 'Name one file with -c' })
+  }
+  if (file === undefined) return join(await dataDirectory(flags, context), 'config.yaml')
+  if (/\.ya?ml$/i.test(file)) return resolve(context.cwd, file)
+  throw new WeirError('cli.usage', `Cannot change the file ${quoted(file)}: it is no .yaml file`, {
+    hint: 'Name the file with -c FILE.yaml; KEY=VALUE stands alone',
+  })
 }
 
 /** Found without the file that is about to be changed: a mistake in it must not keep anybody from correcting it. */
