@@ -175,7 +175,7 @@ class Node implements ComputeNode {
   async #prepare(): Promise<void> {
     const { dataDir, capacity, clock, gateway, nodeId } = this.#options
     await mkdir(executionsDir(dataDir), { recursive: true, mode: 0o700 })
-    const machine = await detectMachine(dataDir)
+    const machine = this.#options.machine ?? (await detectMachine(dataDir))
     for (const problem of machine.problems) this.#logger.warn({ problem }, 'a graphics card cannot be asked')
     const allotsGpus = [...this.#executors.values()].some((executor) => executor.allotsGpus === true)
     if (!allotsGpus && machine.resources.gpu > 0)

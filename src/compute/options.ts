@@ -9,6 +9,7 @@ import type {
   Transport,
 } from '../ports/index.js'
 import type { NodeId, NodeInfo } from '../model/state.js'
+import type { Machine } from './detect-machine.js'
 
 /** Where the node writes what an operator reads; pino's loggers fit. */
 export interface ComputeLogger {
@@ -144,6 +145,8 @@ export interface ComputeNodeOptions {
   auditLog?: AuditLog
   policy?: ComputePolicy
   capacity?: CapacityConfig
+  /** What there is to offer a part of; absent = looked for on this machine at the start. */
+  machine?: Machine
   limits?: Partial<ComputeLimits>
   /** The operator's; they win over the labels the node finds out by itself. */
   labels?: Readonly<Record<string, string>>

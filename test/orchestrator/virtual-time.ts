@@ -4,40 +4,46 @@ interface Timer {
   atMs: number
   order: number
   wake: () => void
+  /** It was called off; it leaves the queue when its time comes. */
+  isOff: boolean
 }
 
-/** A clock that stands still until it is told to go on. */
+/** A clock that stands still until it is told to go on. Shows whole milliseconds, as a real one does. */
 export class VirtualClock implements Clock {
   #now: number
   #order = 0
-  #timers: Timer[] = []
+  readonly #timers: Timer[] = []
 
   constructor(startMs = 1_800_000_000_000) {
     this.#now = startMs
   }
 
   now(): number {
-    return this.#now
+    return Math.floor(this.#now)
   }
 
   sleep(ms: number, signal?: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {
       if (signal?.aborted === true) return reject(signal.reason as Error)
       const onAbort = (): void => {
-        this.#timers = this.#timers.filter((other) => other !== timer)
+        callOff()
         reject(signal?.reason as Error)
       }
-      const timer: Timer = {
-        atMs: this.#now + Math.max(0, ms),
-        order: this.#order++,
-        wake: () => {
-          signal?.removeEventListener('abort', onAbort)
-          resolve()
-        },
-      }
+      const callOff = this.schedule(ms, () => {
+        signal?.removeEventListener('abort', onAbort)
+        resolve()
+      })
       signal?.addEventListener('abort', onAbort, { once: true })
-      this.#timers.push(timer)
     })
+  }
+
+  /** Calls `wake` after `ms`; the returned function calls it off. */
+  schedule(ms: number, wake: () => void): () => void {
+    const timer: Timer = { atMs: this.#now + Math.max(0, ms), order: this.#order++, wake, isOff: false }
+    this.#push(timer)
+    return () => {
+      timer.isOff = true
+    }
   }
 
   /** Lets time pass, one timer after the other, each with all that follows from it. Stops early when `until` holds. */
@@ -45,9 +51,10 @@ export class VirtualClock implements Clock {
     const endMs = this.#now + ms
     await settle()
     while (!until()) {
-      const next = this.#first()
+      const next = this.#timers[0]
       if (next === undefined || next.atMs > endMs) break
-      this.#timers = this.#timers.filter((other) => other !== next)
+      this.#pop()
+      if (next.isOff) continue
       this.#now = Math.max(this.#now, next.atMs)
       next.wake()
       await settle()
@@ -55,19 +62,38 @@ export class VirtualClock implements Clock {
     if (!until()) this.#now = endMs
   }
 
-  #first(): Timer | undefined {
-    let first: Timer | undefined
-    for (const timer of this.#timers) {
-      if (
-        first === undefined ||
-        timer.atMs < first.atMs ||
-        (timer.atMs === first.atMs && timer.order < first.order)
-      ) {
-        first = timer
-      }
+  #push(timer: Timer): void {
+    const timers = this.#timers
+    let at = timers.push(timer) - 1
+    while (at > 0) {
+      const parent = (at - 1) >> 1
+      if (!comesFirst(timer, timers[parent] as Timer)) break
+      timers[at] = timers[parent] as Timer
+      at = parent
     }
-    return first
+    timers[at] = timer
   }
+
+  #pop(): void {
+    const timers = this.#timers
+    const last = timers.pop()
+    if (last === undefined || timers.length === 0) return
+    let at = 0
+    for (;;) {
+      let child = 2 * at + 1
+      if (child >= timers.length) break
+      if (child + 1 < timers.length && comesFirst(timers[child + 1] as Timer, timers[child] as Timer))
+        child += 1
+      if (!comesFirst(timers[child] as Timer, last)) break
+      timers[at] = timers[child] as Timer
+      at = child
+    }
+    timers[at] = last
+  }
+}
+
+function comesFirst(a: Timer, b: Timer): boolean {
+  return a.atMs !== b.atMs ? a.atMs < b.atMs : a.order < b.order
 }
 
 /** Lets everything that waits for promises only run until nothing is left. */

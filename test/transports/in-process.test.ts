@@ -126,4 +126,21 @@ describe('the in-process transport', () => {
     expect(handled).not.toEqual(handled.toSorted((a, b) => a - b))
     expect((await exchange(faults, 50)).handled).toEqual(handled)
   })
+
+  it('can lose only the answers: the request is served all the same', async () => {
+    let served = 0
+    const transport = createInProcessTransport({
+      clock,
+      chance: seededChance(1),
+      faults: (_subject, { direction, body }) => ({
+        loss: direction === 'answer' && (body as { from?: string }).from === 'n-1' ? 1 : 0,
+      }),
+    })
+    await transport.serve('a', async () => ({ served: ++served }))
+    const lost = transport.request('a', { from: 'n-1' }, 1_000).catch((error: unknown) => error)
+    await clock.pass(2_000)
+    expect(await lost).toMatchObject({ code: 'transport.timeout' })
+    expect(served).toBe(1)
+    expect(await transport.request('a', { from: 'n-2' }, 1_000)).toEqual({ served: 2 })
+  })
 })
