@@ -42,5 +42,7 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** True for routes that may answer for as long as a job runs. */
     isStream?: boolean
+    /** True for the route whose websocket handshakes are accepted. */
+    isWebsocket?: boolean
   }
 }

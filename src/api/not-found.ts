@@ -10,6 +10,11 @@ export function answerUnknownRoutes(app: FastifyInstance): void {
   app.addHook('onRoute', ({ url, method }) => {
     routes.push({ segments: url.split('/'), methods: [method].flat() })
   })
+  // A slash at the end would otherwise be a job or node with an empty id.
+  app.addHook('preValidation', async (request, reply) => {
+    const { params } = request as { params?: Record<string, string> }
+    if (params?.id === '' || params?.name === '') return unknownPath(request, reply)
+  })
   app.setNotFoundHandler((request, reply) => {
     const path = request.url.replace(/[?#].*$/s, '').split('/')
     const methods = new Set(
@@ -27,10 +32,16 @@ function unknownPath(request: FastifyRequest, reply: FastifyReply): unknown {
     RequestID: request.sentRequestId,
     Code: 'NotFound',
     Component: 'APIServer',
-    Hint: 'Compare the versions of client and server; a server that is only a compute node has no orchestrator endpoints.',
+    Hint: hintFor(path),
     Details: { WeirCode: 'api.not_found' },
   }
   return reply.code(404).send(body)
+}
+
+function hintFor(path: string): string {
+  return path.length > 1 && path.endsWith('/')
+    ? 'Leave out the slash at the end.'
+    : 'Compare the versions of client and server; a server that is only a compute node has no orchestrator endpoints.'
 }
 
 function wrongMethod(request: FastifyRequest, reply: FastifyReply, methods: string[]): unknown {

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { WeirError } from '../errors.js'
 import type { Authorizer } from './authentication.js'
 import type { ApiLogger } from './context.js'
 import { checkClientVersion, CLIENT_VERSION_MIN } from './guards/client-version.js'
@@ -26,7 +27,10 @@ export function firstHooks(app: FastifyInstance, options: RequestHookOptions): v
     request.sentRequestId = readRequestId(request)
     reply.headers(options.build.headers)
     reply.header('x-request-id', request.sentRequestId || randomUUID())
-    if ('pretty' in (request.query as object)) reply.serializer((value: unknown) => writeJson(value, 2))
+    reply.header('cache-control', 'no-store').header('x-content-type-options', 'nosniff')
+    const indent = 'pretty' in (request.query as object) ? 2 : 0
+    reply.serializer((value: unknown) => writeJson(value, indent))
+    requireHost(request)
     const { host, origin } = request.headers
     allowOrigin(reply, checkOrigin(host, origin, options.originRules()))
     if (isPreflight(request)) return answerPreflight(request, reply)
@@ -57,6 +61,10 @@ export function lastHooks(app: FastifyInstance, options: RequestHookOptions): vo
     })
     return checkVersion(request, reply, options.build)
   })
+  app.addHook('onRequest', async (request) => {
+    refuseEncodedBody(request)
+    refuseWebsocketElsewhere(request)
+  })
 }
 
 /** These two answers have a shape of their own, in Bacalhau too. */
@@ -78,6 +86,33 @@ function checkVersion(request: FastifyRequest, reply: FastifyReply, build: Build
         ServerVersion: build.bacalhauVersion,
       })
   }
+}
+
+/** HTTP/1.1 demands it; without it nobody can say for which server the request was meant. */
+function requireHost(request: FastifyRequest): void {
+  if (request.headers.host !== undefined || request.raw.httpVersion === '1.0') return
+  throw new WeirError('api.bad_request', 'Cannot serve a request without a Host header', {
+    hint: 'Send the header Host, as HTTP/1.1 demands.',
+  })
+}
+
+/** Bodies are read as they are: a small one that unpacks to a large one would pass the limit. */
+function refuseEncodedBody(request: FastifyRequest): void {
+  const encoding = request.headers['content-encoding']
+  if (encoding === undefined || /^\s*(?:identity)?\s*$/i.test(encoding)) return
+  throw new WeirError(
+    'api.bad_request',
+    `Cannot read a body with the content encoding ${JSON.stringify(encoding.slice(0, 80))}`,
+    { hint: 'Send the body uncompressed, without the header Content-Encoding.' },
+  )
+}
+
+/** Before the upgrade, so that the client gets a status instead of a connection that closes at once. */
+function refuseWebsocketElsewhere(request: FastifyRequest): void {
+  if (!request.ws || request.routeOptions.config.isWebsocket === true || request.is404) return
+  throw new WeirError('api.bad_request', 'Cannot open a websocket here', {
+    hint: 'Only /api/v1/orchestrator/jobs/{id}/logs is a websocket.',
+  })
 }
 
 function readRequestId(request: FastifyRequest): string {

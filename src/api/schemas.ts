@@ -62,7 +62,13 @@ export const HistoryQueryParameters = Type.Object({
   since: Type.Optional(
     Type.Integer({ minimum: 0, description: 'Unix seconds; events recorded at or after' }),
   ),
-  limit: Type.Optional(Type.Integer({ minimum: 0, maximum: 10_000, description: 'Default 100' })),
+  limit: Type.Optional(
+    Type.Integer({
+      minimum: 0,
+      maximum: 4_294_967_295,
+      description: 'Default 100; at most 10,000 are given',
+    }),
+  ),
   next_token: nextToken,
   wait_ms: Type.Optional(
     Type.Integer({

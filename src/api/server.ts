@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net'
 import rateLimit from '@fastify/rate-limit'
 import websocket from '@fastify/websocket'
 import fastify, {
@@ -20,6 +21,7 @@ import { isLoopback, listen, type ListenAddress, type ListenOptions } from './li
 import { answerUnknownRoutes } from './not-found.js'
 import { OpenStreams } from './open-streams.js'
 import { serveOpenApi } from './openapi.js'
+import { answerExpectations, answerParserError, rawHeaders } from './raw-answers.js'
 import { firstHooks, lastHooks } from './request-hooks.js'
 import { agentRoutes } from './routes/agent.js'
 import { authRoutes } from './routes/auth.js'
@@ -104,7 +106,7 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
     allowedHosts: (options.allowedHosts ?? []).map((name) => name.toLowerCase()),
     allowedOrigins: options.allowedOrigins ?? [],
   }
-  const app = buildFastify(limits, options.tls)
+  const app = buildFastify(limits, options.tls, context.build)
   speakJson(app, limits)
   answerErrors(app, context.logger)
   answerUnknownRoutes(app)
@@ -165,12 +167,18 @@ function buildContext(options: ApiServerOptions, limits: ApiLimits): ApiContext 
   }
 }
 
-function buildFastify(limits: ApiLimits, tls: ApiServerOptions['tls']): FastifyInstance {
+function buildFastify(
+  limits: ApiLimits,
+  tls: ApiServerOptions['tls'],
+  build: ApiContext['build'],
+): FastifyInstance {
   const timeouts = {
     headersTimeout: limits.headTimeoutMs,
     requestTimeout: limits.readTimeoutMs,
     // How often both are looked at; the default of 30 s would make them meaningless.
     connectionsCheckingInterval: 1000,
+    // A request without it is refused by a hook, which has an answer to give.
+    requireHostHeader: false,
   }
   const common = {
     bodyLimit: limits.bodyBytesMax,
@@ -182,8 +190,10 @@ function buildFastify(limits: ApiLimits, tls: ApiServerOptions['tls']): FastifyI
     // Paths that cannot be decoded never reach the hooks and the error handler.
     frameworkErrors: (error: FastifyError, _request: FastifyRequest, reply: FastifyReply) => {
       const body = errorBody(error, '')
-      return reply.code(body.Status).type('application/json; charset=utf-8').send(writeJson(body))
+      const text = writeJson(body)
+      return reply.code(body.Status).headers(rawHeaders(build, text)).send(text)
     },
+    clientErrorHandler: (error: Error, socket: Socket) => answerParserError(error, socket, build),
     rewriteUrl: ({ url = '/' }: { url?: string }) => rewriteUnversioned(url),
   }
   const app = (
@@ -192,6 +202,7 @@ function buildFastify(limits: ApiLimits, tls: ApiServerOptions['tls']): FastifyI
       : fastify({ ...common, https: { ...tls, ...timeouts } })
   ) as FastifyInstance
   app.server.maxConnections = limits.connectionsMax
+  answerExpectations(app.server, limits.bodyBytesMax, build)
   return app
 }
 

@@ -1,10 +1,12 @@
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { writeJson } from '../wire/index.js'
 
 /** The requester API of Bacalhau before 1.4: gone, and saying so. The body is a JSON string, as Bacalhau sends it. */
 export function legacyRoutes(app: FastifyInstance): void {
-  app.all('/api/v1/requester/*', { schema: { hide: true } }, (_request, reply) =>
-    reply.code(410).type('application/json; charset=utf-8').send(JSON.stringify(GONE)),
-  )
+  const answer = async (_request: FastifyRequest, reply: FastifyReply) =>
+    reply.code(410).type('application/json; charset=utf-8').send(writeJson(GONE))
+  // Before the body is read: whatever it is, the endpoint is gone.
+  app.all('/api/v1/requester/*', { schema: { hide: true }, onRequest: answer }, answer)
 }
 
 const GONE = 'This endpoint was removed. Use the endpoints under /api/v1/orchestrator instead.'

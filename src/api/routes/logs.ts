@@ -33,7 +33,7 @@ export function logRoutes(app: FastifyInstance, context: ApiContext, jobs: JobSe
       querystring: LogsQuery,
       ...answers(PlainText, 'text/plain'),
     },
-    config: { isStream: true },
+    config: { isStream: true, isWebsocket: true },
     exposeHeadRoute: false,
     // Query parameters are read after the upgrade.
     attachValidation: true,
