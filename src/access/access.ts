@@ -71,11 +71,6 @@ export class TokenAccess implements Access {
     return principalOf(record)
   }
 
-  noteMissing(address: string): void {
-    const error = this.#failed(sourceOf(address), '')
-    if (error.code === 'api.overload') throw error
-  }
-
   endOf(principal: Principal): AbortSignal {
     if (principal.kind !== 'token') return this.#closing.signal
     const record = this.#tokens.get(principal.id)

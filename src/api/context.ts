@@ -1,5 +1,5 @@
 import type { JobDefaults, NodeId, NodeInfo } from '../model/index.js'
-import type { JobService } from '../ports/index.js'
+import type { Access, AdminLog, JobService } from '../ports/index.js'
 import type { AuthMethod } from './authentication.js'
 import type { ClientVersion } from './guards/client-version.js'
 import type { OpenStreams } from './open-streams.js'
@@ -28,6 +28,10 @@ export interface ApiContext {
   debug: () => WireObject | Promise<WireObject>
   jobDefaults: JobDefaults
   authMethods: readonly AuthMethod[]
+  /** Absent where nobody has to authenticate. */
+  access: Access | undefined
+  /** Absent where administrative actions are not recorded. */
+  adminLog: AdminLog | undefined
   streams: OpenStreams
   logger: ApiLogger
 }

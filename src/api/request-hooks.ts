@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { WeirError } from '../errors.js'
-import type { Authorizer } from './authentication.js'
 import type { ApiLogger } from './context.js'
 import { checkClientVersion, CLIENT_VERSION_MIN } from './guards/client-version.js'
 import { checkOrigin, type OriginRules } from './guards/origin.js'
@@ -9,7 +8,6 @@ import { writeJson, type BuildInfo } from './wire/index.js'
 
 export interface RequestHookOptions {
   build: BuildInfo
-  authorizer: Authorizer
   logger: ApiLogger
   /** Asked at each request: the address is known only when the server listens. */
   originRules: () => OriginRules
@@ -17,7 +15,7 @@ export interface RequestHookOptions {
 
 /**
  * What happens to every request before its route, in this order: ids and version headers, host and web origin,
- * (rate limit, registered between the two functions,) authorization, client version.
+ * (rate limit and authorization, registered between the two functions,) client version.
  */
 export function firstHooks(app: FastifyInstance, options: RequestHookOptions): void {
   app.decorateRequest('clientVersion', undefined)
@@ -29,7 +27,8 @@ export function firstHooks(app: FastifyInstance, options: RequestHookOptions): v
     reply.header('x-request-id', request.sentRequestId || randomUUID())
     reply.header('cache-control', 'no-store').header('x-content-type-options', 'nosniff')
     const indent = 'pretty' in (request.query as object) ? 2 : 0
-    reply.serializer((value: unknown) => writeJson(value, indent))
+    // A text is an answer that is written already.
+    reply.serializer((value: unknown) => (typeof value === 'string' ? value : writeJson(value, indent)))
     requireHost(request)
     const { host, origin } = request.headers
     allowOrigin(reply, checkOrigin(host, origin, options.originRules()))
@@ -50,15 +49,9 @@ export function firstHooks(app: FastifyInstance, options: RequestHookOptions): v
   })
 }
 
-/** The hooks that come after the rate limit. */
+/** The hooks that come after rate limit and authorization. */
 export function lastHooks(app: FastifyInstance, options: RequestHookOptions): void {
   app.addHook('onRequest', async (request, reply) => {
-    await options.authorizer.authorize({
-      method: request.method,
-      path: request.url.replace(/[?#].*$/s, ''),
-      headers: request.headers,
-      remoteAddress: request.ip ?? '',
-    })
     return checkVersion(request, reply, options.build)
   })
   app.addHook('onRequest', async (request) => {

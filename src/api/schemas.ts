@@ -137,6 +137,12 @@ export const NodePath = Type.Object({
   id: Type.String({ description: 'Id of a node, or a unique beginning of it' }),
 })
 export const AuthPath = Type.Object({ name: Type.String() })
+export const TokenPath = Type.Object({ id: Type.String() })
+export const AdminLogQuery = Type.Object({
+  limit: Type.Optional(Type.Integer({ minimum: 0, maximum: 1_000, description: 'Default 100' })),
+  next_token: nextToken,
+  verify: Type.Optional(Type.Boolean({ description: 'Also recompute the chain of hashes' })),
+})
 
 /* ---- Shared ---- */
 
@@ -442,6 +448,70 @@ export const AuthMethodsAnswer = Type.Object({
 })
 export const AuthBody = Type.Object({
   MethodData: Type.String({ contentEncoding: 'base64', description: 'JSON that depends on the method' }),
+})
+export const WhoAmIAnswer = Type.Object({
+  Authenticated: Type.Boolean({ description: 'False where nobody has to authenticate' }),
+  ID: Text,
+  Name: Text,
+  Kind: Type.Enum(['token', 'user', 'everyone']),
+  Role: Type.String({ description: 'Empty for configured users' }),
+  Permissions: Texts,
+  Namespaces: Type.Array(Text, { description: '* = all' }),
+  ExpiresAt: Type.Optional(Time),
+  Hint: Type.Optional(Text),
+})
+const Token = Type.Object({
+  ID: Text,
+  Name: Text,
+  Role: Type.Enum(['admin', 'submitter', 'reader']),
+  Namespaces: Type.Array(Text, { description: '* = all' }),
+  CreatedAt: Time,
+  CreatedBy: Text,
+  ExpiresAt: Type.Optional(Time),
+  LastUsedAt: Type.Optional(Time),
+  RevokedAt: Type.Optional(Time),
+})
+export const ListTokensAnswer = Type.Object({ NextToken, Items: Type.Array(Token) })
+export const CreateTokenBody = Type.Object({
+  Name: Text,
+  Role: Type.Enum(['admin', 'submitter', 'reader']),
+  Namespaces: Type.Optional(
+    Type.Array(Text, { description: '* = all; absent and empty = none, which only an admin may have' }),
+  ),
+  ExpiresInSeconds: Type.Optional(Type.Integer({ minimum: 1, description: 'Absent = it does not expire' })),
+})
+export const CreateTokenAnswer = Type.Object({
+  Token: Type.String({ description: 'Shown once: the server keeps its hash only' }),
+  Record: Token,
+})
+export const TokenAnswer = Type.Object({ Record: Token })
+export const AdminLogAnswer = Type.Object({
+  NextToken,
+  Items: Type.Array(
+    Type.Object({
+      timeMs: Count,
+      sequence: Count,
+      principal: Text,
+      principalName: Text,
+      address: Text,
+      action: Text,
+      object: Text,
+      outcome: Type.Enum(['allowed', 'denied', 'failed']),
+      details: Type.Optional(TextMap),
+      previousHash: Text,
+      hash: Text,
+    }),
+  ),
+  Verdict: Type.Optional(
+    Type.Object({
+      intact: Type.Boolean(),
+      records: Type.Optional(Count),
+      firstSequence: Type.Optional(Count),
+      head: Type.Optional(Text),
+      brokenAt: Type.Optional(Count),
+      reason: Type.Optional(Text),
+    }),
+  ),
 })
 export const AuthAnswer = Type.Object({
   Authentication: Type.Object({

@@ -7,13 +7,15 @@ import fastify, {
   type FastifyReply,
   type FastifyRequest,
 } from 'fastify'
-import { WeirError } from '../errors.js'
+import { isWeirError, WeirError } from '../errors.js'
 import { STOCK_JOB_DEFAULTS, type JobDefaults, type NodeInfo } from '../model/index.js'
-import type { JobService } from '../ports/index.js'
-import { openAuthorizer, type Authorizer, type AuthMethod } from './authentication.js'
+import type { Access, AdminLog, JobService } from '../ports/index.js'
+import { tokenMethod, type AuthMethod } from './authentication.js'
+import { CallerScope } from './caller.js'
 import { challengeMethod } from './challenge-method.js'
 import type { ApiContext, ApiLogger, ServerIdentity } from './context.js'
 import { errorBody, isDefect } from './error-body.js'
+import { authorizeRequests } from './guards/authorize.js'
 import { parseJsonBody } from './guards/json-body.js'
 import type { OriginRules } from './guards/origin.js'
 import { readQuery } from './guards/request-schema.js'
@@ -23,6 +25,7 @@ import { OpenStreams } from './open-streams.js'
 import { serveOpenApi } from './openapi.js'
 import { answerExpectations, answerParserError, rawHeaders } from './raw-answers.js'
 import { firstHooks, lastHooks } from './request-hooks.js'
+import { accessRoutes } from './routes/access.js'
 import { agentRoutes } from './routes/agent.js'
 import { authRoutes } from './routes/auth.js'
 import { egressRoutes } from './routes/egress.js'
@@ -30,14 +33,19 @@ import { jobRoutes } from './routes/jobs.js'
 import { legacyRoutes, rewriteUnversioned } from './routes/legacy.js'
 import { logRoutes } from './routes/logs.js'
 import { nodeRoutes } from './routes/nodes.js'
+import { scopedJobs } from './scoped-jobs.js'
+import { refusalForClient } from './refusal-for-client.js'
+import { RefusalRecord } from './refusal-record.js'
 import { buildInfo, writeJson, type ServerVersion, type WireObject } from './wire/index.js'
 
 /** Bounds of the server. */
 export interface ApiLimits {
   /** Default 10 MB. */
   bodyBytesMax: number
-  /** Per client address. Default 1000. */
+  /** Per client address, and per principal where callers authenticate. Default 1000. */
   requestsPerSecond: number
+  /** Log and egress streams of one principal at the same time. Default 64. */
+  streamsPerPrincipalMax: number
   /** Until a request's head must be complete. Default 5,000. */
   headTimeoutMs: number
   /** Until the whole request must be read. Default 20,000. */
@@ -64,10 +72,14 @@ export interface ApiServerOptions {
   jobDefaults?: JobDefaults
   logger?: ApiLogger
   limits?: Partial<ApiLimits>
-  /** Default: one challenge method that accepts every key. Clients with several methods have to ask a human. */
+  /** Default: with `access` one that asks for a token, else one challenge that accepts every key. Clients with several methods have to ask a human. */
   authMethods?: readonly AuthMethod[]
-  /** Default: everybody may do everything. */
-  authorizer?: Authorizer
+  /** Users and tokens. Absent: nobody has to authenticate, and everybody may do everything. */
+  access?: Access
+  /** Where administrative actions are recorded. Without it tokens cannot be changed. */
+  adminLog?: AdminLog
+  /** True for addresses from which jobs could call; consulted where nobody has to authenticate. Default: none is. */
+  isJobAddress?: (address: string) => boolean
   /** More names under which this server may be addressed. */
   allowedHosts?: readonly string[]
   /** Web origins whose pages may call the API, `*` for all. Default: pages from loopback and from this server only. */
@@ -90,6 +102,7 @@ const CLOSE_GRACE_MS = 2_000
 const DEFAULT_LIMITS: ApiLimits = {
   bodyBytesMax: 10_000_000,
   requestsPerSecond: 1000,
+  streamsPerPrincipalMax: 64,
   headTimeoutMs: 5_000,
   readTimeoutMs: 20_000,
   handlerTimeoutMs: 30_000,
@@ -114,15 +127,28 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
   await app.register(websocket, { options: { maxPayload: 64 * 1024 }, preClose: closeWebsockets })
   const hooks = {
     build: context.build,
-    authorizer: options.authorizer ?? openAuthorizer,
     logger: context.logger,
     originRules: () => originRules,
   }
   firstHooks(app, hooks)
   await limitRate(app, limits)
+  const scope = new CallerScope()
+  const refusals = new RefusalRecord(context.adminLog, context.logger)
+  authorizeRequests(app, {
+    access: options.access,
+    scope,
+    requestsPerSecond: limits.requestsPerSecond,
+    isJobAddress: options.isJobAddress ?? (() => false),
+    onRefused: (refusal) => refusals.note(refusal),
+  })
   lastHooks(app, hooks)
   await serveOpenApi(app, options.version.weir)
-  addRoutes(app, context)
+  const streamsMax = limits.streamsPerPrincipalMax
+  const { jobs, adminLog } = context
+  addRoutes(
+    app,
+    jobs === undefined ? context : { ...context, jobs: scopedJobs({ jobs, scope, adminLog, streamsMax }) },
+  )
   app.addHook('preClose', async () => context.streams.close())
   // A connection that is answered while the server closes must not be kept: the server would wait for it.
   app.addHook('onSend', async (_request, reply) => {
@@ -144,6 +170,7 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
 function addRoutes(app: FastifyInstance, context: ApiContext): void {
   agentRoutes(app, context)
   authRoutes(app, context)
+  accessRoutes(app, context)
   legacyRoutes(app)
   if (context.jobs === undefined) return
   jobRoutes(app, context, context.jobs)
@@ -161,7 +188,13 @@ function buildContext(options: ApiServerOptions, limits: ApiLimits): ApiContext 
     config: options.config ?? (() => ({})),
     debug: options.debug ?? processDebug,
     jobDefaults: options.jobDefaults ?? STOCK_JOB_DEFAULTS,
-    authMethods: options.authMethods ?? [challengeMethod({ phrase: options.identity.nodeId })],
+    authMethods: options.authMethods ?? [
+      options.access === undefined
+        ? challengeMethod({ phrase: options.identity.nodeId })
+        : tokenMethod(options.access),
+    ],
+    access: options.access,
+    adminLog: options.adminLog,
     streams: new OpenStreams(limits.streamsMax),
     logger: options.logger ?? SILENT,
   }
@@ -232,7 +265,9 @@ function answerErrors(app: FastifyInstance, logger: ApiLogger): void {
     if (error instanceof Error && 'code' in error && error.code === 'FST_ERR_HANDLER_TIMEOUT') {
       return reply.code(503).type('text/plain; charset=utf-8').send('Server Timeout!')
     }
-    const body = errorBody(error, request.sentRequestId)
+    const body = errorBody(refusalForClient(error, request, reply), request.sentRequestId)
+    const wait = isWeirError(error) ? error.details.retryAfterSeconds : undefined
+    if (typeof wait === 'number') reply.header('retry-after', String(wait))
     return reply.code(body.Status).send(body)
   })
 }

@@ -53,8 +53,6 @@ export interface Access {
    * often; a credential that is right is not held up by the failures of others.
    */
   authenticate(credential: Credential, address: string): Promise<Principal>
-  /** Counts a request without a credential as failed; throws `api.overload` when there were too many. */
-  noteMissing(address: string): void
   /** Aborts when the principal loses its rights: revoked or expired. */
   endOf(principal: Principal): AbortSignal
   /** Newest last. */

@@ -1,7 +1,6 @@
 import { createHash, generateKeyPairSync, sign } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { challengeMethod } from '../../src/api/index.js'
-import { WeirError } from '../../src/errors.js'
 import { NODE_ID, startServer, type Server } from './with-server.js'
 
 let server: Server
@@ -166,38 +165,12 @@ describe('authentication', () => {
     expect((await login(data)).status).toBe(400)
   })
 
-  it('asks the authorizer before anything else, also before the version gate', async () => {
-    const strict = await startServer({
-      authorizer: {
-        authorize: async ({ path, headers }) => {
-          if (path === '/api/v1/openapi.json') return
-          if (headers.authorization === undefined) throw new WeirError('api.unauthorized', 'Invalid token.')
-          if (headers.authorization !== 'Bearer good') throw new WeirError('api.forbidden', 'Access denied.')
-        },
-      },
-    })
-    try {
-      const old = { 'x-bacalhau-git-version': 'v1.0.0' }
-      const none = await strict.call('GET', '/api/v1/agent/alive', undefined, old)
-      expect([none.status, none.json.Code]).toEqual([401, 'Unauthorized'])
-      const wrong = await strict.call('GET', '/api/v1/agent/alive', undefined, {
-        authorization: 'Bearer bad',
-      })
-      expect([wrong.status, wrong.json.Code]).toEqual([403, 'Forbidden'])
-      const good = await strict.call('GET', '/api/v1/agent/alive', undefined, {
-        authorization: 'Bearer good',
-      })
-      expect(good.status).toBe(200)
-    } finally {
-      await strict.close()
-    }
-  })
-
   it('gives tokens that only the same secret makes', async () => {
     const data = Buffer.from(methodData(Buffer.from('phrase')), 'base64')
     const token = async (secret: string) => {
       const outcome = await challengeMethod({ phrase: 'phrase', secret: Buffer.from(secret) }).authenticate(
         data,
+        '',
       )
       return outcome.success ? outcome.token : ''
     }

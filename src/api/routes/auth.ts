@@ -28,7 +28,7 @@ export function authRoutes(app: FastifyInstance, context: ApiContext): void {
     async (request, reply) => {
       const method = findMethod(methods, request.params.name)
       const data = Buffer.from(bodyText(request.body, 'MethodData', 65_536), 'base64')
-      const outcome = await method.authenticate(data)
+      const outcome = await method.authenticate(data, request.ip ?? '')
       return reply.code(outcome.success ? 200 : 401).send({ Authentication: outcome })
     },
   )
