@@ -19,6 +19,7 @@ export const ERROR_CODES = {
   // Orchestrator.
   'job.not_found': 'No job has this id',
   'job.ambiguous': 'Several jobs have ids with this prefix',
+  'job.unchanged': 'The job of this name is the same already',
   'job.terminal': 'The job has ended, so it cannot be changed',
   'job.too_many': 'The orchestrator holds as many jobs that have not ended as it may',
   'job.failed': 'The job ended without success',

@@ -77,7 +77,7 @@ export interface DesiredExecution {
   state: DesiredState
   message: string
   createTimeMs: TimeMs
-  /** The job's creation, from which its total timeout counts. */
+  /** When the job (this version of it) was submitted, from which its total timeout counts. */
   jobCreateTimeMs: TimeMs
   /**
    * Sequence of the stored observation. A node that knows nothing of the execution any more goes on from here, so that

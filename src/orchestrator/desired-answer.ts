@@ -1,4 +1,4 @@
-import { isTerminalObservedState } from '../model/index.js'
+import { isTerminalObservedState, versionTimeMs } from '../model/index.js'
 import type {
   DesiredExecution,
   ExecutionId,
@@ -93,7 +93,7 @@ function desiredExecution(snapshot: Snapshot, id: ExecutionId, nodeId: NodeId): 
     state: execution.desired.state,
     message: execution.desired.message,
     createTimeMs: execution.createTimeMs,
-    jobCreateTimeMs: job.createTimeMs,
+    jobCreateTimeMs: versionTimeMs(job),
     observedSequence: execution.observed.sequence,
   }
 }

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { versionTimeMs } from '../model/index.js'
 import type { Evaluation, EvaluationId, Job, JobId, TimeMs } from '../model/index.js'
 
 /** The one evaluation of a job that waits for a time; a newer one replaces it. */
@@ -13,7 +14,7 @@ export function evaluationOf(job: Job, trigger: Evaluation['trigger'], now: Time
 
 /** Written by a plan that wants to look again. As old as its job, so that who waits longest comes first. */
 export function lookAgainOf(job: Job, at: { atMs: TimeMs; trigger: Evaluation['trigger'] }): Evaluation {
-  return makeEvaluation(lookAgainId(job.id), job, at.trigger, job.createTimeMs, at.atMs)
+  return makeEvaluation(lookAgainId(job.id), job, at.trigger, versionTimeMs(job), at.atMs)
 }
 
 export function makeEvaluation(

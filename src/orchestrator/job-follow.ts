@@ -1,5 +1,5 @@
 import { isTerminalJobState } from '../model/index.js'
-import type { Execution, ExecutionId, JobId } from '../model/index.js'
+import type { Execution, ExecutionId, Job, JobId } from '../model/index.js'
 import type { JobStore } from '../ports/index.js'
 import type { JobWatch } from './job-watch.js'
 import { MergedStream } from './merged-stream.js'
@@ -9,8 +9,8 @@ export interface FollowParts<T> {
   watch: JobWatch
   jobId: JobId
   follow: boolean
-  /** Which executions to read, given all there are now; called again when the job changes. */
-  choose: (executions: readonly Execution[]) => Execution[]
+  /** Which executions to read, given the job and all there are now; called again when the job changes. */
+  choose: (executions: readonly Execution[], job: Job | undefined) => Execution[]
   /** Reads one. The signal aborts when nobody listens any more. */
   read: (executionId: ExecutionId, signal: AbortSignal) => AsyncIterable<T>
 }
@@ -29,7 +29,7 @@ export async function* followExecutions<T>(parts: FollowParts<T>, signal: AbortS
       .snapshot()
       .then((snapshot) => {
         const job = snapshot.job(parts.jobId)
-        for (const execution of parts.choose(snapshot.executionsOfJob(parts.jobId))) {
+        for (const execution of parts.choose(snapshot.executionsOfJob(parts.jobId), job)) {
           if (seen.has(execution.id) || gone.signal.aborted) continue
           seen.add(execution.id)
           merged.add(parts.read(execution.id, gone.signal))

@@ -1,4 +1,4 @@
-import { completionMessage, isTerminalObservedState } from '../model/index.js'
+import { completionMessage, isTerminalObservedState, jobVersionOf } from '../model/index.js'
 import type {
   Execution,
   ExecutionEvent,
@@ -32,7 +32,7 @@ export function historyOfReport(
     message: clip(event.message, MESSAGE_LENGTH_MAX),
     details: boundedDetails(event.details),
     timeMs: event.timeMs,
-    jobVersion: job.version,
+    jobVersion: jobVersionOf(before),
   })
   const said = events.map(line)
   const running = runningLine(before.observed, observed, now)

@@ -1,4 +1,4 @@
-import type { JobDefaults, NodeId } from '../model/index.js'
+import type { JobDefaults, NodeId, NodeInfo } from '../model/index.js'
 import type { Chance, Clock, JobStore, Transport } from '../ports/index.js'
 
 /** Where the orchestrator writes what an operator reads; pino's loggers fit. */
@@ -30,6 +30,8 @@ export interface SchedulingLimits {
   queueRecheckMs: number
   /** How much may wait on a node beyond its capacity, as a multiple of it. 1.5. */
   nodeQueueFactor: number
+  /** How long what runs of a replaced version may take to stop before the new version starts regardless. 30 s. */
+  replaceGraceMs: number
   /** The orchestrator ends an execution itself when its node let it run so much longer than its limit. 2 min. */
   overdueGraceMs: number
 }
@@ -71,6 +73,7 @@ export const DEFAULT_LIMITS: OrchestratorLimits = Object.freeze({
   stableAfterMs: 600_000,
   queueRecheckMs: 60_000,
   nodeQueueFactor: 1.5,
+  replaceGraceMs: 30_000,
   overdueGraceMs: 120_000,
   disconnectAfterMs: 60_000,
   lostGraceMs: 60_000,
@@ -100,7 +103,16 @@ export interface OrchestratorOptions {
   defaults?: JobDefaults
   limits?: Partial<OrchestratorLimits>
   /** False: a new node waits until an operator approves it. Default true. */
-  approveNodes?: boolean
+  approveNodes?: boolean | ((info: NodeInfo) => boolean)
+  /**
+   * Called with each decision of an operator on a node; `decide` carries it out and rejects when it cannot be. What else
+   * depends on it (who may connect) is done before or after. Absent: nothing does.
+   */
+  onNodeDecision?: (
+    id: NodeId,
+    action: 'approve' | 'reject' | 'delete',
+    decide: () => Promise<void>,
+  ) => Promise<void>
   /** Put into the meta data of jobs as `bacalhau.org/server.installation.id`; absent = left out. */
   installationId?: string
   /** As `bacalhau.org/server.instance.id`. */

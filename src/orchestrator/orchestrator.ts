@@ -1,5 +1,11 @@
 import { WeirError, toWeirError } from '../errors.js'
-import { isTerminalJobState, isTerminalObservedState, newEvaluationId, runsToEnd } from '../model/index.js'
+import {
+  isTerminalJobState,
+  isTerminalObservedState,
+  jobVersionOf,
+  newEvaluationId,
+  runsToEnd,
+} from '../model/index.js'
 import type {
   AuditRecord,
   Execution,
@@ -15,10 +21,13 @@ import type {
   Change,
   Closable,
   HistoryQuery,
+  JobDiff,
   JobQuery,
   JobService,
+  JobView,
   LogItem,
   LogQuery,
+  RerunRequest,
   SubmitRequest,
   SubmitResponse,
 } from '../ports/index.js'
@@ -26,7 +35,7 @@ import { Broker } from './broker.js'
 import { DesiredAnswers } from './desired-answer.js'
 import { DesiredFeed } from './desired-feed.js'
 import { makeEvaluation } from './evaluations.js'
-import { findExecution, findJob, findNode } from './id-lookup.js'
+import { findExecution, findJob, findNode, findVersion } from './id-lookup.js'
 import { followExecutions } from './job-follow.js'
 import { JobWatch } from './job-watch.js'
 import { NodeReader } from './node-reader.js'
@@ -36,7 +45,7 @@ import { DEFAULT_LIMITS, SILENT_LOGGER } from './options.js'
 import type { OrchestratorLimits, OrchestratorLogger, OrchestratorOptions } from './options.js'
 import { Planner } from './planner.js'
 import { Retention } from './retention.js'
-import { prepareSubmission, readToken } from './submission.js'
+import { Submissions } from './submissions.js'
 import { createSyncHandler } from './sync-handler.js'
 import { clip } from './wording.js'
 import { Writer } from './writer.js'
@@ -54,7 +63,6 @@ export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
 }
 
 const REASON_LENGTH_MAX = 1_024
-const REPLAY_WARNING = 'this idempotency token was used before: the answer names the job that it made'
 
 class OrchestratorNode implements Orchestrator {
   readonly #options: OrchestratorOptions
@@ -67,10 +75,7 @@ class OrchestratorNode implements Orchestrator {
   readonly #nudger: Nudger
   readonly #reader: NodeReader
   readonly #closing = new AbortController()
-  /** Jobs that have not ended, with the bytes of their specifications. */
-  readonly #unfinished = new Map<JobId, number>()
-  #unfinishedBytes = 0
-  readonly #submitting = new Map<string, Promise<SubmitResponse>>()
+  readonly #submissions: Submissions
   #serving: Closable | undefined
   #loops: Promise<void>[] = []
 
@@ -90,6 +95,7 @@ class OrchestratorNode implements Orchestrator {
       logger: this.#logger,
     }
     this.#registry = new NodeRegistry({ ...parts, approveNodes: options.approveNodes ?? true })
+    this.#submissions = new Submissions(options, this.#writer, this.#limits)
     this.#reader = new NodeReader({ store, transport, watch: this.#watch, clock, limits: this.#limits })
   }
 
@@ -98,7 +104,7 @@ class OrchestratorNode implements Orchestrator {
     const feed = new DesiredFeed(clock.now())
     const snapshot = await store.snapshot()
     for (const job of snapshot.activeJobs()) {
-      this.#count(job)
+      this.#submissions.count(job)
       for (const execution of snapshot.executionsOfJob(job.id)) feed.note(execution)
     }
     this.#registry.load(snapshot)
@@ -138,28 +144,30 @@ class OrchestratorNode implements Orchestrator {
     await this.#writer.close()
   }
 
-  async submit(request: SubmitRequest): Promise<SubmitResponse> {
-    const token = readToken(request.idempotencyToken)
-    if (token === undefined) return this.#store(request)
-    const underWay = this.#submitting.get(token)
-    if (underWay !== undefined) return replay((await underWay).jobId)
-    const existing = await this.#options.store.jobByIdempotencyToken(token)
-    if (existing !== undefined) return replay(existing)
-    // Somebody else may have come while the store was asked.
-    const meanwhile = this.#submitting.get(token)
-    if (meanwhile !== undefined) return replay((await meanwhile).jobId)
-    const storing = this.#store({ ...request, idempotencyToken: token })
-    this.#submitting.set(token, storing)
-    try {
-      return await storing
-    } finally {
-      this.#submitting.delete(token)
-    }
+  submit(request: SubmitRequest): Promise<SubmitResponse> {
+    return this.#submissions.submit(request)
   }
 
-  async stop(idOrPrefix: string, reason: string): Promise<{ evaluationId: string }> {
+  diff(request: SubmitRequest): Promise<JobDiff> {
+    return this.#submissions.diff(request)
+  }
+
+  rerun(idOrPrefix: string, request: RerunRequest): Promise<SubmitResponse> {
+    return this.#submissions.rerun(idOrPrefix, request)
+  }
+
+  async versions(idOrPrefix: string, view: Pick<JobView, 'namespace'> = {}): Promise<Job[]> {
+    const job = await this.job(idOrPrefix, { namespace: view.namespace })
+    return [...(await this.#options.store.replacedVersions(job.id)), job]
+  }
+
+  async stop(
+    idOrPrefix: string,
+    reason: string,
+    view: Pick<JobView, 'namespace'> = {},
+  ): Promise<{ evaluationId: string }> {
     const { store, clock, chance } = this.#options
-    const { id } = await findJob(store, idOrPrefix)
+    const { id } = await findJob(store, idOrPrefix, view.namespace)
     return this.#writer.transact((snapshot) => {
       const job = snapshot.job(id)
       if (job === undefined) throw new WeirError('job.not_found', `Cannot find job "${id}"`)
@@ -201,34 +209,42 @@ class OrchestratorNode implements Orchestrator {
     })
   }
 
-  async job(idOrPrefix: string): Promise<Job> {
-    return findJob(this.#options.store, idOrPrefix)
+  async job(idOrPrefix: string, view: JobView = {}): Promise<Job> {
+    const { store } = this.#options
+    return findVersion(store, await findJob(store, idOrPrefix, view.namespace), view.jobVersion)
   }
 
   async jobs(query: JobQuery): Promise<{ jobs: Job[]; more: boolean }> {
     return this.#options.store.listJobs(query)
   }
 
-  async executions(idOrPrefix: string): Promise<Execution[]> {
-    const { id } = await this.job(idOrPrefix)
-    return [...(await this.#options.store.snapshot()).executionsOfJob(id)]
+  async executions(idOrPrefix: string, view: JobView = {}): Promise<Execution[]> {
+    const job = await this.job(idOrPrefix, view)
+    const all = (await this.#options.store.snapshot()).executionsOfJob(job.id)
+    return all.filter(isOfVersion(job, view))
   }
 
   async history(
     idOrPrefix: string,
     query: HistoryQuery,
+    view: JobView = {},
   ): Promise<{ events: HistoryEvent[]; finished: boolean }> {
     // The state first: whatever led to it is then among the events that are read after it.
-    const job = await this.job(idOrPrefix)
+    const job = await this.job(idOrPrefix, view)
     const hasEnded = await this.#hasEnded(job, query.executionId)
-    const { events, more } = await this.#options.store.history(job.id, query)
+    const isOne = query.executionId !== undefined && query.executionId !== ''
+    const isAny = view.allVersions === true || (isOne && !view.jobVersion)
+    // A job without any other version needs no filter.
+    const isOnly = !isAny && job.version <= 1 && !view.jobVersion
+    const jobVersion = isAny || isOnly ? undefined : job.version
+    const { events, more } = await this.#options.store.history(job.id, { ...query, jobVersion })
     return { events, finished: hasEnded && !more }
   }
 
-  async results(idOrPrefix: string): Promise<SpecConfig[]> {
-    const job = await this.job(idOrPrefix)
+  async results(idOrPrefix: string, view: JobView = {}): Promise<SpecConfig[]> {
+    const job = await this.job(idOrPrefix, view)
     if (!runsToEnd(job.spec.Type)) return []
-    return (await this.executions(job.id)).flatMap(({ observed }) =>
+    return (await this.executions(job.id, view)).flatMap(({ observed }) =>
       observed.state === 'Completed' &&
       observed.publishedResult !== undefined &&
       observed.publishedResult.Type !== ''
@@ -238,7 +254,7 @@ class OrchestratorNode implements Orchestrator {
   }
 
   async *logs(idOrPrefix: string, query: LogQuery, signal: AbortSignal): AsyncIterable<LogItem> {
-    const job = await this.job(idOrPrefix)
+    const job = await this.job(idOrPrefix, query)
     yield* this.#readAll(job.id, query, newestPerSlot, signal, (id, gone) =>
       this.#reader.output(id, query, gone),
     )
@@ -246,10 +262,10 @@ class OrchestratorNode implements Orchestrator {
 
   async *egress(
     idOrPrefix: string,
-    query: { executionId?: string; follow: boolean },
+    query: { executionId?: string; follow: boolean } & JobView,
     signal: AbortSignal,
   ): AsyncIterable<AuditRecord> {
-    const job = await this.job(idOrPrefix)
+    const job = await this.job(idOrPrefix, query)
     yield* this.#readAll(job.id, query, notRefused, signal, (id, gone) =>
       this.#reader.egress(id, query, gone),
     )
@@ -271,48 +287,25 @@ class OrchestratorNode implements Orchestrator {
       { nodeId: id, action, message: clip(message, REASON_LENGTH_MAX) },
       'An operator decides on a node',
     )
-    if (action === 'delete') await this.#registry.delete(id)
-    else await this.#registry.decide(id, action === 'approve' ? 'APPROVED' : 'REJECTED')
-    this.#nudger.nudge(id)
-  }
-
-  async #store(request: SubmitRequest): Promise<SubmitResponse> {
-    const { activeJobBytesMax } = this.#limits
-    if (this.#unfinished.size >= this.#limits.activeJobsMax || this.#unfinishedBytes >= activeJobBytesMax) {
-      const count = this.#unfinished.size
-      throw new WeirError('job.too_many', `Cannot take another job: ${count} have not ended`, {
-        hint: 'Try again when some have ended, or stop jobs that are no longer needed.',
-        retryable: true,
-      })
+    const decide = async (): Promise<void> => {
+      if (action === 'delete') await this.#registry.delete(id)
+      else await this.#registry.decide(id, action === 'approve' ? 'APPROVED' : 'REJECTED')
     }
-    const { job, evaluation, event } = prepareSubmission(request, this.#options, this.#options.clock.now())
-    const change: Change = { jobs: [job], evaluations: [evaluation], history: [event] }
-    await this.#writer.transact(() => ({ change, result: undefined }))
-    return { jobId: job.id, evaluationId: evaluation.id, warnings: [] }
+    const { onNodeDecision = async (_id, _action, carryOut) => carryOut() } = this.#options
+    await onNodeDecision(id, action, decide)
+    this.#nudger.nudge(id)
   }
 
   /** Keeps what is held in memory in step with the store. */
   #committed(change: Change, feed: DesiredFeed): void {
     for (const job of change.jobs ?? []) {
-      this.#count(job)
+      this.#submissions.count(job)
     }
     const nodes = new Set<NodeId>()
     for (const execution of change.executions ?? []) if (feed.note(execution)) nodes.add(execution.nodeId)
     this.#broker.committed(change)
     this.#watch.committed(change)
     for (const nodeId of nodes) this.#nudger.nudge(nodeId)
-  }
-
-  #count(job: Job): void {
-    const bytes = this.#unfinished.get(job.id)
-    if (isTerminalJobState(job.state)) {
-      this.#unfinished.delete(job.id)
-      this.#unfinishedBytes -= bytes ?? 0
-    } else if (bytes === undefined) {
-      const size = Buffer.byteLength(JSON.stringify(job.spec))
-      this.#unfinished.set(job.id, size)
-      this.#unfinishedBytes += size
-    }
   }
 
   /** Until the orchestrator closes; what fails is tried again the next time. */
@@ -339,15 +332,18 @@ class OrchestratorNode implements Orchestrator {
 
   #readAll<T>(
     jobId: JobId,
-    query: { executionId?: string; follow: boolean },
+    query: { executionId?: string; follow: boolean } & JobView,
     chooseAll: (executions: readonly Execution[]) => Execution[],
     signal: AbortSignal,
     read: (id: string, signal: AbortSignal) => AsyncIterable<T>,
   ): AsyncIterable<T> {
     const { executionId } = query
     const isOne = executionId !== undefined && executionId !== ''
-    const choose = (executions: readonly Execution[]): Execution[] =>
-      isOne ? [findExecution(executions, executionId)] : chooseAll(executions)
+    const choose = (executions: readonly Execution[], job: Job | undefined): Execution[] => {
+      if (isOne) return [findExecution(executions, executionId)]
+      const version = query.jobVersion || job?.version
+      return chooseAll(executions.filter(isOfVersion({ version }, query)))
+    }
     // One execution never becomes several: its end is the end.
     const follow = query.follow && !isOne
     return followExecutions(
@@ -368,6 +364,10 @@ function newestPerSlot(executions: readonly Execution[]): Execution[] {
   return [...newest.values()]
 }
 
-function replay(jobId: JobId): SubmitResponse {
-  return { jobId, evaluationId: '', warnings: [REPLAY_WARNING] }
+/** Whether an execution belongs to the version of a job, or to any when all are asked for. */
+function isOfVersion(
+  { version = 1 }: { version?: number },
+  { allVersions }: JobView,
+): (execution: Execution) => boolean {
+  return (execution) => allVersions === true || jobVersionOf(execution) === Math.max(version, 1)
 }

@@ -10,7 +10,7 @@ import type {
   Resources,
   TimeMs,
 } from '../model/index.js'
-import { shortId } from '../model/index.js'
+import { jobVersionOf, shortId } from '../model/index.js'
 import type { Change } from '../ports/index.js'
 
 /** A new execution. */
@@ -80,7 +80,7 @@ export function applyPlan(plan: Plan, context: ApplyContext): Change {
     executions: [...placed, ...stopped],
     history: [
       ...placed.map((execution) => requestedEvent(execution, job, now)),
-      ...plan.stops.flatMap((stop) => stopEvent(stop, job, now)),
+      ...plan.stops.flatMap((stop) => stopEvent(stop, context)),
       ...plan.events.map((event) => ({ jobId: job.id, ...event, timeMs: now, jobVersion: job.version })),
     ],
   }
@@ -103,6 +103,7 @@ function newExecution(placement: Placement, context: ApplyContext): Execution {
     namespace: job.spec.Namespace,
     nodeId: placement.nodeId,
     evaluationId: context.evaluationId,
+    jobVersion: job.version,
     slot: placement.slot,
     attempt: placement.attempt,
     desired: { state: 'Running', message: '', sinceMs: now },
@@ -143,7 +144,9 @@ function requestedEvent(execution: Execution, job: Job, timeMs: TimeMs): NewHist
   }
 }
 
-function stopEvent({ executionId, event }: Stop, job: Job, timeMs: TimeMs): NewHistoryEvent[] {
+function stopEvent({ executionId, event }: Stop, { job, executions, now }: ApplyContext): NewHistoryEvent[] {
   if (event === undefined) return []
-  return [{ jobId: job.id, executionId, ...event, details: {}, timeMs, jobVersion: job.version }]
+  const execution = executions.find((one) => one.id === executionId)
+  const jobVersion = execution === undefined ? job.version : jobVersionOf(execution)
+  return [{ jobId: job.id, executionId, ...event, details: {}, timeMs: now, jobVersion }]
 }

@@ -4,12 +4,11 @@ import type { Evaluation, Job, JobSpec, NewHistoryEvent, TimeMs } from '../model
 import type { SubmitRequest } from '../ports/index.js'
 import { makeEvaluation } from './evaluations.js'
 import type { OrchestratorOptions } from './options.js'
+import { RESERVED_META_PREFIX as RESERVED_PREFIX } from './spec-diff.js'
 
 /** Leaves room in a message of 1 MiB, in which a node must receive the job. */
 const SPEC_BYTES_MAX = 700 * 1024
 const TOKEN_LENGTH_MAX = 256
-/** Meta keys that only servers and client headers set. */
-const RESERVED_PREFIX = 'bacalhau.org/'
 
 /** What one commit stores of a submission. */
 export interface Submission {
@@ -35,20 +34,13 @@ export function prepareSubmission(
 ): Submission {
   const id = newJobId(options.chance)
   const spec = completeSpec(request, options, id)
-  const bytes = Buffer.byteLength(JSON.stringify(spec))
-  if (bytes > SPEC_BYTES_MAX) {
-    throw new WeirError('spec.too_large', `Cannot take a job specification of ${bytes} bytes`, {
-      hint: `Keep it below ${SPEC_BYTES_MAX} bytes; larger inputs go by URL or directory.`,
-      details: { bytes, max: SPEC_BYTES_MAX },
-    })
-  }
   const job: Job = {
     id,
     spec,
     state: 'Pending',
     message: '',
     details: {},
-    version: 0,
+    version: 1,
     revision: 1,
     createTimeMs: now,
     modifyTimeMs: now,
@@ -68,7 +60,18 @@ export function prepareSubmission(
   }
 }
 
-function completeSpec(request: SubmitRequest, options: OrchestratorOptions, id: string): JobSpec {
+/** The specification as it is stored for the job `id`. Throws `spec.too_large`. */
+export function completeSpec(request: SubmitRequest, options: OrchestratorOptions, id: string): JobSpec {
+  const spec = filledSpec(request, options, id)
+  const bytes = Buffer.byteLength(JSON.stringify(spec))
+  if (bytes <= SPEC_BYTES_MAX) return spec
+  throw new WeirError('spec.too_large', `Cannot take a job specification of ${bytes} bytes`, {
+    hint: `Keep it below ${SPEC_BYTES_MAX} bytes; larger inputs go by URL or directory.`,
+    details: { bytes, max: SPEC_BYTES_MAX },
+  })
+}
+
+function filledSpec(request: SubmitRequest, options: OrchestratorOptions, id: string): JobSpec {
   const spec = applyJobDefaults(request.spec, options.defaults ?? {})
   const { nodeId, installationId, instanceId } = options
   const own = (meta: Record<string, string>, keep: (key: string) => boolean): Record<string, string> =>

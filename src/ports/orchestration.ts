@@ -19,17 +19,50 @@ export interface SubmitRequest {
   /** Already parsed and normalised; the orchestrator adds defaults, id and meta. */
   spec: JobSpec
   idempotencyToken?: string
+  /** True: a job of the same name in the same namespace becomes a new version instead of a second job. Absent = false. */
+  updatesByName?: boolean
+  /** Take an update that changes nothing as well. Absent = refuse it (`job.unchanged`). */
+  force?: boolean
   /** Meta keys under `bacalhau.org/` learnt from the client's headers. */
   clientMeta: Record<string, string>
 }
 
 export interface SubmitResponse {
   jobId: JobId
+  /** 1 for a new job, more when one was updated or run again. */
+  jobVersion: number
   evaluationId: EvaluationId
   warnings: string[]
 }
 
-export interface LogQuery {
+export interface RerunRequest {
+  /** Where a name is looked up; absent = `default`. */
+  namespace?: string
+  /** Whose specification runs again; absent and 0 = the latest version's. */
+  jobVersion?: number
+  /** For the history; may be empty. */
+  reason: string
+  idempotencyToken?: string
+}
+
+/** What submitting a specification by name would change. */
+export interface JobDiff {
+  /** One line per value, `- path: old` and `+ path: new`; empty when nothing changes. */
+  diff: string
+  warnings: string[]
+}
+
+/** Which job a name means and which of its versions a question is about. */
+export interface JobView {
+  /** Where a name is looked up; absent = `default`. Ids are the same in all namespaces. */
+  namespace?: string
+  /** Absent and 0 = the latest. */
+  jobVersion?: number
+  /** What belongs to any version. */
+  allVersions?: boolean
+}
+
+export interface LogQuery extends JobView {
   /** Full id or prefix; absent = the newest execution that was not refused or replaced. */
   executionId?: string
   follow: boolean
@@ -44,27 +77,46 @@ export interface LogItem {
   timeMs: number
 }
 
-/** Everything the API asks of the orchestrator. `idOrPrefix`: a full id or any unique prefix (`job.not_found`, `job.ambiguous`). */
+/**
+ * Everything the API asks of the orchestrator. `idOrPrefix`: a full id, a name, or any unique prefix of an id
+ * (`job.not_found`, `job.ambiguous`).
+ */
 export interface JobService {
+  /** Rejects with `job.unchanged` for an update that changes nothing. */
   submit(request: SubmitRequest): Promise<SubmitResponse>
+  /** Compares with the job of the same name. Stores nothing. */
+  diff(request: SubmitRequest): Promise<JobDiff>
+  /** Runs a job again, as its next version; what still runs of it is stopped first. */
+  rerun(idOrPrefix: string, request: RerunRequest): Promise<SubmitResponse>
+  /** Every version that is kept, oldest first; the last one is the job as it is. */
+  versions(idOrPrefix: string, view?: Pick<JobView, 'namespace'>): Promise<Job[]>
   /** Rejects with `job.terminal` for completed and failed jobs; a job that is stopped already gives an empty evaluation id. */
-  stop(idOrPrefix: string, reason: string): Promise<{ evaluationId: EvaluationId }>
-  job(idOrPrefix: string): Promise<Job>
+  stop(
+    idOrPrefix: string,
+    reason: string,
+    view?: Pick<JobView, 'namespace'>,
+  ): Promise<{ evaluationId: EvaluationId }>
+  /** A replaced version is the job as it was when it was replaced. */
+  job(idOrPrefix: string, view?: JobView): Promise<Job>
   jobs(query: JobQuery): Promise<{ jobs: Job[]; more: boolean }>
   /** Oldest first. */
-  executions(idOrPrefix: string): Promise<Execution[]>
+  executions(idOrPrefix: string, view?: JobView): Promise<Execution[]>
   /**
    * `finished` is true when the job (or the execution asked for) has ended and `events` reaches the end: a client
-   * that polls may stop.
+   * that polls may stop. A version that was replaced has ended. An execution that is asked for is found in any version.
    */
-  history(idOrPrefix: string, query: HistoryQuery): Promise<{ events: HistoryEvent[]; finished: boolean }>
+  history(
+    idOrPrefix: string,
+    query: HistoryQuery,
+    view?: JobView,
+  ): Promise<{ events: HistoryEvent[]; finished: boolean }>
   /** Published results of completed executions. */
-  results(idOrPrefix: string): Promise<SpecConfig[]>
+  results(idOrPrefix: string, view?: JobView): Promise<SpecConfig[]>
   logs(idOrPrefix: string, query: LogQuery, signal: AbortSignal): AsyncIterable<LogItem>
   /** Audit records of all executions of the job, in order per execution; with `follow` until the job ends. */
   egress(
     idOrPrefix: string,
-    query: { executionId?: string; follow: boolean },
+    query: { executionId?: string; follow: boolean } & JobView,
     signal: AbortSignal,
   ): AsyncIterable<AuditRecord>
   nodes(query: { membership?: NodeMembership; connection?: NodeConnection }): Promise<NodeRecord[]>

@@ -376,7 +376,8 @@ describe('the orchestrator', () => {
     await expect(orchestrator.submit({ spec: large, clientMeta: {} })).rejects.toMatchObject({
       code: 'spec.too_large',
     })
-    await orchestrator.submit({ spec: sampleSpec(), clientMeta: {} })
+    const Timeouts = { ExecutionTimeout: 0, QueueTimeout: 600, TotalTimeout: 0 }
+    await orchestrator.submit({ spec: sampleSpec({ task: { Timeouts } }), clientMeta: {} })
     await expect(orchestrator.submit({ spec: sampleSpec(), clientMeta: {} })).rejects.toMatchObject({
       code: 'job.too_many',
     })
