@@ -27,7 +27,8 @@ export function firstHooks(app: FastifyInstance, options: RequestHookOptions): v
     reply.header('x-request-id', request.sentRequestId || randomUUID())
     reply.header('cache-control', 'no-store').header('x-content-type-options', 'nosniff')
     const indent = 'pretty' in (request.query as object) ? 2 : 0
-    // A text is an answer that is written already.
+    // A text is an answer that is written already; routes that give no JSON set their own type.
+    reply.type('application/json; charset=utf-8')
     reply.serializer((value: unknown) => (typeof value === 'string' ? value : writeJson(value, indent)))
     requireHost(request)
     const { host, origin } = request.headers
