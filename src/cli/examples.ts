@@ -65,5 +65,6 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
     'weir serve --accept-networked-jobs --allow-domain example.com --allow-domain .example.org',
     "weir serve --allow-listed-local-paths '/data/**' -c Compute.AllocatedCapacity.Memory=8gb",
   ],
+  completion: ['weir completion bash', 'source <(weir completion bash)'],
   version: ['weir version', 'weir version --client'],
 }

@@ -1,4 +1,5 @@
 import { WeirCommand, addGlobalFlags } from './command.js'
+import { addCompletionCommand } from './completion-command.js'
 import { addConfigCommands } from './config-commands.js'
 import { EXAMPLES } from './examples.js'
 import { addMovedCommands } from './moved-commands.js'
@@ -50,6 +51,7 @@ export function buildProgram(context: CliContext, exit: (code: number) => void):
   addNodeCommands(leaf, group('node', 'Inspect the nodes of the network'), context)
   addServerCommands(leaf, program, group, context)
   addConfigCommands(leaf, group('config', 'Show and change the configuration'), context)
+  addCompletionCommand(leaf, program, context)
   addMovedCommands(program)
   addExamples(program)
   return program

@@ -1,6 +1,7 @@
 import { CommanderError } from 'commander'
 import { WeirError, isWeirError } from '../errors.js'
 import { UsageError, usageOf } from './command.js'
+import { COMPLETE } from './completion/scripts.js'
 import { EXIT, exitCodeOf } from './exit-codes.js'
 import { errorReport } from './error-report.js'
 import { buildProgram } from './program.js'
@@ -12,6 +13,9 @@ export async function runCli(argv: readonly string[], context: CliContext): Prom
   const program = buildProgram(context, (code) => {
     exitCode = code
   })
+  if (argv[0] === COMPLETE) {
+    return (await import('./completion/answer.js')).answerShell(program, argv.slice(1), context)
+  }
   try {
     await program.parseAsync(argv, { from: 'user' })
     return exitCode
