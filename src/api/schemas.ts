@@ -416,9 +416,11 @@ export const AgentNodeAnswer = Type.Object({ ...NodeState, ...NodeInfoAnswer.pro
 export const ListNodesAnswer = Type.Object({
   NextToken,
   Nodes: Type.Array(NodeAnswer),
-  nodes: Type.Array(NodeAnswer, { description: 'The same, as the Python client spells it' }),
+  nodes: Type.Optional(
+    Type.Array(NodeAnswer, { description: 'The same, as the Python client spells it; not for Go clients' }),
+  ),
 })
-export const GetNodeAnswer = Type.Object({ Node: NodeAnswer, node: NodeAnswer })
+export const GetNodeAnswer = Type.Object({ Node: NodeAnswer, node: Type.Optional(NodeAnswer) })
 
 export const UpdateNodeBody = Type.Object({
   Action: Type.String({ description: 'approve, reject or delete' }),
@@ -436,6 +438,21 @@ export const UpdateNodeAnswer = Type.Object({
 export const AliveAnswer = Type.Object({ Status: Type.Literal('OK') })
 export const ConfigAnswer = Type.Object({ config: Type.Record(Type.String(), Type.Unknown()) })
 export const DebugAnswer = Type.Record(Type.String(), Type.Unknown())
+export const AuthConfigAnswer = Type.Object({
+  Version: Text,
+  Config: Type.Object({
+    ProviderID: Type.String({ description: 'Empty: there is no single sign-on' }),
+    ProviderName: Text,
+    DeviceAuthorizationEndpoint: Text,
+    TokenEndpoint: Text,
+    Issuer: Text,
+    JWKSUri: Text,
+    DeviceClientID: Text,
+    PollingInterval: Count,
+    Audience: Text,
+    Scopes: Texts,
+  }),
+})
 export const VersionBody = Type.Object({ client_id: Type.Optional(Text) })
 export const VersionAnswer = Type.Object({ build_version_info: BuildVersion })
 export const AuthRequirementAnswer = Type.Object({

@@ -3,6 +3,7 @@ import type { ApiContext } from '../context.js'
 import {
   AgentNodeAnswer,
   AliveAnswer,
+  AuthConfigAnswer,
   BuildVersion,
   ConfigAnswer,
   DebugAnswer,
@@ -29,7 +30,8 @@ export function agentRoutes(app: FastifyInstance, context: ApiContext): void {
     config: redactSecrets(context.config()),
   }))
   app.get('/api/v1/agent/debug', { schema: { tags, ...answers(DebugAnswer) } }, () => context.debug())
-  app.get('/api/v1/agent/authconfig', { schema: { tags, ...answers(DebugAnswer) } }, () => NO_SINGLE_SIGN_ON)
+  const authConfig = { schema: { tags, ...answers(AuthConfigAnswer) } }
+  app.get('/api/v1/agent/authconfig', authConfig, () => NO_SINGLE_SIGN_ON)
 
   // Older than the agent group; Bacalhau 1.5 still serves them.
   app.get('/api/v1/node_info', { schema: { tags, ...answers(NodeAnswer) } }, () => ownState(context))
@@ -66,14 +68,19 @@ async function ownState(context: ApiContext): Promise<WireObject> {
   )
 }
 
+/** What clients of 1.7 and later ask before a device login; an empty provider means that there is none. */
 const NO_SINGLE_SIGN_ON = {
   Version: '1.0.0',
   Config: {
     ProviderID: '',
     ProviderName: '',
+    DeviceAuthorizationEndpoint: '',
     TokenEndpoint: '',
-    JWKSUri: '',
     Issuer: '',
+    JWKSUri: '',
     DeviceClientID: '',
+    PollingInterval: 0,
+    Audience: '',
+    Scopes: [],
   },
 }

@@ -1,9 +1,10 @@
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { Static } from 'typebox'
-import { isWeirError } from '../../errors.js'
+import { isWeirError, WeirError } from '../../errors.js'
 import { parseLabelSelector, type NodeRecord } from '../../model/index.js'
 import type { JobService } from '../../ports/index.js'
 import type { ApiContext } from '../context.js'
+import { isOlderThan } from '../guards/client-version.js'
 import { bodyText } from '../guards/json-body.js'
 import {
   GetNodeAnswer,
@@ -18,7 +19,10 @@ import { answers } from './answers.js'
 
 type ListQuery = Static<typeof ListNodesQuery>
 
-/** Nodes of the network. Answers carry their keys in lower case too: the Python client reads those. */
+/**
+ * Nodes of the network. The Python client reads keys in lower case, so answers carry both; a client that names its
+ * version is written in Go and would only decode the same list twice.
+ */
 export function nodeRoutes(app: FastifyInstance, context: ApiContext, jobs: JobService): void {
   const tags = ['nodes']
 
@@ -28,7 +32,7 @@ export function nodeRoutes(app: FastifyInstance, context: ApiContext, jobs: JobS
     async (request) => {
       const nodes = await listNodes(jobs, request.query)
       const wire = nodes.map((node) => nodeToWire(node, context.build.wire))
-      return { NextToken: '', Nodes: wire, nodes: wire }
+      return { NextToken: '', Nodes: wire, nodes: saysVersion(request) ? undefined : wire }
     },
   )
 
@@ -37,7 +41,7 @@ export function nodeRoutes(app: FastifyInstance, context: ApiContext, jobs: JobS
     { schema: { tags, params: NodePath, ...answers(GetNodeAnswer) } },
     async (request) => {
       const wire = nodeToWire(await jobs.node(request.params.id), context.build.wire)
-      return { Node: wire, node: wire }
+      return { Node: wire, node: saysVersion(request) ? undefined : wire }
     },
   )
 
@@ -45,11 +49,11 @@ export function nodeRoutes(app: FastifyInstance, context: ApiContext, jobs: JobS
   app.put<{ Params: { id: string } }>(
     '/api/v1/orchestrator/nodes/:id',
     { schema: { ...update, params: NodePath } },
-    (request) => updateNode(jobs, request.params.id, request.body),
+    (request) => updateNode(jobs, request.params.id, request),
   )
   // The Python client leaves the id out of the path.
   app.post('/api/v1/orchestrator/nodes', { schema: update }, (request) =>
-    updateNode(jobs, bodyText(request.body, 'NodeID', 256), request.body),
+    updateNode(jobs, bodyText(request.body, 'NodeID', 256), request),
   )
 }
 
@@ -67,18 +71,31 @@ async function listNodes(jobs: JobService, query: ListQuery): Promise<NodeRecord
   return query.limit === undefined || query.limit === 0 ? nodes : nodes.slice(0, query.limit)
 }
 
-/** Always status 200, as Bacalhau 1.5 does: what went wrong is in the body. A defect stays an error. */
-async function updateNode(jobs: JobService, id: string, body: unknown): Promise<WireObject> {
-  const action = bodyText(body, 'Action', 64).toLowerCase()
-  const message = bodyText(body, 'Message', 1024)
-  if (action !== 'approve' && action !== 'reject' && action !== 'delete') return failed('unsupported action')
+/**
+ * Clients before 1.8 get status 200 whatever happens, and what went wrong in the body; later ones get real errors. A
+ * defect is always an error.
+ */
+async function updateNode(jobs: JobService, id: string, request: FastifyRequest): Promise<WireObject> {
+  const action = bodyText(request.body, 'Action', 64).toLowerCase()
+  const message = bodyText(request.body, 'Message', 1024)
+  const wantsErrors = request.clientVersion !== undefined && !isOlderThan(request.clientVersion, 1, 8)
+  if (action !== 'approve' && action !== 'reject' && action !== 'delete') {
+    if (!wantsErrors) return failed('unsupported action')
+    throw new WeirError('api.bad_request', `unsupported action ${JSON.stringify(action)}`, {
+      hint: 'Use approve, reject or delete.',
+    })
+  }
   try {
     await jobs.updateNode(id, action, message)
     return { Success: true, success: true }
   } catch (error) {
-    if (!isWeirError(error, 'node.not_found', 'node.conflict', 'node.ambiguous')) throw error
+    if (wantsErrors || !isWeirError(error, 'node.not_found', 'node.conflict', 'node.ambiguous')) throw error
     return failed(error.message)
   }
+}
+
+function saysVersion(request: FastifyRequest): boolean {
+  return request.clientVersion !== undefined
 }
 
 function failed(reason: string): WireObject {
