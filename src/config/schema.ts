@@ -89,6 +89,40 @@ export const CONFIG_SCHEMA = {
     false,
     'Run the orchestrator; with neither role enabled `weir serve` runs both',
   ),
+  'Orchestrator.Host': text(
+    '127.0.0.1',
+    'Address for compute nodes on other machines; setting any of these keys opens it',
+  ),
+  'Orchestrator.Port': integer(4222, 'Port for compute nodes; 0 takes a free one', PORT),
+  'Orchestrator.Advertise': text('', 'Address that nodes are told to join; empty = host and port'),
+  'Orchestrator.Auth.Token': text(
+    '',
+    'Join token that never ends, at least 16 characters; empty = only tokens made with `weir node token create`',
+    { secret: true },
+  ),
+  'Orchestrator.TLS.ServerCert': path('', 'Certificate shown to compute nodes, PEM'),
+  'Orchestrator.TLS.ServerKey': path('', 'Its key, PEM'),
+  'Orchestrator.TLS.CACert': path('', 'Authority of that certificate, PEM; empty = the machine’s own'),
+  'Orchestrator.TLS.ServerTimeout': duration(10 * SECOND, 'Time limit for a TLS handshake', {
+    minimum: SECOND,
+  }),
+  'Orchestrator.TLS.AllowInsecure': boolean(
+    false,
+    'Take nodes from beyond this machine without TLS: others on the way can read jobs and results',
+  ),
+  'Orchestrator.NATS.URL': text(
+    '',
+    'nats-server on this machine that somebody else runs; empty = weir runs its own',
+  ),
+  'Orchestrator.NATS.PidFile': path(
+    '',
+    'The `pid_file` of that server: weir tells it to read the users again',
+  ),
+  'Orchestrator.NodeManager.ManualApproval': boolean(false, 'New nodes wait until an operator approves them'),
+  'Orchestrator.NodeManager.AutoApprove': list(
+    [],
+    'Nodes that need no approval all the same: ids, or labels as `key=value`',
+  ),
   'Orchestrator.NodeManager.DisconnectTimeout': duration(
     MINUTE,
     'A node that was silent for so long counts as disconnected',
@@ -128,6 +162,20 @@ export const CONFIG_SCHEMA = {
   }),
 
   'Compute.Enabled': boolean(false, 'Run a compute node; with neither role enabled `weir serve` runs both'),
+  'Compute.Orchestrators': list(
+    ['nats://127.0.0.1:4222'],
+    'Orchestrator of a compute node without one of its own; several addresses are tried in turn',
+  ),
+  'Compute.Auth.Token': text('', 'Join token, needed once; better in a file: --token-file', { secret: true }),
+  'Compute.TLS.CACert': path(
+    '',
+    'Authority that the orchestrator’s certificate must have, PEM; empty = the machine’s own',
+  ),
+  'Compute.TLS.RequireTLS': boolean(false, 'Never talk to an orchestrator without TLS'),
+  'Compute.TLS.AllowInsecure': boolean(
+    false,
+    'Talk to an orchestrator on another machine without TLS: others on the way can change jobs',
+  ),
   'Compute.Heartbeat.Interval': duration(15 * SECOND, 'The node reports at least so often', { minimum: 100 }),
   'Compute.AllocatedCapacity.CPU': amount('70%', 'Cores offered to jobs'),
   'Compute.AllocatedCapacity.Memory': amount('70%', 'Memory offered to jobs'),

@@ -25,6 +25,7 @@ import { VERSION } from '../version.js'
 import { readEgressPolicy, watchEgressPolicy } from './egress-policy.js'
 import type { NodeIdentity } from './identity.js'
 import type { NodeLogger } from './logger.js'
+import { orchestratorHosts } from './membership/link.js'
 import { readRegistryCredentials } from './registry-credentials.js'
 import type { Teardown } from './teardown.js'
 
@@ -50,7 +51,8 @@ export async function startCompute(context: Context): Promise<ComputeParts> {
   const { config, identity, logger, teardown } = context
   const { values, dataDir } = config
   // A node does not start with lists that it cannot read.
-  const policy = await readEgressPolicy(values, [])
+  const self = networkHosts(context)
+  const policy = await readEgressPolicy(values, self)
   const audit = createAuditFile({ dir: join(dataDir, 'audit') })
   const gateway = values['JobAdmissionControl.AcceptNetworkedJobs']
     ? await openGateway(context, audit, policy)
@@ -105,7 +107,7 @@ export async function startCompute(context: Context): Promise<ComputeParts> {
     watching.abort()
     return watched
   })
-  const watched = watchEgressPolicy(values, [], {
+  const watched = watchEgressPolicy(values, self, {
     apply: async (changed) => {
       // The gateway first: a pattern that was taken away must not be offered one moment longer than it is enforced.
       await gateway?.setNodePolicy(changed)
@@ -119,6 +121,11 @@ export async function startCompute(context: Context): Promise<ComputeParts> {
     signal: watching.signal,
   })
   return { node, gateway }
+}
+
+/** The message server of the network is the network itself: jobs never reach it, whatever a list says. */
+function networkHosts({ config, roles }: Context): string[] {
+  return roles.orchestrator ? [] : orchestratorHosts(config)
 }
 
 function nodeRoles(roles: { orchestrator: boolean; compute: boolean }): NodeInfo['roles'] {
@@ -211,7 +218,11 @@ async function buildExecutors(context: Context, gateway: EgressGateway | undefin
           pullTimeoutMs: values['Engines.Types.Docker.PullTimeout'],
         },
         canary: {
-          selfPorts: [values['API.Port'], values['Publishers.Types.Local.Port']].filter((port) => port > 0),
+          selfPorts: [
+            values['API.Port'],
+            values['Publishers.Types.Local.Port'],
+            ...(context.roles.orchestrator ? [values['Orchestrator.Port']] : []),
+          ].filter((port) => port > 0),
         },
         clock: context.clock,
         logger,

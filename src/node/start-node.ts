@@ -3,23 +3,32 @@ import { type Config, CONFIG_SCHEMA, type ConfigKey, type ConfigName, writeValue
 import { WeirError } from '../errors.js'
 import { BACALHAU_VERSION, createApiServer, isLoopback, type ListenOptions } from '../api/index.js'
 import { NO_RESOURCES, type NodeInfo } from '../model/index.js'
-import { createOrchestrator } from '../orchestrator/index.js'
-import type { Chance, Clock, JobStore } from '../ports/index.js'
+import { createOrchestrator, type Orchestrator } from '../orchestrator/index.js'
+import type { Chance, Clock, JobService, NodeTokenService, Transport } from '../ports/index.js'
 import { lockDataDir, openMemoryStore, openSqliteStore } from '../stores/index.js'
-import { createInProcessTransport } from '../transports/index.js'
+import { combineTransports, createInProcessTransport } from '../transports/index.js'
 import { BUILD, VERSION } from '../version.js'
 import { type ComputeParts, startCompute } from './compute-parts.js'
 import { makeDataDir } from './data-dir.js'
-import { loadIdentity } from './identity.js'
+import { loadIdentity, type NodeIdentity } from './identity.js'
 import { jobDefaults } from './job-defaults.js'
 import { createLogger, type NodeLogger } from './logger.js'
+import { type Cluster, startCluster, wantsCluster } from './membership/cluster.js'
+import { type NetworkStatus, openNodeLink, refuseVisibleSecrets } from './membership/link.js'
 import { REAL_CHANCE, REAL_CLOCK } from './real-time.js'
 import { Teardown } from './teardown.js'
 
 export interface StartNodeOptions {
   config: Config
-  /** Both by default. A node without orchestrator cannot be started yet: it would have nobody to talk to. */
+  /**
+   * Both by default, in one process and with nobody else, unless the configuration opens the network to other machines.
+   * An orchestrator alone is always open to them; a compute node alone belongs to the network of `Compute.Orchestrators`.
+   */
   roles?: { orchestrator: boolean; compute: boolean }
+  /** Becomes the node's id at its first start. */
+  name?: string
+  /** For a compute node alone: the token to join with. Default `Compute.Auth.Token`. */
+  joinSecret?: string
   /** Default: `API.Host` and `API.Port`. */
   listen?: ListenOptions
   /** `disk` keeps jobs in the data directory and locks it; `memory` forgets them. Default `disk`. */
@@ -35,8 +44,14 @@ export interface RunningNode {
   readonly nodeId: string
   /** Base URL for clients: `http://127.0.0.1:1234` or `unix:/path`. */
   readonly apiUrl: string
-  /** What the compute role offers; undefined without it. */
+  /** What the node says about itself. */
   nodeInfo(): NodeInfo
+  /** For an orchestrator that other machines can join: where, and with what. */
+  readonly network?: { joinUrl: string; tokens: NodeTokenService }
+  /** For a compute node alone: how it stands with its network. */
+  networkStatus?(): NetworkStatus
+  /** For an orchestrator: everything the API asks of it. */
+  readonly jobs?: JobService
   /** Stops taking work, ends what runs, closes everything in reverse order. Idempotent. */
   close(): Promise<void>
 }
@@ -65,52 +80,27 @@ async function start(
   const { config, clock = REAL_CLOCK, chance = REAL_CHANCE } = options
   const { values, dataDir } = config
   const roles = options.roles ?? { orchestrator: true, compute: true }
-  if (!roles.orchestrator)
-    throw new WeirError(
-      'config.invalid',
-      'Cannot start a compute node without an orchestrator in the same process',
-      {
-        hint: 'enable Orchestrator.Enabled as well, or neither role to run both',
-      },
-    )
   const listen = options.listen ?? { host: values['API.Host'], port: values['API.Port'] }
   refuseOpenDoor(listen, values['API.AllowInsecure'])
+  refuseVisibleSecrets(config)
 
   await makeDataDir(dataDir)
-  const store = await openStore(options.store ?? 'disk', dataDir, teardown)
-  const identity = await loadIdentity(dataDir, chance)
+  const isOnDisk = (options.store ?? 'disk') === 'disk'
+  if (isOnDisk) await lock(dataDir, teardown)
+  const identity = await loadIdentity(dataDir, chance, options.name)
   const { nodeId } = identity
-  const transport = createInProcessTransport({ clock, chance })
-  teardown.add('transport', () => transport.close())
-
-  const orchestrator = createOrchestrator({
-    store,
-    transport,
-    clock,
-    chance,
-    nodeId,
-    limits: {
-      triesMax: values['Orchestrator.Scheduler.TriesMax'],
-      retryBackoffMs: values['Orchestrator.Scheduler.RetryBackoff'],
-      queueRecheckMs: values['Orchestrator.Scheduler.QueueBackoff'],
-      disconnectAfterMs: values['Orchestrator.NodeManager.DisconnectTimeout'],
-      lostGraceMs: values['Orchestrator.Scheduler.LostGrace'],
-      endedJobsKeptMs: values['Orchestrator.KeepEndedJobs'],
-      endedJobsMax: values['Orchestrator.EndedJobsMax'],
-    },
-    logger,
-  })
-  await orchestrator.start()
-  teardown.add('orchestrator', () => orchestrator.close())
+  const parts = { config, identity, clock, chance, roles, logger, teardown }
+  const brain = roles.orchestrator ? await startOrchestrator(parts, isOnDisk) : undefined
+  const link = brain === undefined ? openNodeLink({ ...parts, joinSecret: options.joinSecret }) : undefined
+  if (link !== undefined) teardown.add('connection to the network', () => link.transport.close())
+  const transport = brain?.transport ?? link?.transport
 
   let compute: ComputeParts | undefined
-  if (roles.compute) {
-    compute = await startCompute({ config, identity, transport, clock, chance, roles, logger, teardown })
-  }
+  if (roles.compute && transport !== undefined) compute = await startCompute({ ...parts, transport })
   const nodeInfo = (): NodeInfo => compute?.node.info() ?? orchestratorOnly(nodeId, config)
 
   const api = await createApiServer({
-    jobs: orchestrator,
+    ...(brain === undefined ? {} : { jobs: brain.orchestrator }),
     identity: { nodeId },
     nodeInfo,
     version: {
@@ -128,22 +118,75 @@ async function start(
   teardown.add('API', () => api.close())
   const address = await api.listen(listen)
   logger.info({ nodeId, api: address.url, dataDir }, 'weir is ready')
-  return { nodeId, apiUrl: address.url, nodeInfo, close: () => teardown.run() }
+  return {
+    nodeId,
+    apiUrl: address.url,
+    nodeInfo,
+    close: () => teardown.run(),
+    ...(brain === undefined ? {} : { jobs: brain.orchestrator }),
+    ...(brain?.cluster === undefined ? {} : { network: brain.cluster }),
+    ...(link === undefined ? {} : { networkStatus: () => link.status() }),
+  }
 }
 
-async function openStore(kind: 'disk' | 'memory', dataDir: string, teardown: Teardown): Promise<JobStore> {
-  if (kind === 'memory') {
-    const store = openMemoryStore()
-    teardown.add('job store', () => store.close())
-    return store
-  }
-  const lock = await lockDataDir(dataDir)
-  teardown.add('lock of the data directory', () => {
-    lock.release()
-  })
-  const store = await openSqliteStore(join(dataDir, 'jobs.db'))
+interface Parts {
+  config: Config
+  identity: NodeIdentity
+  clock: Clock
+  chance: Chance
+  roles: { orchestrator: boolean; compute: boolean }
+  logger: NodeLogger
+  teardown: Teardown
+}
+
+/** The orchestrator role, with the way on which nodes talk to it. */
+interface Brain {
+  orchestrator: Orchestrator
+  transport: Transport
+  cluster: Cluster | undefined
+}
+
+async function startOrchestrator(parts: Parts, isOnDisk: boolean): Promise<Brain> {
+  const { config, identity, clock, chance, roles, logger, teardown } = parts
+  const { values, dataDir } = config
+  const store = isOnDisk ? await openSqliteStore(join(dataDir, 'jobs.db')) : openMemoryStore()
   teardown.add('job store', () => store.close())
-  return store
+  const local = createInProcessTransport({ clock, chance })
+  teardown.add('transport', () => local.close())
+  const cluster = wantsCluster(config, roles) ? await startCluster(parts) : undefined
+  const transport = cluster === undefined ? local : combineTransports(local, cluster.transport)
+
+  const orchestrator = createOrchestrator({
+    store,
+    transport,
+    clock,
+    chance,
+    nodeId: identity.nodeId,
+    ...(cluster === undefined
+      ? {}
+      : { approveNodes: cluster.approveNodes, onNodeDecision: cluster.onNodeDecision }),
+    limits: {
+      triesMax: values['Orchestrator.Scheduler.TriesMax'],
+      retryBackoffMs: values['Orchestrator.Scheduler.RetryBackoff'],
+      queueRecheckMs: values['Orchestrator.Scheduler.QueueBackoff'],
+      disconnectAfterMs: values['Orchestrator.NodeManager.DisconnectTimeout'],
+      lostGraceMs: values['Orchestrator.Scheduler.LostGrace'],
+      endedJobsKeptMs: values['Orchestrator.KeepEndedJobs'],
+      endedJobsMax: values['Orchestrator.EndedJobsMax'],
+    },
+    logger,
+  })
+  await orchestrator.start()
+  teardown.add('orchestrator', () => orchestrator.close())
+  await cluster?.open(orchestrator)
+  return { orchestrator, transport, cluster }
+}
+
+async function lock(dataDir: string, teardown: Teardown): Promise<void> {
+  const held = await lockDataDir(dataDir)
+  teardown.add('lock of the data directory', () => {
+    held.release()
+  })
 }
 
 /** Nobody has to authenticate, so only this machine may reach the API unless the operator insists. */

@@ -27,7 +27,7 @@ export interface NodeRegistryParts {
   broker: Broker
   clock: Clock
   limits: OrchestratorLimits
-  approveNodes: boolean
+  approveNodes: boolean | ((info: NodeInfo) => boolean)
   logger: OrchestratorLogger
 }
 
@@ -190,13 +190,18 @@ export class NodeRegistry {
     const joins = connection === 'CONNECTED' && before?.connection !== 'CONNECTED'
     return {
       info: { ...request.info, nodeId: request.nodeId },
-      membership: before?.membership ?? (this.#parts.approveNodes ? 'APPROVED' : 'PENDING'),
+      membership: before?.membership ?? (this.#approves(request.info) ? 'APPROVED' : 'PENDING'),
       connection,
       incarnation: request.incarnation,
       lastSyncMs: now,
       connectedSinceMs: joins ? now : (before?.connectedSinceMs ?? now),
       revision: (before?.revision ?? 0) + 1,
     }
+  }
+
+  #approves(info: NodeInfo): boolean {
+    const { approveNodes } = this.#parts
+    return typeof approveNodes === 'function' ? approveNodes(info) : approveNodes
   }
 
   #isLost(node: KnownNode, now: TimeMs): boolean {

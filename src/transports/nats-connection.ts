@@ -1,4 +1,6 @@
 import type { NatsConnection, TlsOptions } from '@nats-io/transport-node'
+import { X509Certificate } from 'node:crypto'
+import { rootCertificates } from 'node:tls'
 import { WeirError } from '../errors.js'
 import type { KeyPair } from './key-pair.js'
 
@@ -10,6 +12,8 @@ export interface NatsAddress {
   isTlsRequired: boolean
   /** PEM file with the authorities to trust instead of the machine's own. */
   caFile?: string
+  /** PEM texts: exactly this certificate is trusted, whatever names stand in it, below these or known authorities. */
+  pinned?: { cert: string; authorities: readonly string[] }
 }
 
 export interface NatsConnectionOptions extends NatsAddress {
@@ -78,9 +82,20 @@ const NATS_URL =
   /^(?:(?<scheme>nats|tls):\/\/)?(?<host>\[[0-9a-f:.]+\]|[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?)(?::(?<port>\d{1,5}))?\/?$/i
 const PING_MS = 10_000
 
-function tlsOf({ isTlsRequired, caFile }: NatsAddress, scheme: 'nats' | 'tls'): { tls?: TlsOptions } {
+function tlsOf({ isTlsRequired, caFile, pinned }: NatsAddress, scheme: 'nats' | 'tls'): { tls?: TlsOptions } {
+  if (pinned !== undefined) return { tls: pinnedTls(pinned) }
   if (caFile !== undefined && caFile !== '') return { tls: { caFile } }
   return isTlsRequired || scheme === 'tls' ? { tls: {} } : {}
+}
+
+/** What the library hands on to Node's TLS. The chain ends in what is pinned, or in an authority of this machine. */
+function pinnedTls({ cert, authorities }: NonNullable<NatsAddress['pinned']>): TlsOptions {
+  const expected = new X509Certificate(cert).raw
+  return {
+    ca: [...rootCertificates, ...authorities, cert],
+    checkServerIdentity: (_host: string, peer: { raw: Buffer }) =>
+      peer.raw.equals(expected) ? undefined : new Error('the server shows another certificate than its own'),
+  } as unknown as TlsOptions
 }
 
 async function checked(connection: NatsConnection, url: string): Promise<NatsConnection> {

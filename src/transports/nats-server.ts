@@ -244,8 +244,14 @@ class LogBound {
     this.#lines += 1
     if (this.#lines > LOG_LINES_MAX) return
     const text = line.replace(/^\[\d+\] \S+ \S+ /, '').slice(0, 500)
-    this.#logger[/\[(ERR|WRN|FTL)\]/.test(text) ? 'warn' : 'debug']({ natsServer: text }, 'nats-server')
+    this.#logger[levelOf(text)]({ natsServer: text }, 'nats-server')
   }
+}
+
+/** A newcomer tries its own key before its token: not worth a warning. */
+function levelOf(line: string): 'debug' | 'info' | 'warn' {
+  if (line.includes('authentication error')) return 'info'
+  return /\[(ERR|WRN|FTL)\]/.test(line) ? 'warn' : 'debug'
 }
 
 const RESTART_MS = 100
