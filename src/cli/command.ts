@@ -105,6 +105,7 @@ export function addGlobalFlags(command: WeirCommand): WeirCommand {
     new Option('--api-host <HOST>', 'server to talk to: host, or https://host:port, or unix:/path'),
     new Option('--api-port <PORT>', 'port of the server (default 1234)'),
     new Option('--data-dir <DIR>', 'state directory (default ~/.weir)'),
+    new Option('--no-color', 'no colours, also on a terminal'),
     new Option('--debug', 'show details and stack traces of errors'),
   ]
   for (const option of options) command.addOption(option.helpGroup(GLOBAL_GROUP))

@@ -10,6 +10,8 @@ export interface GlobalFlags {
   apiPort?: string
   dataDir?: string
   debug?: boolean
+  /** False with `--no-color`. */
+  color?: boolean
 }
 
 /** What a command works with. */

@@ -1,5 +1,5 @@
 import { WeirError } from '../errors.js'
-import { printable } from '../model/printable.js'
+import { shellWord } from './shell-word.js'
 import type { WeirCommand } from './command.js'
 
 /** Commands of older tools, and what they are called here. */
@@ -35,14 +35,9 @@ export function addMovedCommands(program: WeirCommand): void {
 }
 
 function movedError(old: string, now: readonly string[], operands: readonly string[]): WeirError {
-  const rest = operands.map((word) => ` ${inShell(printable(word, 200))}`).join('')
+  const rest = operands.map((word) => ` ${shellWord(word)}`).join('')
   const commands = now.map((words) => `weir ${words}${rest}`)
   return new WeirError('cli.usage', `Cannot run "weir ${old}": the command has another name now`, {
     hint: `Write ${commands.length === 1 ? '' : 'one of '}${commands.join(' · ')}`,
   })
-}
-
-/** As a shell reads it back. */
-function inShell(word: string): string {
-  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`
 }

@@ -23,6 +23,14 @@ export function readObjectFormat(text: string): string {
   return readChoice('--output', text, OBJECT_FORMATS)
 }
 
+/** The flag of commands that can be looked at while something changes. */
+export function watchFlag(command: WeirCommand): WeirCommand {
+  return command.option(
+    '--watch',
+    'go on showing what changes: in place on a terminal, else one line per change',
+  ) as WeirCommand
+}
+
 /** The flags of commands that print one value. */
 export function objectFlags(command: WeirCommand): WeirCommand {
   return command

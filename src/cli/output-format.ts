@@ -1,6 +1,6 @@
 import { readChoice } from './read-choice.js'
 import { renderCsv, renderTable } from './table.js'
-import type { Column } from './table.js'
+import type { Column, TableLayout } from './table.js'
 import type { Terminal } from './terminal.js'
 
 export const LIST_FORMATS = ['table', 'csv', 'json', 'yaml'] as const
@@ -30,16 +30,20 @@ export async function printList<Row>(
   } else if (format === 'csv') {
     await terminal.data(renderCsv(list.rows, list.columns, flags.hideHeader ?? false))
   } else {
-    const layout = {
-      columns: terminal.columns,
-      hideHeader: flags.hideHeader,
-      plain: flags.style === false || !terminal.outIsTerminal,
-      wide: flags.wide,
-      style: terminal.dataStyle,
-    }
-    await terminal.data(renderTable(list.rows, list.columns, layout))
+    await terminal.data(renderTable(list.rows, list.columns, tableLayout(terminal, flags)))
   }
   return format
+}
+
+/** How wide a table may be and how it looks, as the flags and the terminal have it. */
+export function tableLayout(terminal: Terminal, flags: ListFlags): TableLayout {
+  return {
+    columns: terminal.columns,
+    hideHeader: flags.hideHeader,
+    plain: flags.style === false || !terminal.outIsTerminal,
+    wide: flags.wide,
+    style: terminal.dataStyle,
+  }
 }
 
 /** Prints one value. Nothing in it can control a terminal: JSON and YAML get escapes that mean the same. */
@@ -49,14 +53,19 @@ export async function printObject(
   format: ObjectFormat,
   pretty: boolean,
 ): Promise<void> {
-  const json = JSON.stringify(value, null, pretty ? 2 : undefined) ?? 'null'
-  await terminal.data(format === 'json' ? `${escaped(json)}\n` : await yamlOf(JSON.parse(json)))
+  await terminal.data(format === 'json' ? `${jsonOf(value, pretty)}\n` : await yamlOf(value))
+}
+
+/** As JSON, on one line unless `pretty`. */
+export function jsonOf(value: unknown, pretty: boolean): string {
+  return escaped(JSON.stringify(value, null, pretty ? 2 : undefined) ?? 'null')
 }
 
 /** As YAML, in which strings with unprintable characters stand in double quotes. */
 export async function yamlOf(value: unknown): Promise<string> {
   const { Document, visit } = await import('yaml')
-  const document = new Document(value, { aliasDuplicateObjects: false })
+  const plain: unknown = JSON.parse(JSON.stringify(value) ?? 'null')
+  const document = new Document(plain, { aliasDuplicateObjects: false })
   visit(document, {
     Scalar(_key, node) {
       if (typeof node.value === 'string' && escaped(node.value) !== node.value) node.type = 'QUOTE_DOUBLE'

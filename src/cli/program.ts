@@ -3,7 +3,7 @@ import { addCompletionCommand } from './completion-command.js'
 import { addConfigCommands } from './config-commands.js'
 import { EXAMPLES } from './examples.js'
 import { addMovedCommands } from './moved-commands.js'
-import { listFlags, objectFlags, pageFlags, readObjectFormat } from './output-flags.js'
+import { listFlags, objectFlags, pageFlags, readObjectFormat, watchFlag } from './output-flags.js'
 import type { Command } from 'commander'
 import type { CliContext, GlobalFlags } from './context.js'
 
@@ -39,6 +39,7 @@ export function buildProgram(context: CliContext, exit: (code: number) => void):
     command.action(async () => {
       program.running = command
       const flags = mergeFlags(program.opts(), command.opts()) as Flags & GlobalFlags
+      if (flags.color === false) context.terminal.withoutColour()
       exit(await action(command.args, flags))
     })
     return command
@@ -246,10 +247,10 @@ function addJobCommands(leaf: Leaf, job: WeirCommand, context: CliContext): void
   list
     .option('--labels <SELECTOR>', 'only jobs with such labels')
     .option('--namespace <NAME>', 'only jobs of this namespace (default all)')
-  pageFlags(listFlags(list), '10', 'created_at or modified_at')
+  pageFlags(watchFlag(listFlags(list)), '10', 'created_at or modified_at')
 
-  objectFlags(
-    leaf<import('./output-format.js').ListFlags>(
+  const describe = objectFlags(
+    leaf<import('./commands/job-describe.js').DescribeFlags>(
       job,
       'describe <ID>',
       'Show everything about a job',
@@ -257,6 +258,7 @@ function addJobCommands(leaf: Leaf, job: WeirCommand, context: CliContext): void
         (await import('./commands/job-describe.js')).jobDescribe(operands[0] ?? '', flags, context),
     ),
   )
+  watchFlag(describe)
   const executions = leaf<import('./commands/job-lists.js').PageFlags>(
     job,
     'executions <ID>',
@@ -264,7 +266,7 @@ function addJobCommands(leaf: Leaf, job: WeirCommand, context: CliContext): void
     async (operands, flags) =>
       (await import('./commands/job-lists.js')).jobExecutions(operands[0] ?? '', flags, context),
   )
-  pageFlags(listFlags(executions), '20', 'created_at or modified_at')
+  pageFlags(watchFlag(listFlags(executions)), '20', 'created_at or modified_at')
 
   const history = leaf<Parameters<typeof import('./commands/job-lists.js').jobHistory>[1]>(
     job,
@@ -336,7 +338,7 @@ function addNodeCommands(leaf: Leaf, node: WeirCommand, context: CliContext): vo
     .option('--filter-approval <STATE>', 'approved, pending or rejected')
     .option('--filter-status <STATE>', 'connected or disconnected')
   pageFlags(
-    listFlags(list),
+    watchFlag(listFlags(list)),
     'all',
     'id, type, available_cpu, available_memory, available_disk, available_gpu or status',
   )
@@ -408,5 +410,6 @@ function addServerCommands(leaf: Leaf, program: WeirCommand, group: Group, conte
 /** Flags behind the command's name win over those in front of it; `-c` adds up. */
 function mergeFlags(outer: GlobalFlags, inner: GlobalFlags): GlobalFlags {
   const config = [...(outer.config ?? []), ...(inner.config ?? [])]
-  return { ...outer, ...inner, ...(config.length === 0 ? {} : { config }) }
+  const color = outer.color !== false && inner.color !== false
+  return { ...outer, ...inner, color, ...(config.length === 0 ? {} : { config }) }
 }

@@ -5,6 +5,7 @@ import { COMPLETE } from './completion/scripts.js'
 import { EXIT, exitCodeOf } from './exit-codes.js'
 import { errorReport } from './error-report.js'
 import { buildProgram } from './program.js'
+import type { WeirCommand } from './command.js'
 import type { CliContext } from './context.js'
 
 /** Runs one command line (without `node` and the program's name) and resolves with the exit code. Never rejects. */
@@ -23,6 +24,7 @@ export async function runCli(argv: readonly string[], context: CliContext): Prom
     if (isHelp(error)) return error.exitCode === 0 ? EXIT.ok : EXIT.usage
     const isDebug = argv.includes('--debug') || isSet(context.environment.WEIR_DEBUG)
     const command = error instanceof UsageError ? error.command : program.running
+    if (wantsNoColour(program) || wantsNoColour(command)) context.terminal.withoutColour()
     const shown = error instanceof UsageError ? usageError(error) : withAdvice(error)
     for (const line of errorReport(shown, context.terminal.talkStyle, isDebug)) context.terminal.talk(line)
     return exitCodeOf(shown, command?.runsProgram === true)
@@ -49,6 +51,10 @@ function withAdvice(error: unknown): unknown {
     details: error.details,
     cause: error,
   })
+}
+
+function wantsNoColour(command: WeirCommand | undefined): boolean {
+  return command?.opts<{ color?: boolean }>().color === false
 }
 
 function isHelp(error: unknown): error is CommanderError {

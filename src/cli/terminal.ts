@@ -16,6 +16,10 @@ export interface Terminal {
   readonly errorIsTerminal: boolean
   /** Width for tables on standard output; unlimited when it is not a terminal. */
   readonly columns: number
+  /** Height of the terminal on standard output; unlimited when it is none. */
+  readonly rows: number
+  /** From now on nothing is coloured. */
+  withoutColour(): void
   /** Colours for data and for talk: identity functions where colours are unwanted. */
   readonly dataStyle: Style
   readonly talkStyle: Style
@@ -26,14 +30,23 @@ export type Style = Pick<
   'bold' | 'dim' | 'red' | 'green' | 'yellow' | 'cyan'
 >
 
-/** The process's own streams. Honours NO_COLOR, FORCE_COLOR and `TERM=dumb`. */
+/** Below that tables are clipped by the terminal rather than cut to nothing. */
+const COLUMNS_MIN = 20
+
+/**
+ * The process's own streams. Colours: NO_COLOR wins over FORCE_COLOR and CLICOLOR_FORCE, those over CLICOLOR=0 and
+ * `TERM=dumb`, and where nobody says anything a terminal gets them. COLUMNS replaces the width of the terminal.
+ */
 export function processTerminal(
   environment: Readonly<Record<string, string | undefined>>,
   { stdout, stderr }: Pick<NodeJS.Process, 'stdout' | 'stderr'>,
 ): Terminal {
+  const own = readColumns(environment.COLUMNS)
   const closed = new AbortController()
   stdout.on('error', () => closed.abort())
   stderr.on('error', () => undefined) // Nobody reads the talk any more; the data may still have a reader.
+  let dataStyle: Style = pc.createColors(wantsColour(environment, stdout.isTTY))
+  let talkStyle: Style = pc.createColors(wantsColour(environment, stderr.isTTY))
   let hasProgress = false
   const clearProgress = (): void => {
     if (hasProgress) stderr.write('\r\u001b[K')
@@ -42,10 +55,23 @@ export function processTerminal(
   return {
     outIsTerminal: stdout.isTTY,
     errorIsTerminal: stderr.isTTY,
-    columns: stdout.isTTY ? Math.max(40, stdout.columns) : Number.POSITIVE_INFINITY,
+    // Asked again and again: people change the size of their windows.
+    get columns() {
+      return stdout.isTTY ? Math.max(COLUMNS_MIN, own ?? stdout.columns) : Number.POSITIVE_INFINITY
+    },
+    get rows() {
+      return stdout.isTTY ? stdout.rows : Number.POSITIVE_INFINITY
+    },
     outputClosed: closed.signal,
-    dataStyle: pc.createColors(wantsColour(environment, stdout.isTTY)),
-    talkStyle: pc.createColors(wantsColour(environment, stderr.isTTY)),
+    get dataStyle() {
+      return dataStyle
+    },
+    get talkStyle() {
+      return talkStyle
+    },
+    withoutColour() {
+      dataStyle = talkStyle = pc.createColors(false)
+    },
     data(chunk) {
       clearProgress()
       return closed.signal.aborted ? Promise.resolve() : written(stdout, chunk)
@@ -71,8 +97,14 @@ function wantsColour(
   isTerminal: boolean,
 ): boolean {
   if ((environment.NO_COLOR ?? '') !== '') return false
-  if ((environment.FORCE_COLOR ?? '') !== '') return environment.FORCE_COLOR !== '0'
-  return isTerminal && environment.TERM !== 'dumb'
+  for (const force of [environment.FORCE_COLOR, environment.CLICOLOR_FORCE]) {
+    if ((force ?? '') !== '') return force !== '0' && force !== 'false'
+  }
+  return isTerminal && environment.TERM !== 'dumb' && environment.CLICOLOR !== '0'
+}
+
+function readColumns(text: string | undefined): number | undefined {
+  return text !== undefined && /^[1-9]\d{0,4}$/.test(text) ? Number(text) : undefined
 }
 
 function written(stream: NodeJS.WriteStream, chunk: string | Uint8Array): Promise<void> {

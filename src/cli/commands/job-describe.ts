@@ -3,40 +3,81 @@ import { formatBytes } from '../../model/resources.js'
 import { printable } from '../../model/printable.js'
 import { suggest, withClient } from '../context.js'
 import { EGRESS_COLUMNS, egressRows, egressTotals } from '../egress-lines.js'
+import { eventLine } from '../event-line.js'
 import { executionState } from '../execution-words.js'
 import { EXIT } from '../exit-codes.js'
-import { OBJECT_FORMATS, printObject } from '../output-format.js'
+import { OBJECT_FORMATS, jsonOf, printObject, yamlOf } from '../output-format.js'
 import { readChoice } from '../read-choice.js'
 import { renderTable } from '../table.js'
 import { ago, dateTime, formatDuration, millisecondsOf } from '../times.js'
-import { HISTORY_COLUMNS } from './job-lists.js'
+import { Screen, watch } from '../watch.js'
+import { HISTORY_COLUMNS, hasEnded } from './job-lists.js'
 import type { DescribedJob, WireExecution, WireHistoryItem, WireJob } from '../../client/index.js'
 import type { CliContext, GlobalFlags } from '../context.js'
+import type { ObjectFormat } from '../output-format.js'
 import type { Column } from '../table.js'
 import type { Terminal } from '../terminal.js'
 
-/** `weir job describe ID`: everything about a job on one page. */
-export async function jobDescribe(
-  id: string,
-  flags: GlobalFlags & { output?: string; pretty?: boolean },
-  context: CliContext,
-): Promise<number> {
+export interface DescribeFlags extends GlobalFlags {
+  output?: string
+  pretty?: boolean
+  watch?: boolean
+}
+
+/** `weir job describe ID`: everything about a job on one page. With `--watch` until it has ended. */
+export async function jobDescribe(id: string, flags: DescribeFlags, context: CliContext): Promise<number> {
   const { terminal } = context
-  const described = await withClient(flags, context, (client) =>
-    client.job(id, { include: ['executions', 'history'] }),
-  )
-  if (flags.output !== undefined) {
-    await printObject(
-      terminal,
-      described,
-      readChoice('--output', flags.output, OBJECT_FORMATS),
-      flags.pretty ?? terminal.outIsTerminal,
-    )
+  const format = flags.output === undefined ? undefined : readChoice('--output', flags.output, OBJECT_FORMATS)
+  const include = ['executions', 'history'] as const
+  return withClient(flags, context, async (client) => {
+    if (flags.watch === true) {
+      return watchDescription(terminal, format, (signal) => client.job(id, { include, signal }))
+    }
+    const described = await client.job(id, { include })
+    if (format !== undefined) {
+      await printObject(terminal, described, format, flags.pretty ?? terminal.outIsTerminal)
+      return EXIT.ok
+    }
+    await terminal.data(describeText(described, terminal, Date.now()))
+    suggestNext(described, terminal)
     return EXIT.ok
+  })
+}
+
+/**
+ * On a terminal the page is drawn again in place. Elsewhere every event is appended as a line, and at the end the state;
+ * as JSON or YAML the whole description whenever it has changed.
+ */
+async function watchDescription(
+  terminal: Terminal,
+  format: ObjectFormat | undefined,
+  load: (signal: AbortSignal) => Promise<DescribedJob>,
+): Promise<number> {
+  const isOver = ({ Job }: DescribedJob): boolean => hasEnded(Job)
+  if (format === undefined && terminal.outIsTerminal) {
+    const screen = new Screen(terminal)
+    const show = (described: DescribedJob, note: string): Promise<void> => {
+      const head = note === '' ? '' : `${terminal.dataStyle.dim(note)}\n`
+      return screen.draw(`${head}${describeText(described, terminal, Date.now())}`)
+    }
+    return watch(terminal, { load, isOver, show, close: () => screen.close() })
   }
-  await terminal.data(describeText(described, terminal, Date.now()))
-  suggestNext(described, terminal)
-  return EXIT.ok
+  let last = ''
+  let eventsSeen = 0
+  const show = async (described: DescribedJob): Promise<void> => {
+    if (format === undefined) {
+      const events = described.History?.Items ?? []
+      for (const event of events.slice(eventsSeen))
+        await terminal.data(`${eventLine(event, terminal.dataStyle)}\n`)
+      eventsSeen = events.length
+      if (isOver(described)) await terminal.data(`State = ${described.Job.State.StateType}\n`)
+      return
+    }
+    const text = format === 'json' ? `${jsonOf(described, false)}\n` : `---\n${await yamlOf(described)}`
+    if (text !== last) await terminal.data(text)
+    last = text
+  }
+  return watch(terminal, { load, isOver, show })
 }
 
 /** The page as text; every value is escaped. */
@@ -190,7 +231,7 @@ function suggestNext({ Job, Executions }: DescribedJob, terminal: Terminal): voi
   const hasResults = (Executions?.Items ?? []).some(
     ({ PublishedResult }) => (PublishedResult?.Type ?? '') !== '',
   )
-  const isOver = ['Completed', 'Failed', 'Stopped'].includes(Job.State.StateType)
+  const isOver = hasEnded(Job)
   suggest(terminal, [
     ['Output:', `weir job logs ${id}`],
     ...(hasResults ? [['Results:', `weir job get ${id}`] as const] : []),

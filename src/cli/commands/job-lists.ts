@@ -2,14 +2,15 @@ import { shortId } from '../../model/ids.js'
 import { withClient, suggest } from '../context.js'
 import { EXIT } from '../exit-codes.js'
 import { wholeNumber } from '../job-from-flags.js'
+import { pageOf, suggestNextPage } from '../next-page.js'
 import { printList } from '../output-format.js'
 import { readChoice } from '../read-choice.js'
 import { dateTime, millisecondsOf } from '../times.js'
+import { watchList } from '../watch-list.js'
 import type { WireExecution, WireHistoryItem, WireJob } from '../../client/index.js'
 import type { CliContext, GlobalFlags } from '../context.js'
 import type { ListFlags } from '../output-format.js'
 import type { Column } from '../table.js'
-import type { Terminal } from '../terminal.js'
 import { executionState, DESIRED_STATES } from '../execution-words.js'
 
 /** The flags of commands that page through lists. */
@@ -18,13 +19,14 @@ export interface PageFlags extends ListFlags, GlobalFlags {
   nextToken?: string
   orderBy?: string
   orderReversed?: boolean
+  watch?: boolean
 }
 
 const ORDERS = ['created_at', 'modified_at'] as const
 
 /** `weir job list`. */
 export async function jobList(
-  flags: PageFlags & { labels?: string; allNamespaces?: boolean; namespace?: string },
+  flags: PageFlags & { labels?: string; namespace?: string },
   context: CliContext,
 ): Promise<number> {
   const limit = wholeNumber('--limit', flags.limit) ?? 10
@@ -37,18 +39,23 @@ export async function jobList(
     // The newest jobs are what people look for.
     reverse: flags.orderReversed !== true,
   }
-  const page = await withClient(flags, context, (client) => client.jobs(query))
-  const format = await printList(
-    context.terminal,
-    { rows: page.Items, columns: jobColumns(flags.wide ?? false), items: page.Items },
-    flags,
-  )
-  if (format === 'table') nextPage(context.terminal, 'weir job list', flags, limit, page.NextToken)
-  const [first] = page.Items
-  if (format === 'table' && first !== undefined) {
-    suggest(context.terminal, [['Details:', `weir job describe ${shortId(first.ID)}`]])
-  }
-  return EXIT.ok
+  const columns = jobColumns(flags.wide ?? false)
+  return withClient(flags, context, async (client) => {
+    if (flags.watch === true) {
+      const load = async (signal: AbortSignal): Promise<{ rows: WireJob[] }> => ({
+        rows: (await client.jobs(query, { signal })).Items,
+      })
+      return watchList(context.terminal, { columns, keyOf: ({ ID }) => ID, load }, flags)
+    }
+    const { Items, NextToken } = await client.jobs(query)
+    const format = await printList(context.terminal, { rows: Items, columns, items: Items }, flags)
+    suggestNextPage(context.terminal, ['job', 'list'], flags, { limit, nextToken: NextToken })
+    const [first] = Items
+    if (format === 'table' && first !== undefined) {
+      suggest(context.terminal, [['Details:', `weir job describe ${shortId(first.ID)}`]])
+    }
+    return EXIT.ok
+  })
 }
 
 function jobColumns(isWide: boolean): Column<WireJob>[] {
@@ -63,21 +70,36 @@ function jobColumns(isWide: boolean): Column<WireJob>[] {
   ]
 }
 
-/** `weir job executions ID`. */
+/** `weir job executions ID`. With `--watch` until the job has ended. */
 export async function jobExecutions(id: string, flags: PageFlags, context: CliContext): Promise<number> {
+  const limit = wholeNumber('--limit', flags.limit) ?? 20
   const query = {
-    limit: wholeNumber('--limit', flags.limit) ?? 20,
     orderBy: flags.orderBy === undefined ? undefined : readChoice('--order-by', flags.orderBy, ORDERS),
     reverse: flags.orderReversed,
   }
-  const page = await withClient(flags, context, (client) => client.executions(id, query))
-  const format = await printList(
-    context.terminal,
-    { rows: page.Items, columns: executionColumns(flags.wide ?? false), items: page.Items },
-    flags,
-  )
-  if (format === 'table') suggest(context.terminal, [['Output:', `weir job logs ${shortId(id)}`]])
-  return EXIT.ok
+  const columns = executionColumns(flags.wide ?? false)
+  return withClient(flags, context, async (client) => {
+    if (flags.watch === true) {
+      const load = async (signal: AbortSignal): Promise<{ rows: WireExecution[]; isOver: boolean }> => {
+        // The job first: what ended it is then among the executions.
+        const { Job } = await client.job(id, { signal })
+        const { Items } = await client.executions(id, query, { signal })
+        return { rows: pageOf(Items, limit, flags.nextToken).items, isOver: hasEnded(Job) }
+      }
+      return watchList(context.terminal, { columns, keyOf: ({ ID }) => ID, load }, flags)
+    }
+    const page = pageOf((await client.executions(id, query)).Items, limit, flags.nextToken)
+    const list = { rows: page.items, columns, items: page.items }
+    const format = await printList(context.terminal, list, flags)
+    suggestNextPage(context.terminal, ['job', 'executions', id], flags, { limit, nextToken: page.nextToken })
+    if (format === 'table') suggest(context.terminal, [['Output:', `weir job logs ${shortId(id)}`]])
+    return EXIT.ok
+  })
+}
+
+/** Nothing will happen to it any more. */
+export function hasEnded({ State }: Pick<WireJob, 'State'>): boolean {
+  return ['Completed', 'Failed', 'Stopped'].includes(State.StateType)
 }
 
 export function executionColumns(isWide: boolean): Column<WireExecution>[] {
@@ -120,15 +142,10 @@ export async function jobHistory(
   }
   const page = await withClient(flags, context, (client) => client.history(id, request))
   const items = flags.orderReversed === true ? page.Items.toReversed() : page.Items
-  const format = await printList(context.terminal, { rows: items, columns: HISTORY_COLUMNS, items }, flags)
-  if (format === 'table' && limit !== undefined) {
-    nextPage(
-      context.terminal,
-      `weir job history ${id}`,
-      flags,
-      limit,
-      items.length < limit ? '' : page.NextToken,
-    )
+  await printList(context.terminal, { rows: items, columns: HISTORY_COLUMNS, items }, flags)
+  if (limit !== undefined) {
+    const nextToken = items.length < limit ? '' : page.NextToken
+    suggestNextPage(context.terminal, ['job', 'history', id], flags, { limit, nextToken })
   }
   return EXIT.ok
 }
@@ -140,19 +157,3 @@ export const HISTORY_COLUMNS: readonly Column<WireHistoryItem>[] = [
   { header: 'TOPIC', value: ({ Event }) => Event.Topic, cutFirst: 0 },
   { header: 'EVENT', value: ({ Event }) => Event.Message, cutFirst: 2 },
 ]
-
-/** The whole command that shows the next page. */
-function nextPage(
-  terminal: Terminal,
-  command: string,
-  flags: PageFlags,
-  limit: number,
-  nextToken: string,
-): void {
-  if (nextToken === '') return
-  const order = flags.orderBy === undefined ? '' : ` --order-by ${flags.orderBy}`
-  const reversed = flags.orderReversed === true ? ' --order-reversed' : ''
-  suggest(terminal, [
-    ['Next page:', `${command}${order}${reversed} --limit ${limit} --next-token ${nextToken}`],
-  ])
-}

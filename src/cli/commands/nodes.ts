@@ -4,8 +4,10 @@ import { WeirError } from '../../errors.js'
 import { suggest, withClient } from '../context.js'
 import { EXIT } from '../exit-codes.js'
 import { wholeNumber } from '../job-from-flags.js'
+import { pageOf, suggestNextPage } from '../next-page.js'
 import { OBJECT_FORMATS, printList, printObject } from '../output-format.js'
 import { readChoice } from '../read-choice.js'
+import { watchList } from '../watch-list.js'
 import type { WireNode, WireResources } from '../../client/index.js'
 import type { CliContext, GlobalFlags } from '../context.js'
 import type { Column } from '../table.js'
@@ -13,6 +15,16 @@ import type { PageFlags } from './job-lists.js'
 
 const SHOWN = ['labels', 'version', 'features', 'capacity', 'network'] as const
 type Shown = (typeof SHOWN)[number]
+const ORDERS = [
+  'id',
+  'type',
+  'available_cpu',
+  'available_memory',
+  'available_disk',
+  'available_gpu',
+  'approval',
+  'status',
+] as const
 
 export interface NodeListFlags extends PageFlags {
   show?: string
@@ -34,18 +46,27 @@ export async function nodeList(flags: NodeListFlags, context: CliContext): Promi
       filterStatus === undefined
         ? undefined
         : readChoice('--filter-status', filterStatus, ['connected', 'disconnected']),
-    orderBy: flags.orderBy,
+    orderBy: flags.orderBy === undefined ? undefined : readChoice('--order-by', flags.orderBy, ORDERS),
     reverse: flags.orderReversed,
-    limit: wholeNumber('--limit', flags.limit),
   }
+  const limit = wholeNumber('--limit', flags.limit) ?? 0
   const columns = nodeColumns(readShown(flags.show ?? 'labels,capacity'), flags.wide ?? false)
-  const nodes = await withClient(flags, context, (client) => client.nodes(query))
-  const format = await printList(context.terminal, { rows: nodes, columns, items: nodes }, flags)
-  const [first] = nodes
-  if (format === 'table' && first !== undefined) {
-    suggest(context.terminal, [['Details:', `weir node describe ${shortId(first.Info.NodeID)}`]])
-  }
-  return EXIT.ok
+  return withClient(flags, context, async (client) => {
+    if (flags.watch === true) {
+      const load = async (signal: AbortSignal): Promise<{ rows: WireNode[] }> => ({
+        rows: pageOf(await client.nodes(query, { signal }), limit, flags.nextToken).items,
+      })
+      return watchList(context.terminal, { columns, keyOf: ({ Info }) => Info.NodeID, load }, flags)
+    }
+    const { items, nextToken } = pageOf(await client.nodes(query), limit, flags.nextToken)
+    const format = await printList(context.terminal, { rows: items, columns, items }, flags)
+    suggestNextPage(context.terminal, ['node', 'list'], flags, { limit, nextToken })
+    const [first] = items
+    if (format === 'table' && first !== undefined) {
+      suggest(context.terminal, [['Details:', `weir node describe ${shortId(first.Info.NodeID)}`]])
+    }
+    return EXIT.ok
+  })
 }
 
 /** `weir node describe ID`. */
