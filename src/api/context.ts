@@ -1,5 +1,5 @@
-import type { JobDefaults, NodeId, NodeInfo } from '../model/index.js'
-import type { Access, AdminLog, JobService } from '../ports/index.js'
+import type { JobDefaults, NodeId, NodeInfo, NodeRecord } from '../model/index.js'
+import type { Access, AdminLog, JobService, NodeTokenService } from '../ports/index.js'
 import type { AuthMethod } from './authentication.js'
 import type { ClientVersion } from './guards/client-version.js'
 import type { OpenStreams } from './open-streams.js'
@@ -21,6 +21,12 @@ export interface ServerIdentity {
 export interface ApiContext {
   /** Absent on a node that is not an orchestrator: its routes do not exist then. */
   jobs: JobService | undefined
+  /** Absent on an orchestrator that takes no other machines. */
+  nodeTokens: NodeTokenService | undefined
+  /** Where those join. */
+  joinUrl: string | undefined
+  /** How the node stands with its network; absent: it is its own. */
+  standing: (() => Pick<NodeRecord, 'membership' | 'connection'>) | undefined
   identity: ServerIdentity
   build: BuildInfo
   nodeInfo: () => NodeInfo | Promise<NodeInfo>

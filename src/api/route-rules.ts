@@ -32,7 +32,8 @@ const RULES: Readonly<Record<string, RouteRule>> = {
 
   'PUT /api/v1/orchestrator/jobs': ['write:job'],
   'POST /api/v1/orchestrator/jobs': ['write:job'],
-  'PUT /api/v1/orchestrator/jobs/:id': ['write:job'],
+  'PUT /api/v1/orchestrator/jobs/diff': ['read:job'],
+  'POST /api/v1/orchestrator/jobs/diff': ['read:job'],
   'PUT /api/v1/orchestrator/jobs/:id/rerun': ['write:job'],
   'POST /api/v1/orchestrator/jobs/:id/rerun': ['write:job'],
   'DELETE /api/v1/orchestrator/jobs/:id': ['write:job'],
@@ -49,6 +50,9 @@ const RULES: Readonly<Record<string, RouteRule>> = {
   'GET /api/v1/orchestrator/nodes/:id': ['read:node'],
   'PUT /api/v1/orchestrator/nodes/:id': ['write:node'],
   'POST /api/v1/orchestrator/nodes': ['write:node'],
+  'GET /api/v1/orchestrator/node_tokens': ['write:node'],
+  'POST /api/v1/orchestrator/node_tokens': ['write:node'],
+  'DELETE /api/v1/orchestrator/node_tokens/:id': ['write:node'],
 
   'GET /api/v1/access/whoami': 'known',
   'GET /api/v1/access/tokens': ['manage:access'],

@@ -28,6 +28,23 @@ const executionId = Type.Optional(
   Type.String({ maxLength: 64, description: 'Id of an execution, or the beginning of one' }),
 )
 
+const jobVersion = Type.Optional(
+  Type.Integer({ minimum: 0, maximum: 1_000_000_000, description: 'Version of the job; 0 = the latest' }),
+)
+const allJobVersions = Type.Optional(Type.Boolean({ description: 'Of all versions of the job' }))
+
+/** Which job a name means and which of its versions is asked for: the same for everything below a job. */
+const jobView = {
+  namespace: Type.Optional(
+    Type.String({
+      maxLength: 256,
+      description: 'Where a name is looked up; default "default". Ids need none',
+    }),
+  ),
+  job_version: jobVersion,
+  all_job_versions: allJobVersions,
+}
+
 function oneOf<const Words extends readonly string[]>(words: Words, description: string) {
   return Type.Optional(Type.Unsafe<Words[number]>({ type: 'string', enum: [...words], description }))
 }
@@ -35,6 +52,11 @@ function oneOf<const Words extends readonly string[]>(words: Words, description:
 export const ListJobsQuery = Type.Object({
   namespace,
   labels,
+  state: Type.Optional(
+    Type.Array(Type.String({ maxLength: 256 }), {
+      description: 'Addition of weir: only jobs in these states; repeated or comma-separated',
+    }),
+  ),
   order_by: oneOf(['created_at', 'modified_at'], 'Default created_at, oldest first'),
   reverse,
   limit,
@@ -42,6 +64,7 @@ export const ListJobsQuery = Type.Object({
 })
 
 export const GetJobQuery = Type.Object({
+  ...jobView,
   include: Type.Optional(
     Type.String({
       maxLength: 256,
@@ -50,13 +73,20 @@ export const GetJobQuery = Type.Object({
   ),
 })
 
-export const StopJobQuery = Type.Object({ reason: Type.Optional(Type.String({ maxLength: 1024 })) })
+export const StopJobQuery = Type.Object({
+  namespace: jobView.namespace,
+  reason: Type.Optional(Type.String({ maxLength: 1024 })),
+})
+
+export const ResultsQuery = Type.Object(jobView)
+export const JobVersionsQuery = Type.Object({ namespace: jobView.namespace })
 
 export const SubmitJobQuery = Type.Object({
   idempotency_token: Type.Optional(Type.String({ maxLength: 256 })),
 })
 
 export const HistoryQueryParameters = Type.Object({
+  ...jobView,
   event_type: oneOf(['all', 'job', 'execution'], 'Default all'),
   execution_id: executionId,
   since: Type.Optional(
@@ -80,12 +110,14 @@ export const HistoryQueryParameters = Type.Object({
 })
 
 export const ExecutionsQuery = Type.Object({
+  ...jobView,
   order_by: oneOf(['create_time', 'created_at', 'modify_time', 'modified_at'], 'Default create_time'),
   reverse,
   limit,
 })
 
 export const LogsQuery = Type.Object({
+  ...jobView,
   execution_id: executionId,
   follow: Type.Optional(Type.Boolean({ description: 'Keep streaming until the execution ends' })),
   tail: Type.Optional(Type.Boolean({ description: 'Skip what exists and begin at now' })),
@@ -93,6 +125,7 @@ export const LogsQuery = Type.Object({
 })
 
 export const EgressQuery = Type.Object({
+  ...jobView,
   execution_id: executionId,
   follow: Type.Optional(
     Type.Boolean({ description: 'Stream records as newline-delimited JSON until the job ends' }),
@@ -131,7 +164,7 @@ export const ListNodesQuery = Type.Object({
 /* ---- Paths ---- */
 
 export const JobPath = Type.Object({
-  id: Type.String({ description: 'Id of a job, or a unique beginning of it' }),
+  id: Type.String({ description: 'Id of a job, a unique beginning of it, or its name (percent-encoded)' }),
 })
 export const NodePath = Type.Object({
   id: Type.String({ description: 'Id of a node, or a unique beginning of it' }),
@@ -229,8 +262,25 @@ export const JobAnswer = Type.Object({
 
 export const SubmitJobAnswer = Type.Object({
   JobID: Text,
+  JobVersion: Type.Integer({ minimum: 1, description: 'More than 1 when the job was updated or run again' }),
   EvaluationID: Text,
   Warnings: Type.Array(Text),
+})
+
+export const DiffAnswer = Type.Object({
+  Diff: Type.String({
+    description: 'One line per value: "- path: old", "+ path: new"; empty when nothing changes',
+  }),
+  Warnings: Type.Array(Text),
+})
+
+export const RerunBody = Type.Object({
+  JobVersion: Type.Optional(
+    Type.Integer({ minimum: 0, description: 'Whose specification runs; 0 = the latest' }),
+  ),
+  Reason: Type.Optional(Text),
+  Namespace: Type.Optional(Text),
+  IdempotencyToken: Type.Optional(Text),
 })
 
 export const ListJobsAnswer = Type.Object({ NextToken, Items: Type.Array(JobAnswer) })
@@ -432,6 +482,26 @@ export const UpdateNodeAnswer = Type.Object({
   Error: Type.Optional(Text),
   error: Type.Optional(Text),
 })
+
+const NodeToken = Type.Object({
+  ID: Text,
+  Description: Text,
+  CreatedAt: Text,
+  ExpiresAt: Type.Optional(Type.String({ description: 'Absent: never' })),
+  UsesMax: Type.Integer({ description: 'How many machines may join with it; 0 = any number' }),
+  Uses: Type.Integer(),
+})
+export const CreateNodeTokenBody = Type.Object({
+  Description: Type.Optional(Text),
+  ExpiresAfterSeconds: Type.Optional(Type.Integer({ minimum: 0, description: 'Default a day; 0 = never' })),
+  UsesMax: Type.Optional(Type.Integer({ minimum: 0, description: 'Default 1; 0 = any number' })),
+})
+export const CreateNodeTokenAnswer = Type.Object({
+  Secret: Type.String({ description: 'Shown once' }),
+  JoinURL: Type.String({ description: 'Address that machines join' }),
+  Token: NodeToken,
+})
+export const ListNodeTokensAnswer = Type.Object({ NextToken: Text, Items: Type.Array(NodeToken) })
 
 /* ---- Agent and authentication ---- */
 

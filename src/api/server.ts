@@ -8,8 +8,8 @@ import fastify, {
   type FastifyRequest,
 } from 'fastify'
 import { isWeirError, WeirError } from '../errors.js'
-import { STOCK_JOB_DEFAULTS, type JobDefaults, type NodeInfo } from '../model/index.js'
-import type { Access, AdminLog, JobService } from '../ports/index.js'
+import { STOCK_JOB_DEFAULTS, type JobDefaults, type NodeInfo, type NodeRecord } from '../model/index.js'
+import type { Access, AdminLog, JobService, NodeTokenService } from '../ports/index.js'
 import { tokenMethod, type AuthMethod } from './authentication.js'
 import { CallerScope } from './caller.js'
 import { challengeMethod } from './challenge-method.js'
@@ -32,6 +32,7 @@ import { egressRoutes } from './routes/egress.js'
 import { jobRoutes } from './routes/jobs.js'
 import { legacyRoutes, rewriteUnversioned } from './routes/legacy.js'
 import { logRoutes } from './routes/logs.js'
+import { nodeTokenRoutes } from './routes/node-tokens.js'
 import { nodeRoutes } from './routes/nodes.js'
 import { scopedJobs } from './scoped-jobs.js'
 import { refusalForClient } from './refusal-for-client.js'
@@ -61,6 +62,11 @@ export interface ApiLimits {
 export interface ApiServerOptions {
   /** Absent on a node that is not an orchestrator: jobs and nodes are answered with 404 then. */
   jobs?: JobService
+  /** Join tokens, where other machines can join; `joinUrl` says where. */
+  nodeTokens?: NodeTokenService
+  joinUrl?: string
+  /** For a compute node alone: how it stands with its network. Absent: approved and connected. */
+  standing?: () => Pick<NodeRecord, 'membership' | 'connection'>
   identity: ServerIdentity
   nodeInfo: () => NodeInfo | Promise<NodeInfo>
   version: ServerVersion
@@ -91,6 +97,8 @@ export interface ApiServerOptions {
 export interface ApiServer {
   /** For routes of the assembly; add them before `listen`. */
   readonly fastify: FastifyInstance
+  /** `METHOD path` of every route, as it was registered. */
+  readonly routes: readonly string[]
   /** Rejects with `port.in_use` or `config.invalid`. */
   listen(where: ListenOptions): Promise<ListenAddress>
   /** Answers what is being answered, ends streams, and cuts what is left after two seconds. Idempotent. */
@@ -120,6 +128,10 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
     allowedOrigins: options.allowedOrigins ?? [],
   }
   const app = buildFastify(limits, options.tls, context.build)
+  const routes: string[] = []
+  app.addHook('onRoute', ({ method, url }) => {
+    routes.push(...[method].flat().map((one) => `${one} ${url}`))
+  })
   speakJson(app, limits)
   answerErrors(app, context.logger)
   answerUnknownRoutes(app)
@@ -156,6 +168,7 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
   })
   return {
     fastify: app,
+    routes,
     listen: async (where) => {
       originRules = { ...originRules, loopbackOnly: isLoopback(where) }
       const address = await listen(app, where, options.tls === undefined ? 'http' : 'https')
@@ -177,11 +190,15 @@ function addRoutes(app: FastifyInstance, context: ApiContext): void {
   logRoutes(app, context, context.jobs)
   egressRoutes(app, context, context.jobs)
   nodeRoutes(app, context, context.jobs)
+  nodeTokenRoutes(app, context)
 }
 
 function buildContext(options: ApiServerOptions, limits: ApiLimits): ApiContext {
   return {
     jobs: options.jobs,
+    nodeTokens: options.nodeTokens,
+    joinUrl: options.joinUrl,
+    standing: options.standing,
     identity: options.identity,
     build: buildInfo(options.version),
     nodeInfo: options.nodeInfo,

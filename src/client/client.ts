@@ -15,6 +15,7 @@ import type {
   WireJob,
   WireNode,
   WireNodeInfo,
+  WireNodeToken,
   WireSpecConfig,
 } from './wire.js'
 
@@ -270,6 +271,33 @@ export class WeirClient {
       `${action} node ${id}`,
       options,
       body,
+    )
+  }
+
+  /** Makes a token with which machines join; absent: for one machine, for a day. Its secret is not shown again. */
+  createNodeToken(
+    wish: { description?: string; expiresAfterSeconds?: number; usesMax?: number },
+    options: CallOptions = {},
+  ): Promise<{ Secret: string; JoinURL: string; Token: WireNodeToken }> {
+    const body = {
+      Description: wish.description,
+      ExpiresAfterSeconds: wish.expiresAfterSeconds,
+      UsesMax: wish.usesMax,
+    }
+    return this.#json('POST', '/orchestrator/node_tokens', 'make a join token', options, body)
+  }
+
+  async nodeTokens(options: CallOptions = {}): Promise<WireNodeToken[]> {
+    const path = '/orchestrator/node_tokens'
+    return (await this.#json<{ Items: WireNodeToken[] }>('GET', path, 'list join tokens', options)).Items
+  }
+
+  async revokeNodeToken(id: string, options: CallOptions = {}): Promise<void> {
+    await this.#json(
+      'DELETE',
+      `/orchestrator/node_tokens/${encodeURIComponent(id)}`,
+      'revoke a join token',
+      options,
     )
   }
 

@@ -30,6 +30,7 @@ export type {
   WireJob,
   WireNode,
   WireNodeInfo,
+  WireNodeToken,
   WireResources,
   WireRunOutput,
   WireSpecConfig,

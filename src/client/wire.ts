@@ -157,6 +157,18 @@ export interface WireBuildVersion {
   WeirVersion?: string
 }
 
+/** A join token, without its secret. */
+export interface WireNodeToken {
+  ID: string
+  Description: string
+  CreatedAt: string
+  /** Absent: never. */
+  ExpiresAt?: string
+  /** 0 = any number. */
+  UsesMax: number
+  Uses: number
+}
+
 export interface WireNodeInfo {
   NodeID: string
   NodeType: 'Compute' | 'Requester'

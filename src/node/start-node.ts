@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { type Config, CONFIG_SCHEMA, type ConfigKey, type ConfigName, writeValue } from '../config/index.js'
 import { WeirError } from '../errors.js'
 import { BACALHAU_VERSION, createApiServer, isLoopback, type ListenOptions } from '../api/index.js'
-import { NO_RESOURCES, type NodeInfo } from '../model/index.js'
+import { NO_RESOURCES, type NodeInfo, type NodeRecord } from '../model/index.js'
 import { createOrchestrator, type Orchestrator } from '../orchestrator/index.js'
 import type { Chance, Clock, JobService, NodeTokenService, Transport } from '../ports/index.js'
 import { lockDataDir, openMemoryStore, openSqliteStore } from '../stores/index.js'
@@ -101,6 +101,10 @@ async function start(
 
   const api = await createApiServer({
     ...(brain === undefined ? {} : { jobs: brain.orchestrator }),
+    ...(brain?.cluster === undefined
+      ? {}
+      : { nodeTokens: brain.cluster.tokens, joinUrl: brain.cluster.joinUrl }),
+    ...(link === undefined ? {} : { standing: () => standingOf(link.status()) }),
     identity: { nodeId },
     nodeInfo,
     version: {
@@ -126,6 +130,14 @@ async function start(
     ...(brain === undefined ? {} : { jobs: brain.orchestrator }),
     ...(brain?.cluster === undefined ? {} : { network: brain.cluster }),
     ...(link === undefined ? {} : { networkStatus: () => link.status() }),
+  }
+}
+
+/** Nobody has said anything yet: the node waits. */
+function standingOf({ state, membership }: NetworkStatus): Pick<NodeRecord, 'membership' | 'connection'> {
+  return {
+    membership: membership ?? 'PENDING',
+    connection: state === 'connected' ? 'CONNECTED' : 'DISCONNECTED',
   }
 }
 

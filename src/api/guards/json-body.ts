@@ -44,6 +44,20 @@ export function bodyText(body: unknown, key: string, lengthMax: number): string 
   )
 }
 
+/** The boolean under `key`; absent and null are false, anything else is `api.bad_request`. */
+export function bodyFlag(body: unknown, key: string): boolean {
+  const value = bodyField(body, key) ?? false
+  if (typeof value === 'boolean') return value
+  throw new WeirError('api.bad_request', `Cannot read "${key}" of the body: it must be true or false`)
+}
+
+/** The whole number, 0 or more, under `key`; absent and null are 0, anything else is `api.bad_request`. */
+export function bodyCount(body: unknown, key: string): number {
+  const value = bodyField(body, key) ?? 0
+  if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0) return value
+  throw new WeirError('api.bad_request', `Cannot read "${key}" of the body: it must be a whole number`)
+}
+
 /** Level by level instead of recursively, so that no depth can exhaust the stack. */
 function checkShape(root: unknown): void {
   let level: unknown[] = [root]

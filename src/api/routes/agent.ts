@@ -57,8 +57,7 @@ async function ownState(context: ApiContext): Promise<WireObject> {
   return nodeToWire(
     {
       info: await context.nodeInfo(),
-      membership: 'APPROVED',
-      connection: 'CONNECTED',
+      ...(context.standing?.() ?? { membership: 'APPROVED', connection: 'CONNECTED' }),
       incarnation: '',
       lastSyncMs: now,
       connectedSinceMs: Math.round(now - process.uptime() * 1000),
