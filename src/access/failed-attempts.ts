@@ -26,12 +26,9 @@ export class FailedAttempts {
 
   /** Seconds until the source may try again; 0 when it may now. */
   waitSeconds(source: string): number {
-    const failures = this.#failuresOf(source)
-    if (failures < this.#limits.perSource) return 0
-    return Math.max(
-      1,
-      Math.ceil(((failures - this.#limits.perSource + 1) * this.#limits.forgiveAfterMs) / 1000),
-    )
+    // There must be room for one whole failure.
+    const over = this.#failuresOf(source) + 1 - this.#limits.perSource
+    return over <= 0 ? 0 : Math.max(1, Math.ceil((over * this.#limits.forgiveAfterMs) / 1000))
   }
 
   add(source: string): void {

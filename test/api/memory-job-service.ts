@@ -42,23 +42,39 @@ export class MemoryJobService implements JobService {
     const known = [...this.jobsById.values()].find(
       (job) => job.idempotencyToken !== undefined && job.idempotencyToken === request.idempotencyToken,
     )
-    if (known !== undefined) return { jobId: known.id, evaluationId: '', warnings: [] }
+    if (known !== undefined) return { jobId: known.id, jobVersion: 1, evaluationId: '', warnings: [] }
     const number = ++this.#count
     const id = `j-${hex(number)}-0000-4000-8000-000000000000`
     this.jobsById.set(id, {
       id,
-      spec: request.spec,
+      spec: { ...request.spec, Meta: { ...request.spec.Meta, ...request.clientMeta } },
       state: 'Pending',
       message: '',
       details: {},
-      version: 0,
+      version: 1,
       revision: 1,
       createTimeMs: NOW + number,
       modifyTimeMs: NOW + number,
       idempotencyToken: request.idempotencyToken,
     })
     this.addEvent(id, 'Submission', 'Job submitted')
-    return { jobId: id, evaluationId: `${hex(number)}-0000-4000-8000-00000000000e`, warnings: [] }
+    const evaluationId = `${hex(number)}-0000-4000-8000-00000000000e`
+    return { jobId: id, jobVersion: 1, evaluationId, warnings: [] }
+  }
+
+  async diff() {
+    this.#fail()
+    return { diff: '', warnings: [] }
+  }
+
+  async rerun(idOrPrefix: string) {
+    const job = await this.job(idOrPrefix)
+    this.change(job.id, { state: 'Pending', version: job.version + 1 })
+    return { jobId: job.id, jobVersion: job.version + 1, evaluationId: '', warnings: [] }
+  }
+
+  async versions(idOrPrefix: string) {
+    return [await this.job(idOrPrefix)]
   }
 
   async stop(idOrPrefix: string, reason: string) {
@@ -95,6 +111,8 @@ export class MemoryJobService implements JobService {
         (query.accept?.(job) ?? true),
     )
     if (query.reverse) all.reverse()
+    const { after } = query
+    if (after !== undefined) all.splice(0, all.findIndex((job) => job.id === after.id) + 1)
     const limit = query.limit === 0 ? 10_000 : query.limit
     const jobs = all.slice(query.offset, query.offset + limit)
     return { jobs, more: query.offset + jobs.length < all.length }

@@ -22,6 +22,10 @@ export interface Server {
   document: OpenApi
   /** Over real HTTP. A body that is not a string is sent as JSON. */
   call(method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<Answer>
+  /** Without body, and without holding the answer against the document. */
+  callRaw(method: string, path: string, headers: Record<string, string>): Promise<Answer>
+  /** `METHOD path` of everything the server has. */
+  routes: readonly string[]
   close(): Promise<void>
 }
 
@@ -53,6 +57,8 @@ export async function startServer(options: Partial<ApiServerOptions> = {}): Prom
       if (wrong.length > 0) throw new Error(`${wrong.join('\n')}\n${answer.text}`)
       return answer
     },
+    callRaw: (method, path, headers) => call(port, method, path, undefined, headers),
+    routes: api.routes,
     close: () => api.close(),
   }
 }

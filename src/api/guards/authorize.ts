@@ -113,7 +113,8 @@ function checkPermission(principal: Principal, rule: RouteRule | undefined): voi
 }
 
 function isChange(request: FastifyRequest, rule: RouteRule | undefined): boolean {
-  return rule !== 'open' && !['GET', 'HEAD', 'OPTIONS'].includes(request.method)
+  if (rule === undefined) return !['GET', 'HEAD', 'OPTIONS'].includes(request.method)
+  return Array.isArray(rule) && rule.some((permission: Permission) => !permission.startsWith('read:'))
 }
 
 /**
