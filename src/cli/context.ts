@@ -55,6 +55,23 @@ export async function readConfig(flags: GlobalFlags, context: CliContext): Promi
   return loadConfig(configSources(flags, context))
 }
 
+/**
+ * The same for commands that talk to a server: BACALHAU_API_HOST and BACALHAU_API_PORT say where it is when WEIR_API_HOST
+ * and WEIR_API_PORT do not. A node never reads them: for it `API.Host` is where it listens.
+ */
+export function readClientConfig(flags: GlobalFlags, context: CliContext): Promise<Config> {
+  return readConfig(flags, { ...context, environment: clientEnvironment(context.environment) })
+}
+
+/** Other variables of Bacalhau have no effect here: they are about its nodes, its state and its keys. */
+function clientEnvironment(environment: CliContext['environment']): CliContext['environment'] {
+  const set = (name: string): Record<string, string> => {
+    const value = environment[`BACALHAU_${name}`] ?? ''
+    return value === '' || environment[`WEIR_${name}`] !== undefined ? {} : { [`WEIR_${name}`]: value }
+  }
+  return { ...environment, ...set('API_HOST'), ...set('API_PORT') }
+}
+
 /** `API.Host` is a host, or a whole address with scheme (`https://…`, `unix:/path`). */
 export function serverUrl(config: Pick<Config, 'values' | 'origin'>): string {
   const { 'API.Host': host, 'API.Port': port } = config.values
@@ -63,6 +80,8 @@ export function serverUrl(config: Pick<Config, 'values' | 'origin'>): string {
     const hasPort = /:\d+\/?$/.test(host)
     return hasPort || config.origin('API.Port') === 'default' ? host : `${host.replace(/\/$/, '')}:${port}`
   }
+  // Where a server listens on every address, its own machine is one of them.
+  if (host === '0.0.0.0' || host === '::' || host === '[::]') return `http://127.0.0.1:${port}`
   return `http://${host.includes(':') && !host.startsWith('[') ? `[${host}]` : host}:${port}`
 }
 
@@ -77,7 +96,7 @@ export async function withClient<Result>(
   context: CliContext,
   use: (client: WeirClient) => Promise<Result>,
 ): Promise<Result> {
-  const config = await readConfig(flags, context)
+  const config = await readClientConfig(flags, context)
   const { WeirClient: Client } = await import('../client/index.js')
   const client = new Client({ baseUrl: serverUrl(config) })
   try {

@@ -1,5 +1,5 @@
 import { WeirError, isWeirError } from '../errors.js'
-import { configSources, isServerConfigured, readConfig, serverUrl } from './context.js'
+import { configSources, isServerConfigured, readClientConfig, serverUrl } from './context.js'
 import { EXIT } from './exit-codes.js'
 import { listenForInterrupts } from './interrupt.js'
 import { printObject } from './output-format.js'
@@ -41,7 +41,7 @@ export async function submitJob(
     await printObject(terminal, parsed.spec, format ?? 'yaml', terminal.outIsTerminal)
     return EXIT.ok
   }
-  const config = await readConfig(flags, context)
+  const config = await readClientConfig(flags, context)
   const client = new WeirClient({ baseUrl: serverUrl(config) })
   try {
     if (mayEmbed && !isServerConfigured(config) && !(await answers(client))) {

@@ -10,7 +10,7 @@ import {
 } from '../../config/index.js'
 import { WeirError } from '../../errors.js'
 import { printable, quoted } from '../../model/printable.js'
-import { readConfig } from '../context.js'
+import { readClientConfig } from '../context.js'
 import { EXIT } from '../exit-codes.js'
 import { LIST_FORMATS, OBJECT_FORMATS, printList, printObject, yamlOf } from '../output-format.js'
 import { readChoice } from '../read-choice.js'
@@ -28,7 +28,7 @@ interface ConfigRow {
 
 /** `weir config list`: every key, its value, where the value came from, and what it means. */
 export async function configList(flags: GlobalFlags & ListFlags, context: CliContext): Promise<number> {
-  const config = await readConfig(flags, context)
+  const config = await readClientConfig(flags, context)
   if (readChoice('--output', flags.output ?? 'table', LIST_FORMATS) === 'yaml') {
     await context.terminal.data(await yamlOf(configTree(config)))
     return EXIT.ok
@@ -58,7 +58,7 @@ export async function configGet(
       hint: 'look into the file or variable that sets it; `weir config list` says which',
     })
   }
-  const value = (await readConfig(flags, context)).values[name]
+  const value = (await readClientConfig(flags, context)).values[name]
   if (flags.output !== undefined) {
     const format = readChoice('--output', flags.output, OBJECT_FORMATS)
     await printObject(terminal, value, format, flags.pretty ?? terminal.outIsTerminal)

@@ -58,7 +58,7 @@ async function watchDescription(
     const screen = new Screen(terminal)
     const show = (described: DescribedJob, note: string): Promise<void> => {
       const head = note === '' ? '' : `${terminal.dataStyle.dim(note)}\n`
-      return screen.draw(`${head}${describeText(described, terminal, Date.now())}`)
+      return screen.draw(`${head}${describeText(described, terminal, Date.now())}`, isOver(described))
     }
     return watch(terminal, { load, isOver, show, close: () => screen.close() })
   }
