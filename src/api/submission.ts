@@ -2,7 +2,8 @@ import type { IncomingHttpHeaders } from 'node:http'
 import { Type } from 'typebox'
 import { jobJsonSchema, parseJobSpec, type JobDefaults } from '../model/index.js'
 import type { SubmitRequest } from '../ports/index.js'
-import { bodyField, bodyText } from './guards/json-body.js'
+import { bodyField, bodyFlag, bodyText } from './guards/json-body.js'
+import { isOlderThan, type ClientVersion } from './guards/client-version.js'
 import type { Schema } from './schemas.js'
 
 const TOKEN_CHARACTERS_MAX = 256
@@ -11,6 +12,9 @@ const TOKEN_CHARACTERS_MAX = 256
 export function submissionBody(): Schema {
   return Type.Object({
     Job: Type.Unsafe(jobJsonSchema()),
+    Force: Type.Optional(
+      Type.Boolean({ description: 'Make a new version although nothing changed since the last one' }),
+    ),
     IdempotencyToken: Type.Optional(
       Type.String({
         maxLength: TOKEN_CHARACTERS_MAX,
@@ -30,6 +34,7 @@ export function readSubmission(
   headers: IncomingHttpHeaders,
   defaults: JobDefaults,
 ): { request: SubmitRequest; warnings: string[] } {
+  const force = bodyFlag(body, 'Force')
   const { spec, warnings } = parseJobSpec(bodyField(body, 'Job'), {
     unknownFields: 'warn',
     serverFields: 'warn',
@@ -37,9 +42,17 @@ export function readSubmission(
   })
   const token = bodyText(body, 'IdempotencyToken', TOKEN_CHARACTERS_MAX) || tokenFromQuery
   return {
-    request: { spec, idempotencyToken: token || undefined, clientMeta: clientMeta(headers) },
+    request: { spec, idempotencyToken: token || undefined, force, clientMeta: clientMeta(headers) },
     warnings,
   }
+}
+
+/**
+ * Whether the client takes names for what they are since Bacalhau 1.8: a job submitted again under its name is a new
+ * version of it. Earlier clients, and those that say no version, expect another job each time.
+ */
+export function knowsNames(headers: IncomingHttpHeaders, client: ClientVersion | undefined): boolean {
+  return headers['x-weir-version'] !== undefined || (client !== undefined && !isOlderThan(client, 1, 8))
 }
 
 /** Each warning once, whoever gave it. */

@@ -3,6 +3,7 @@ import { parseServerAddress, type ServerAddress } from './address.js'
 import { HttpConnection, type Call, type ConnectionOptions } from './http.js'
 import { readLogStream } from './log-stream.js'
 import { serverError } from './server-error.js'
+import type { JobState } from '../model/index.js'
 import type {
   AuditRecord,
   DescribedJob,
@@ -30,8 +31,19 @@ export interface CallOptions {
   signal?: AbortSignal
 }
 
+/** Which job a name means and which of its versions is asked for. */
+export interface JobViewQuery {
+  /** Where a name is looked up. Default `default`; ids need none. */
+  namespace?: string
+  /** Default the latest. */
+  jobVersion?: number
+  allVersions?: boolean
+}
+
 export interface JobsQuery {
   namespace?: string
+  /** Only jobs in these states; absent and empty = all. */
+  states?: readonly JobState[]
   /** Label selectors. */
   labels?: readonly string[]
   orderBy?: 'created_at' | 'modified_at'
@@ -40,13 +52,13 @@ export interface JobsQuery {
   nextToken?: string
 }
 
-export interface ExecutionsQuery {
+export interface ExecutionsQuery extends JobViewQuery {
   orderBy?: 'created_at' | 'modified_at'
   reverse?: boolean
   limit?: number
 }
 
-export interface HistoryRequest {
+export interface HistoryRequest extends JobViewQuery {
   eventType?: 'all' | 'job' | 'execution'
   /** Id or beginning of one. */
   executionId?: string
@@ -57,7 +69,7 @@ export interface HistoryRequest {
   waitMs?: number
 }
 
-export interface LogsRequest {
+export interface LogsRequest extends JobViewQuery {
   executionId?: string
   /** Until the execution ends. */
   follow?: boolean
@@ -65,7 +77,7 @@ export interface LogsRequest {
   fromEnd?: boolean
 }
 
-export interface EgressRequest {
+export interface EgressRequest extends JobViewQuery {
   executionId?: string
   /** Only what was refused. */
   denied?: boolean
@@ -101,19 +113,57 @@ export class WeirClient {
 
   /**
    * Submits a job (the specification in the wire's shape). Answers before it is scheduled. Submitting again with the
-   * same `idempotencyToken` gives the id of the job that exists.
+   * same `idempotencyToken` gives the id of the job that exists. A job whose name exists in its namespace becomes the
+   * next version of that; one that changes nothing is refused (`job.unchanged`) without `force`.
    */
-  submit(job: object, options: CallOptions & { idempotencyToken?: string } = {}): Promise<SubmittedJob> {
-    const body = { Job: job, IdempotencyToken: options.idempotencyToken ?? '' }
+  submit(
+    job: object,
+    options: CallOptions & { idempotencyToken?: string; force?: boolean } = {},
+  ): Promise<SubmittedJob> {
+    const body = {
+      Job: job,
+      IdempotencyToken: options.idempotencyToken ?? '',
+      ...(options.force === true ? { Force: true } : {}),
+    }
     return this.#json('PUT', '/orchestrator/jobs', 'submit the job', options, body)
   }
 
-  /** A job by id or unique beginning of it. */
+  /** What submitting the job would change of the one that has its name: lines `- path: old` and `+ path: new`. */
+  diff(job: object, options: CallOptions = {}): Promise<{ Diff: string; Warnings: string[] | null }> {
+    return this.#json('PUT', '/orchestrator/jobs/diff', 'compare the job', options, { Job: job })
+  }
+
+  /** Runs a job again as its next version; what still runs of it is stopped first. Version 0 or absent = the latest. */
+  rerun(
+    id: string,
+    request: { namespace?: string; jobVersion?: number; reason?: string; idempotencyToken?: string } = {},
+    options: CallOptions = {},
+  ): Promise<SubmittedJob> {
+    const body = {
+      JobVersion: request.jobVersion ?? 0,
+      Reason: request.reason ?? '',
+      Namespace: request.namespace ?? '',
+      IdempotencyToken: request.idempotencyToken ?? '',
+    }
+    return this.#json('PUT', `${jobPath(id)}/rerun`, `run job ${id} again`, options, body)
+  }
+
+  /** Every version that is kept, oldest first; the last one is the job as it is. */
+  versions(
+    id: string,
+    view: Pick<JobViewQuery, 'namespace'> = {},
+    options: CallOptions = {},
+  ): Promise<Page<WireJob>> {
+    const path = `${jobPath(id)}/versions${queryOf({ namespace: view.namespace })}`
+    return this.#json('GET', path, `list versions of job ${id}`, options)
+  }
+
+  /** A job by id, unique beginning of it, or name. */
   job(
     id: string,
-    options: CallOptions & { include?: readonly ('history' | 'executions')[] } = {},
+    options: CallOptions & JobViewQuery & { include?: readonly ('history' | 'executions')[] } = {},
   ): Promise<DescribedJob> {
-    const query = queryOf({ include: options.include?.join(',') })
+    const query = queryOf({ include: options.include?.join(','), ...viewOf(options) })
     return this.#json('GET', `${jobPath(id)}${query}`, `look up job ${id}`, options)
   }
 
@@ -121,6 +171,7 @@ export class WeirClient {
   jobs(query: JobsQuery = {}, options: CallOptions = {}): Promise<Page<WireJob>> {
     const text = queryOf({
       namespace: query.namespace,
+      state: query.states,
       labels: query.labels,
       order_by: query.orderBy,
       reverse: query.reverse,
@@ -141,8 +192,13 @@ export class WeirClient {
   }
 
   /** Rejects with `job.terminal` when the job has ended; an empty evaluation id means that it was stopped before. */
-  stop(id: string, reason: string, options: CallOptions = {}): Promise<{ EvaluationID: string }> {
-    return this.#json('DELETE', jobPath(id), `stop job ${id}`, options, { reason })
+  stop(
+    id: string,
+    reason: string,
+    options: CallOptions & Pick<JobViewQuery, 'namespace'> = {},
+  ): Promise<{ EvaluationID: string }> {
+    const path = `${jobPath(id)}${queryOf({ namespace: options.namespace })}`
+    return this.#json('DELETE', path, `stop job ${id}`, options, { reason })
   }
 
   executions(
@@ -150,7 +206,12 @@ export class WeirClient {
     query: ExecutionsQuery = {},
     options: CallOptions = {},
   ): Promise<Page<WireExecution>> {
-    const text = queryOf({ order_by: query.orderBy, reverse: query.reverse, limit: query.limit })
+    const text = queryOf({
+      order_by: query.orderBy,
+      reverse: query.reverse,
+      limit: query.limit,
+      ...viewOf(query),
+    })
     return this.#json('GET', `${jobPath(id)}/executions${text}`, `list executions of job ${id}`, options)
   }
 
@@ -167,6 +228,7 @@ export class WeirClient {
       limit: request.limit,
       next_token: request.nextToken,
       wait_ms: request.waitMs,
+      ...viewOf(request),
     })
     return this.#json('GET', `${jobPath(id)}/history${text}`, `read the history of job ${id}`, options)
   }
@@ -194,8 +256,13 @@ export class WeirClient {
   }
 
   /** Where results were published. */
-  results(id: string, options: CallOptions = {}): Promise<Page<WireSpecConfig>> {
-    return this.#json('GET', `${jobPath(id)}/results`, `list results of job ${id}`, options)
+  results(id: string, options: CallOptions & JobViewQuery = {}): Promise<Page<WireSpecConfig>> {
+    return this.#json(
+      'GET',
+      `${jobPath(id)}/results${queryOf(viewOf(options))}`,
+      `list results of job ${id}`,
+      options,
+    )
   }
 
   /** Output of the program, byte for byte. */
@@ -204,6 +271,7 @@ export class WeirClient {
       execution_id: request.executionId,
       follow: request.follow,
       tail: request.fromEnd,
+      ...viewOf(request),
       encoding: 'base64',
     })
     return readLogStream(this.#connection, `${API}${jobPath(id)}/logs${text}`, options.signal)
@@ -217,7 +285,7 @@ export class WeirClient {
   /** What the job tries to reach, as it happens, until the job has ended. */
   async *followEgress(
     id: string,
-    request: Pick<EgressRequest, 'executionId' | 'denied'> = {},
+    request: Omit<EgressRequest, 'limit' | 'nextToken'> = {},
     options: CallOptions = {},
   ): AsyncIterable<AuditRecord> {
     const call: Call = {
@@ -355,7 +423,12 @@ function egressPath(id: string, request: EgressRequest, follow: boolean): string
     follow: follow || undefined,
     limit: request.limit,
     next_token: request.nextToken,
+    ...viewOf(request),
   })}`
+}
+
+function viewOf({ namespace, jobVersion, allVersions }: JobViewQuery): Record<string, QueryValue> {
+  return { namespace, job_version: jobVersion, all_job_versions: allVersions }
 }
 
 type QueryValue = string | number | boolean | readonly string[] | undefined

@@ -7,6 +7,7 @@ import {
 import type { RequestOptions } from 'node:https'
 import type { Socket } from 'node:net'
 import { WeirError } from '../errors.js'
+import { VERSION } from '../version.js'
 import { formatServerAddress, type ServerAddress } from './address.js'
 import { serverError } from './server-error.js'
 
@@ -56,6 +57,7 @@ export class HttpConnection {
     const { token, headers } = this.#options
     return {
       ...(this.address.kind === 'unix' ? { host: 'localhost' } : {}),
+      'x-weir-version': VERSION,
       ...headers,
       ...(token === undefined || token === '' ? {} : { authorization: `Bearer ${token}` }),
     }

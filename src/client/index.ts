@@ -8,6 +8,7 @@ export type {
   ExecutionsQuery,
   HistoryRequest,
   JobsQuery,
+  JobViewQuery,
   LogsRequest,
   NodesQuery,
 } from './client.js'

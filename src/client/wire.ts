@@ -54,6 +54,8 @@ export interface WireJob {
 
 export interface SubmittedJob {
   JobID: string
+  /** Absent when the server knows no versions (Bacalhau before 1.8, and its answers to submissions). */
+  JobVersion?: number
   EvaluationID: string
   Warnings: string[] | null
 }

@@ -74,12 +74,12 @@ describe('the OpenAPI document', () => {
     expect(names('/api/v1/orchestrator/nodes')).toEqual(
       expect.arrayContaining(['filter-approval', 'filter_approval', 'filter-status']),
     )
-    expect(names('/api/v1/orchestrator/jobs/{id}/logs')).toEqual([
-      'execution_id',
-      'follow',
-      'tail',
-      'encoding',
-    ])
+    expect(names('/api/v1/orchestrator/jobs/{id}/logs')).toEqual(
+      expect.arrayContaining([
+        ...['execution_id', 'follow', 'tail', 'encoding'],
+        ...['namespace', 'job_version', 'all_job_versions'],
+      ]),
+    )
   })
 })
 

@@ -5,6 +5,7 @@ import type { AuditRecord } from '../../model/index.js'
 import type { JobService } from '../../ports/index.js'
 import type { ApiContext } from '../context.js'
 import { errorBody, isDefect } from '../error-body.js'
+import { readJobView } from '../job-view.js'
 import { EgressAnswer, EgressQuery, JobPath } from '../schemas.js'
 import { readEgressToken, writeEgressToken, writeJson, type WireObject } from '../wire/index.js'
 import { answers } from './answers.js'
@@ -30,7 +31,7 @@ export function egressRoutes(app: FastifyInstance, context: ApiContext, jobs: Jo
     },
     async (request, reply) => {
       const { query } = request
-      const job = await jobs.job(request.params.id)
+      const job = await jobs.job(request.params.id, readJobView(query))
       if (query.follow === true) return followEgress(job.id, query, context, jobs, reply)
       const gone = new AbortController()
       reply.raw.once('close', () => gone.abort())
@@ -52,7 +53,7 @@ async function egressPage(
   const token = query.next_token === undefined ? undefined : readEgressToken(query.next_token)
   const limit = query.limit || RECORDS_DEFAULT
   const items: AuditRecord[] = []
-  for (const executionId of await executionsFrom(jobs, id, query.execution_id, token?.executionId)) {
+  for (const executionId of await executionsFrom(jobs, id, query, token?.executionId)) {
     const after = executionId === token?.executionId ? token.sequence : 0
     for await (const record of jobs.egress(id, { executionId, follow: false }, signal)) {
       if (record.sequence <= after || !isWanted(record, query)) continue
@@ -69,10 +70,12 @@ async function egressPage(
 async function executionsFrom(
   jobs: JobService,
   id: string,
-  wanted: string | undefined,
+  query: Query,
   start: string | undefined,
 ): Promise<string[]> {
-  const ids = (await jobs.executions(id))
+  const { execution_id: wanted } = query
+  const view = wanted === undefined ? readJobView(query) : { allVersions: true }
+  const ids = (await jobs.executions(id, view))
     .filter((execution) => execution.observed.state !== 'Rejected')
     .map((execution) => execution.id)
     .filter((executionId) => wanted === undefined || executionId.startsWith(wanted))
@@ -99,7 +102,8 @@ async function followEgress(
   const blankLines = setInterval(() => response.write('\n'), BLANK_LINE_MS)
   blankLines.unref()
   try {
-    for await (const record of jobs.egress(id, { executionId: query.execution_id, follow: true }, signal)) {
+    const wanted = { ...readJobView(query), executionId: query.execution_id, follow: true }
+    for await (const record of jobs.egress(id, wanted, signal)) {
       if (!isWanted(record, query)) continue
       if (!response.write(writeJson(record))) await once(response, 'drain', { signal })
     }

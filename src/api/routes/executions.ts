@@ -1,5 +1,6 @@
 import type { Static } from 'typebox'
 import type { JobService } from '../../ports/index.js'
+import { readJobView } from '../job-view.js'
 import type { ExecutionsQuery } from '../schemas.js'
 import { executionToWire, type WireObject } from '../wire/index.js'
 
@@ -9,8 +10,9 @@ export async function listExecutions(
   id: string,
   query: Static<typeof ExecutionsQuery>,
 ): Promise<WireObject[]> {
-  const job = await jobs.job(id)
-  const executions = [...(await jobs.executions(job.id))]
+  const view = readJobView(query)
+  const job = await jobs.job(id, view)
+  const executions = [...(await jobs.executions(job.id, view))]
   if (query.order_by?.startsWith('modif') === true) {
     executions.sort((a, b) => a.modifyTimeMs - b.modifyTimeMs)
   }

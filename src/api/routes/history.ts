@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Static } from 'typebox'
 import type { HistoryEvent } from '../../model/index.js'
 import type { HistoryQuery, JobService } from '../../ports/index.js'
+import { readJobView } from '../job-view.js'
 import type { HistoryQueryParameters } from '../schemas.js'
 import { readPageToken, writePageToken } from '../wire/index.js'
 
@@ -27,9 +28,10 @@ export async function readHistory(
   isInVain: () => boolean,
 ): Promise<HistoryPage> {
   const query = historyQuery(parameters)
+  const view = readJobView(parameters)
   const deadline = Date.now() + (parameters.wait_ms ?? 0)
   for (let waitMs = FIRST_WAIT_MS; ; waitMs = Math.min(waitMs * 1.5, WAIT_MS_MAX)) {
-    const { events, finished } = await jobs.history(id, query)
+    const { events, finished } = await jobs.history(id, query, view)
     if (events.length > 0 || finished || Date.now() >= deadline || isInVain()) {
       return { events, nextToken: finished ? '' : tokenAfter(events, query) }
     }

@@ -1,3 +1,4 @@
+import { jobVersionOf } from '../../model/index.js'
 import type {
   EgressDestination,
   EgressSummary,
@@ -51,7 +52,7 @@ export function executionToWire(execution: Execution, job: Job): WireObject {
     Revision: execution.revision,
     CreateTime: nanoseconds(execution.createTimeMs),
     ModifyTime: nanoseconds(execution.modifyTimeMs),
-    JobVersion: job.version,
+    JobVersion: jobVersionOf(execution),
     PartitionIndex: execution.slot,
     Attempt: execution.attempt,
     StartTime: observed.startTimeMs === undefined ? undefined : rfc3339(observed.startTimeMs),

@@ -6,7 +6,14 @@ export { jobToWire } from './job.js'
 export type { WireObject } from './job.js'
 export { writeJson } from './json.js'
 export { nodeInfoToWire, nodeToWire } from './node.js'
-export { readEgressToken, readPageToken, writeEgressToken, writePageToken } from './page-token.js'
-export type { EgressToken, PageToken } from './page-token.js'
+export {
+  readEgressToken,
+  readJobsToken,
+  readPageToken,
+  writeEgressToken,
+  writeJobsToken,
+  writePageToken,
+} from './page-token.js'
+export type { EgressToken, JobsToken, PageToken } from './page-token.js'
 export { redactSecrets } from './redact.js'
 export { nanoseconds, rfc3339, ZERO_TIME } from './time.js'

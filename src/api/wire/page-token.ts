@@ -31,6 +31,25 @@ export function readPageToken(text: string): PageToken {
   return { orderBy, reverse: reverse === 'Y', limit: Number(limit), offset: Number(offset) }
 }
 
+/** Where a page of jobs ended: at a job, so that jobs which come meanwhile move nothing. */
+export interface JobsToken extends Omit<PageToken, 'offset'> {
+  after: { timeMs: number; id: string }
+}
+
+/** Unpadded URL-safe base64 of `<orderBy>:<Y|N>:<limit>:<ms>:<job id>`. */
+export function writeJobsToken({ orderBy, reverse, limit, after }: JobsToken): string {
+  const text = `${orderBy}:${reverse ? 'Y' : 'N'}:${limit}:${after.timeMs}:${after.id}`
+  return Buffer.from(text, 'utf8').toString('base64url')
+}
+
+/** Also reads Bacalhau's own form, which counts rows. Throws `api.bad_request`. */
+export function readJobsToken(text: string): JobsToken | PageToken {
+  const match = JOBS_TOKEN.exec(Buffer.from(text.slice(0, 256), 'base64url').toString('utf8'))
+  if (match === null) return readPageToken(text)
+  const [, orderBy = '', reverse, limit, timeMs, id = ''] = match
+  return { orderBy, reverse: reverse === 'Y', limit: Number(limit), after: { timeMs: Number(timeMs), id } }
+}
+
 /** Where a page of egress records ended. */
 export interface EgressToken {
   executionId: string
@@ -56,4 +75,5 @@ function unreadable(text: string): WeirError {
 }
 
 const EGRESS_TOKEN = /^(e-[0-9a-f-]{36}):(\d{1,15})$/
+const JOBS_TOKEN = /^([a-z_]{0,32}):([YN]):(\d{1,10}):(\d{1,16}(?:\.\d{1,6})?):(j-[0-9A-Za-z-]{1,64})$/
 const TOKEN = /^([a-z_]{0,32}):([YN]):(\d{1,10}):(\d{1,15})$/
