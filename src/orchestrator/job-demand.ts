@@ -12,20 +12,36 @@ export interface JobDemand {
   readonly domains: readonly HostPattern[]
   readonly constraints: readonly Constraint[]
   readonly resources: Resources
+  /** Equal for jobs that ask the same of what a node offers: engine, data, network. */
+  readonly offerKey: string
+  /** Equal for jobs that ask the same of a node's labels; empty when they ask nothing. */
+  readonly labelKey: string
 }
 
 export function readDemand(spec: JobSpec): JobDemand {
   const of = task(spec)
-  const sources = new Set(fetchedInputs(of).map((input) => input.Source.Type.toLowerCase()))
-  const publisher = of.Publisher.Type.toLowerCase()
+  const sources = [...new Set(fetchedInputs(of).map((input) => input.Source.Type.toLowerCase()))]
+  const type = of.Publisher.Type.toLowerCase()
+  const publisher = type === 'noop' ? '' : type
+  const engine = of.Engine.Type.toLowerCase()
+  const network = of.Network.Type
+  const domains = network === 'HTTP' ? readDomains(of.Network.Domains) : []
   return {
-    engine: of.Engine.Type.toLowerCase(),
-    sources: [...sources],
-    publisher: publisher === 'noop' ? '' : publisher,
-    network: of.Network.Type,
-    domains: of.Network.Type === 'HTTP' ? readDomains(of.Network.Domains) : [],
+    engine,
+    sources,
+    publisher,
+    network,
+    domains,
     constraints: spec.Constraints,
     resources: taskResources(of),
+    offerKey: JSON.stringify([
+      engine,
+      publisher,
+      network,
+      sources.toSorted(),
+      domains.map((domain) => domain.text),
+    ]),
+    labelKey: spec.Constraints.length === 0 ? '' : JSON.stringify(spec.Constraints),
   }
 }
 

@@ -1,12 +1,12 @@
-import { totalTimeoutMs } from '../model/index.js'
+import { totalTimeoutMs, versionTimeMs } from '../model/index.js'
 import type { Evaluation, Job, JobState, NodeId, TimeMs } from '../model/index.js'
 import { readPast, retryAtMs, STOP_JOB_FAILED, stopAttempt } from './attempts.js'
 import type { Attempt, Attempts } from './attempts.js'
 import { readDemand, type JobDemand } from './job-demand.js'
-import { charge, type NodeViews } from './node-view.js'
+import type { NodeViews } from './node-view.js'
 import type { SchedulingLimits } from './options.js'
-import { place, type PlacementResult } from './placement.js'
-import type { JobEvent, Placement, Plan } from './plan.js'
+import { chargeAmong, placeAmong, type PlacementResult } from './placement.js'
+import type { JobEvent, Placement, Plan, Waiting } from './plan.js'
 import { goDuration } from './wording.js'
 
 /** One look at one job that has not ended: what the rules of its type read, and the plan they write. */
@@ -21,6 +21,9 @@ export class JobReview {
   #demand: JobDemand | undefined
   #to: Plan['job']
   #lookAgain: Plan['lookAgain']
+  /** What was looked for last. */
+  #wanted: Waiting | undefined
+  #waits = false
 
   constructor(parts: {
     job: Job
@@ -50,7 +53,7 @@ export class JobReview {
   timeOut(): boolean {
     const limitMs = totalTimeoutMs(this.job.spec)
     if (limitMs === undefined) return false
-    const endMs = this.job.createTimeMs + limitMs
+    const endMs = versionTimeMs(this.job) + limitMs
     if (this.now < endMs) {
       this.lookAgain(endMs, 'job-timeout')
       return false
@@ -79,11 +82,16 @@ export class JobReview {
 
   /** Looks for nodes; nothing is planned by it. */
   findNodes(wanted: number, options: { ignoreLoad?: boolean } = {}): PlacementResult {
-    return place(this.#demandOfJob(), this.nodes.values(), {
+    const demand = this.#demandOfJob()
+    const past = readPast(this.attempts.all, this.now, this.limits)
+    const ignoresLoad = options.ignoreLoad === true
+    this.#wanted = { demand, past, ignoresLoad }
+    return placeAmong(this.nodes, demand, {
       wanted,
-      past: readPast(this.attempts.all, this.now, this.limits),
-      nodeQueueFactor: options.ignoreLoad === true ? Infinity : this.limits.nodeQueueFactor,
+      past,
+      nodeQueueFactor: ignoresLoad ? Infinity : this.limits.nodeQueueFactor,
       seed: this.job.id,
+      priority: this.job.spec.Priority,
     })
   }
 
@@ -94,8 +102,7 @@ export class JobReview {
     const last = this.attempts.bySlot.get(slot)?.at(-1)
     const attempt = last === undefined ? 0 : last.execution.attempt + 1
     this.#placements.push({ slot, attempt, nodeId, resources })
-    const node = this.nodes.get(nodeId)
-    if (node !== undefined) charge(node, resources)
+    chargeAmong(this.nodes, nodeId, resources)
   }
 
   get started(): number {
@@ -137,6 +144,12 @@ export class JobReview {
     })
   }
 
+  /** Looks again when there is room on a node, at the latest at that time. */
+  waitForRoom(atMs: TimeMs): void {
+    this.#waits = true
+    this.lookAgain(atMs, 'job-queue')
+  }
+
   lookAgain(atMs: TimeMs, trigger: Evaluation['trigger']): void {
     if (this.#lookAgain === undefined || atMs < this.#lookAgain.atMs) this.#lookAgain = { atMs, trigger }
   }
@@ -148,8 +161,14 @@ export class JobReview {
       stops: this.attempts.stops,
       ...(this.#to === undefined ? {} : { job: this.#to }),
       events: this.#events,
-      ...(this.#lookAgain === undefined || ends ? {} : { lookAgain: this.#lookAgain }),
+      ...(this.#lookAgain === undefined || ends ? {} : this.#nextLook(this.#lookAgain)),
     }
+  }
+
+  /** A job that waits for a node does so whatever else it is looked at for at that time. */
+  #nextLook({ atMs, trigger }: NonNullable<Plan['lookAgain']>): Pick<Plan, 'lookAgain' | 'waiting'> {
+    if (!this.#waits || this.#wanted === undefined) return { lookAgain: { atMs, trigger } }
+    return { lookAgain: { atMs, trigger: 'job-queue' }, waiting: this.#wanted }
   }
 
   #demandOfJob(): JobDemand {

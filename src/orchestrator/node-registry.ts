@@ -1,19 +1,8 @@
 import { WeirError } from '../errors.js'
-import { addResources, isTerminalObservedState, NO_RESOURCES } from '../model/index.js'
-import type {
-  Evaluation,
-  Job,
-  NodeId,
-  NodeInfo,
-  NodeRecord,
-  Resources,
-  SyncRequest,
-  TimeMs,
-} from '../model/index.js'
+import type { Evaluation, Job, NodeId, NodeInfo, NodeRecord, SyncRequest, TimeMs } from '../model/index.js'
 import type { Change, Clock, Snapshot } from '../ports/index.js'
-import type { Broker } from './broker.js'
 import { evaluationOf } from './evaluations.js'
-import { readOffer, viewNode, type NodeOffer, type NodeView } from './node-view.js'
+import type { Fleet } from './fleet.js'
 import type { OrchestratorLimits, OrchestratorLogger } from './options.js'
 import type { Writer } from './writer.js'
 
@@ -24,7 +13,7 @@ const NODES_MAX = 10_000
 
 export interface NodeRegistryParts {
   writer: Writer
-  broker: Broker
+  fleet: Fleet
   clock: Clock
   limits: OrchestratorLimits
   approveNodes: boolean | ((info: NodeInfo) => boolean)
@@ -34,7 +23,6 @@ export interface NodeRegistryParts {
 /** A node as it said it is a moment ago; the store hears of it when something matters. */
 interface KnownNode {
   record: NodeRecord
-  offer: NodeOffer
   persistedMs: TimeMs
   /** Silence is counted from here. */
   heardMs: TimeMs
@@ -51,6 +39,8 @@ interface KnownNode {
 export class NodeRegistry {
   readonly #parts: NodeRegistryParts
   readonly #nodes = new Map<NodeId, KnownNode>()
+  /** Those that may come to be lost by the mere passing of time. */
+  readonly #silent = new Map<NodeId, KnownNode>()
 
   constructor(parts: NodeRegistryParts) {
     this.#parts = parts
@@ -62,15 +52,15 @@ export class NodeRegistry {
     const now = clock.now()
     for (const record of snapshot.nodes()) {
       const silentMs = record.connection === 'CONNECTED' ? 0 : limits.disconnectAfterMs
-      this.#nodes.set(record.info.nodeId, {
+      this.#keep({
         record,
-        offer: readOffer(record.info),
         persistedMs: record.lastSyncMs,
         heardMs: now - silentMs,
         isGivenUp: false,
         isUnsaved: false,
       })
     }
+    this.#parts.fleet.follow(snapshot)
   }
 
   records(): NodeRecord[] {
@@ -81,14 +71,15 @@ export class NodeRegistry {
     return this.#nodes.get(id)?.record
   }
 
-  /** What the scheduler sees. */
-  views(snapshot: Snapshot, now: TimeMs): Map<NodeId, NodeView> {
-    const views = new Map<NodeId, NodeView>()
-    for (const [id, node] of this.#nodes) {
-      const { record, offer } = node
-      views.set(id, viewNode(record, { offer, used: usedOn(snapshot, id), lost: this.#isLost(node, now) }))
+  /** What the scheduler sees, at this time and with what executions hold by the snapshot. */
+  views(snapshot: Snapshot, now: TimeMs): Fleet {
+    const { fleet } = this.#parts
+    for (const [id, node] of this.#silent) {
+      const view = fleet.get(id)
+      if (view !== undefined) view.lost = this.#isLost(node, now)
     }
-    return views
+    fleet.follow(snapshot)
+    return fleet
   }
 
   /** A node has spoken. Resolves when what matters is durable. */
@@ -106,13 +97,12 @@ export class NodeRegistry {
     const changed = before === undefined || before.isUnsaved || isMaterial(before.record, record)
     const node: KnownNode = {
       record,
-      offer: changed || before === undefined ? readOffer(record.info) : before.offer,
       persistedMs: changed ? now : (before?.persistedMs ?? now),
       heardMs: request.leaving ? now - limits.disconnectAfterMs : now,
       isGivenUp: false,
       isUnsaved: false,
     }
-    this.#nodes.set(request.nodeId, node)
+    this.#keep(node, changed)
     if (changed) await this.#storeChange(node, before?.record)
     else if (now - node.persistedMs >= PERSIST_EVERY_MS) {
       node.persistedMs = now
@@ -131,6 +121,7 @@ export class NodeRegistry {
         logger.warn({ nodeId }, 'A node is silent and counts as disconnected')
         const before = node.record
         node.record = { ...before, connection: 'DISCONNECTED', revision: before.revision + 1 }
+        this.#keep(node)
         await this.#storeChange(node, before)
       } else if (node.isUnsaved) {
         await this.#storeChange(node, node.record)
@@ -154,6 +145,7 @@ export class NodeRegistry {
       )
     }
     node.record = { ...before, membership, revision: before.revision + 1 }
+    this.#keep(node)
     try {
       await this.#storeChange(node, before)
     } catch (error) {
@@ -161,6 +153,7 @@ export class NodeRegistry {
       const known = this.#nodes.get(id) ?? node
       known.record = { ...known.record, membership: before.membership }
       known.isUnsaved = true
+      this.#keep(known)
       throw error
     }
   }
@@ -168,13 +161,30 @@ export class NodeRegistry {
   /** Forgets a node; its executions count as lost. Rejects with `node.not_found`. */
   async delete(id: NodeId): Promise<void> {
     const node = this.#known(id)
-    this.#nodes.delete(id)
+    this.#drop(id)
     try {
       await this.#store({ deleteNodes: [id] }, id)
     } catch (error) {
-      if (!this.#nodes.has(id)) this.#nodes.set(id, node)
+      if (!this.#nodes.has(id)) this.#keep(node)
       throw error
     }
+  }
+
+  /** Here and in the fleet, which has to see the same. */
+  #keep(node: KnownNode, isMaterial = true): void {
+    const { nodeId } = node.record.info
+    this.#nodes.set(nodeId, node)
+    if (node.record.connection === 'CONNECTED') this.#silent.delete(nodeId)
+    else this.#silent.set(nodeId, node)
+    this.#parts.fleet.put(node.record, isMaterial)
+    const view = this.#parts.fleet.get(nodeId)
+    if (view !== undefined && node.record.connection === 'CONNECTED') view.lost = false
+  }
+
+  #drop(id: NodeId): void {
+    this.#nodes.delete(id)
+    this.#silent.delete(id)
+    this.#parts.fleet.delete(id)
   }
 
   #known(id: NodeId): KnownNode {
@@ -221,7 +231,6 @@ export class NodeRegistry {
       isUsable,
     )
     node.isUnsaved = false
-    if (isUsable) this.#parts.broker.wakeQueued()
   }
 
   /** In one commit: the change, and evaluations for the jobs that run on `leaving` and for daemons that could join. */
@@ -241,15 +250,6 @@ export class NodeRegistry {
       return { change: { ...change, evaluations: [...evaluations.values()] }, result: undefined }
     })
   }
-}
-
-/** What executions hold that may still be there, wanted or not. */
-function usedOn(snapshot: Snapshot, id: NodeId): Resources {
-  let used = NO_RESOURCES
-  for (const execution of snapshot.activeExecutionsOnNode(id)) {
-    if (!isTerminalObservedState(execution.observed.state)) used = addResources(used, execution.resources)
-  }
-  return used
 }
 
 /** True when something changed that is more than load and time. */

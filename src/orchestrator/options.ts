@@ -48,8 +48,10 @@ export interface OrchestratorLimits extends SchedulingLimits {
   jobsPerPass: number
   /** Jobs that are not ended; more are refused at submission. 100,000. */
   activeJobsMax: number
-  /** Queued jobs that are looked at when an execution ends. 32. */
-  wokenPerEnding: number
+  /** A job that has waited for room so long gets a node that is kept free for it. 60 s. */
+  reserveAfterMs: number
+  /** How long a node is kept free at a time; then others may use it as long again as the wait before. 10 min. */
+  reservationMs: number
   /** Specifications of jobs that are not ended, all together; more are refused. 1 GiB. */
   activeJobBytesMax: number
   /** Ended jobs are forgotten when nothing happened to them for so long. 90 days. */
@@ -80,7 +82,8 @@ export const DEFAULT_LIMITS: OrchestratorLimits = Object.freeze({
   sweepMs: 1_000,
   jobsPerPass: 64,
   activeJobsMax: 100_000,
-  wokenPerEnding: 32,
+  reserveAfterMs: 60_000,
+  reservationMs: 600_000,
   activeJobBytesMax: 1024 ** 3,
   endedJobsKeptMs: 90 * 24 * 3_600_000,
   endedJobsMax: 100_000,

@@ -28,14 +28,17 @@ import type {
   LogItem,
   LogQuery,
   RerunRequest,
+  Snapshot,
   SubmitRequest,
   SubmitResponse,
 } from '../ports/index.js'
-import { Broker } from './broker.js'
+import { Broker, type Want } from './broker.js'
 import { DesiredAnswers } from './desired-answer.js'
 import { DesiredFeed } from './desired-feed.js'
 import { makeEvaluation } from './evaluations.js'
+import { Fleet } from './fleet.js'
 import { findExecution, findJob, findNode, findVersion } from './id-lookup.js'
+import { readDemand } from './job-demand.js'
 import { followExecutions } from './job-follow.js'
 import { JobWatch } from './job-watch.js'
 import { NodeReader } from './node-reader.js'
@@ -43,7 +46,9 @@ import { NodeRegistry } from './node-registry.js'
 import { Nudger } from './nudger.js'
 import { DEFAULT_LIMITS, SILENT_LOGGER } from './options.js'
 import type { OrchestratorLimits, OrchestratorLogger, OrchestratorOptions } from './options.js'
+import type { NodePast } from './placement.js'
 import { Planner } from './planner.js'
+import { Reservations } from './reservations.js'
 import { Retention } from './retention.js'
 import { Submissions } from './submissions.js'
 import { createSyncHandler } from './sync-handler.js'
@@ -70,6 +75,8 @@ class OrchestratorNode implements Orchestrator {
   readonly #logger: OrchestratorLogger
   readonly #writer: Writer
   readonly #broker: Broker
+  readonly #fleet = new Fleet()
+  readonly #reservations: Reservations
   readonly #registry: NodeRegistry
   readonly #watch = new JobWatch()
   readonly #nudger: Nudger
@@ -85,11 +92,28 @@ class OrchestratorNode implements Orchestrator {
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits }
     this.#logger = options.logger ?? SILENT_LOGGER
     this.#writer = new Writer(store)
-    this.#broker = new Broker(clock)
+    this.#reservations = new Reservations(this.#fleet, this.#limits)
+    const { nodeQueueFactor } = this.#limits
+    this.#broker = new Broker(clock, (nodeId, { demand, ignoresLoad }, { jobId, priority }, max) =>
+      this.#fleet.roomOn(
+        nodeId,
+        demand,
+        {
+          wanted: 1,
+          past: NO_PAST,
+          nodeQueueFactor: ignoresLoad ? Infinity : nodeQueueFactor,
+          seed: jobId,
+          priority,
+        },
+        max,
+      ),
+    )
+    this.#fleet.onRoom((nodeId) => this.#broker.room(nodeId))
+    this.#writer.onCommitting((change, base) => this.#fleet.committing(change, base))
     this.#nudger = new Nudger(transport)
     const parts = {
       writer: this.#writer,
-      broker: this.#broker,
+      fleet: this.#fleet,
       clock,
       limits: this.#limits,
       logger: this.#logger,
@@ -108,13 +132,14 @@ class OrchestratorNode implements Orchestrator {
       for (const execution of snapshot.executionsOfJob(job.id)) feed.note(execution)
     }
     this.#registry.load(snapshot)
-    this.#broker.load(snapshot.evaluations())
+    this.#broker.load(snapshot.evaluations(), (jobId) => wantOf(snapshot, jobId))
     this.#writer.onCommit((change) => this.#committed(change, feed))
     const parts = {
       store,
       writer: this.#writer,
       broker: this.#broker,
       registry: this.#registry,
+      reservations: this.#reservations,
       clock,
       chance,
       limits: this.#limits,
@@ -350,6 +375,21 @@ class OrchestratorNode implements Orchestrator {
       { store: this.#options.store, watch: this.#watch, jobId, follow, choose, read },
       signal,
     )
+  }
+}
+
+const NO_PAST = new Map<NodeId, NodePast>()
+
+/** What a job that waits for a node looks for; it is found out anew after a start. */
+function wantOf(snapshot: Snapshot, jobId: JobId): Want | undefined {
+  const job = snapshot.job(jobId)
+  if (job === undefined) return undefined
+  const { Type } = job.spec
+  const ignoresLoad = Type === 'ops' || Type === 'daemon'
+  try {
+    return { demand: readDemand(job.spec), ignoresLoad, hasPast: snapshot.executionsOfJob(jobId).length > 0 }
+  } catch {
+    return undefined // Nobody can decide on such a job; the planner says so when its time comes.
   }
 }
 

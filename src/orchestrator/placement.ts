@@ -1,8 +1,8 @@
 import { fitsResources, matchConstraints, resourceShortfalls, subtractResources } from '../model/index.js'
 import type { NodeId, Resources } from '../model/index.js'
 import type { JobDemand } from './job-demand.js'
-import { hashText, type NodeView } from './node-view.js'
-import type { Refusal, Shortage } from './refusals.js'
+import { charge, hashText, type NodeOffer, type NodeView, type NodeViews } from './node-view.js'
+import { ReasonCount, type Refusal, type Shortage } from './refusals.js'
 import { REASON_LENGTH_MAX, clip } from './wording.js'
 
 /** What a job's earlier executions say about one node. */
@@ -19,20 +19,50 @@ export interface PlacementOptions {
   past: ReadonlyMap<NodeId, NodePast>
   /** How much may wait on a node, as a multiple of its capacity; Infinity = do not look at the load. */
   nodeQueueFactor: number
-  /** Spreads ties: different jobs prefer different nodes, the same job always the same. */
+  /** Id of the job. Spreads ties: different jobs prefer different nodes, the same job always the same. */
   seed: string
+  /** Of the job: reservations of jobs with a lower one do not count. Default 0. */
+  priority?: number
 }
 
-export interface PlacementResult extends Shortage {
+export interface PlacementResult {
   /** Best first; at most `wanted`. */
-  chosen: NodeId[]
+  readonly chosen: NodeId[]
+  /** Why not more. Counted when it is read, so to be read before anything is placed. */
+  readonly shortage: Shortage
+}
+
+/** Views that know a quicker way to the very result of {@link place}. */
+export interface PlacingViews extends NodeViews {
+  place(demand: JobDemand, options: PlacementOptions): PlacementResult
+  /** An execution is planned on the node. */
+  charge(nodeId: NodeId, resources: Resources): void
+}
+
+/** {@link place}, or the quicker way. */
+export function placeAmong(nodes: NodeViews, demand: JobDemand, options: PlacementOptions): PlacementResult {
+  return isPlacing(nodes) ? nodes.place(demand, options) : place(demand, nodes.values(), options)
+}
+
+/** Adds what a planned execution will hold. */
+export function chargeAmong(nodes: NodeViews, nodeId: NodeId, resources: Resources): void {
+  if (isPlacing(nodes)) return nodes.charge(nodeId, resources)
+  const view = nodes.get(nodeId)
+  if (view !== undefined) charge(view, resources)
+}
+
+function isPlacing(nodes: NodeViews): nodes is PlacingViews {
+  return 'place' in nodes
 }
 
 /**
- * Chooses nodes for a job. Pure.
+ * Chooses nodes for a job by looking at each. Pure. This is the definition; the fleet comes to the same without looking.
  *
+ * A node is refused for the first of these: it is not there, the job's past, what it offers, its labels, its size and
+ * load, a reservation.
  * Rank: 1. most `favour_` constraints that hold, 2. fewest failures of this job there, 3. room right now rather than in
- * the node's queue, 4. largest share of free capacity, 5. a hash of job and node.
+ * the node's queue, 4. largest share of free capacity, 5. a hash of job and node: the nodes lie on a ring by the hashes of
+ * their names, and a job begins at the hash of its id.
  */
 export function place(
   demand: JobDemand,
@@ -40,68 +70,83 @@ export function place(
   options: PlacementOptions,
 ): PlacementResult {
   const candidates: Candidate[] = []
-  const refusals = new Map<NodeId, Refusal>()
-  const seed = hashText(options.seed)
+  const refused = new ReasonCount()
+  const start = hashText(options.seed)
   let [known, available] = [0, 0]
   for (const node of nodes) {
     if (!node.offer.runsJobs) continue
     known += 1
-    const { nodeId } = node.record.info
     const away = refuseAbsent(node)
     if (away === undefined) available += 1
-    const refusal =
-      away ??
-      options.past.get(nodeId)?.excluded ??
-      refuseKind(demand, node) ??
-      refuseSize(demand, node, options)
-    if (refusal === undefined) candidates.push(rate(demand, node, options.past, seed))
-    else refusals.set(nodeId, refusal)
+    const refusal = away ?? refusePresent(demand, node, options)
+    if (refusal === undefined) candidates.push(rate(demand, node, options, start))
+    else refused.add(refusal, [node.record.info.nodeId])
   }
-  const chosen = best(candidates, options.wanted)
   return {
-    chosen: chosen.map((candidate) => candidate.nodeId),
-    requested: options.wanted === Infinity ? known : options.wanted,
-    nodes: known,
-    available,
-    suitable: candidates.length,
-    refusals,
+    chosen: best(candidates, options.wanted),
+    shortage: {
+      requested: options.wanted === Infinity ? known : options.wanted,
+      nodes: known,
+      available,
+      suitable: candidates.length,
+      reasons: refused.reasons(),
+    },
   }
 }
 
-interface Candidate {
+/** A node that may take the job, with what ranks it. */
+export interface Candidate extends LoadRating {
   nodeId: NodeId
   favoured: number
   failures: number
-  roomNow: boolean
-  free: number
   tie: number
 }
 
-function compare(a: Candidate, b: Candidate): number {
-  return (
-    b.favoured - a.favoured ||
-    a.failures - b.failures ||
-    Number(b.roomNow) - Number(a.roomNow) ||
-    b.free - a.free ||
-    a.tie - b.tie
-  )
+/** The ranks that come from load and size. */
+export interface LoadRating {
+  roomNow: boolean
+  /** Share of the capacity that is free with the job on it; below 0 when something will wait. */
+  free: number
+}
+
+export function compare(a: Candidate, b: Candidate): number {
+  return b.favoured - a.favoured || a.failures - b.failures || compareLoad(a, b) || compareTie(a, b)
+}
+
+export function compareLoad(a: LoadRating, b: LoadRating): number {
+  return Number(b.roomNow) - Number(a.roomNow) || b.free - a.free
+}
+
+export function compareTie(
+  a: Pick<Candidate, 'tie' | 'nodeId'>,
+  b: Pick<Candidate, 'tie' | 'nodeId'>,
+): number {
+  return a.tie - b.tie || (a.nodeId < b.nodeId ? -1 : Number(a.nodeId > b.nodeId))
 }
 
 /** One pass where one node is looked for, which is nearly always. */
-function best(candidates: Candidate[], wanted: number): Candidate[] {
+export function best(candidates: readonly Candidate[], wanted: number): NodeId[] {
   const [first, ...rest] = wanted === 1 ? candidates : []
-  if (first !== undefined) return [rest.reduce((a, b) => (compare(b, a) < 0 ? b : a), first)]
-  return candidates.toSorted(compare).slice(0, wanted)
+  const chosen =
+    first === undefined
+      ? candidates.toSorted(compare).slice(0, wanted)
+      : [rest.reduce((a, b) => (compare(b, a) < 0 ? b : a), first)]
+  return chosen.map(({ nodeId }) => nodeId)
 }
 
-function rate(demand: JobDemand, node: NodeView, past: PlacementOptions['past'], seed: number): Candidate {
-  const { nodeId, labels, maxCapacity } = node.record.info
-  const { used } = node
-  const asked = demand.resources
+export function rate(demand: JobDemand, node: NodeView, options: PlacementOptions, start: number): Candidate {
+  const { nodeId, labels } = node.record.info
   return {
     nodeId,
     favoured: demand.constraints.length === 0 ? 0 : matchConstraints(demand.constraints, labels).favoured,
-    failures: past.get(nodeId)?.failures ?? 0,
+    failures: options.past.get(nodeId)?.failures ?? 0,
+    ...rateLoad(demand.resources, node.used, node.offer),
+    tie: tieOf(node, start),
+  }
+}
+
+export function rateLoad(asked: Resources, used: Resources, { maxCapacity }: NodeOffer): LoadRating {
+  return {
     roomNow: fitsTogether(used, asked, maxCapacity, 1),
     free:
       1 -
@@ -109,15 +154,34 @@ function rate(demand: JobDemand, node: NodeView, past: PlacementOptions['past'],
         share(used.cpu + asked.cpu, maxCapacity.cpu),
         share(used.memoryBytes + asked.memoryBytes, maxCapacity.memoryBytes),
       ),
-    tie: mix(seed, node.offer.nameHash),
   }
 }
 
-function share(part: number, whole: number): number {
+/** How far the node lies behind the start of the job on the ring. */
+export function tieOf({ nameHash }: NodeView, start: number): number {
+  return (nameHash - start) >>> 0
+}
+
+export function share(part: number, whole: number): number {
   return whole > 0 ? part / whole : Number(part > 0)
 }
 
-function refuseAbsent({ record, lost }: NodeView): Refusal | undefined {
+/** Why a node that is there cannot take the job; undefined when it can. */
+export function refusePresent(
+  demand: JobDemand,
+  node: NodeView,
+  options: PlacementOptions,
+): Refusal | undefined {
+  return (
+    options.past.get(node.record.info.nodeId)?.excluded ??
+    refuseOffer(demand, node.offer) ??
+    refuseLabels(demand, node) ??
+    refuseSize(demand.resources, node.used, node.offer, options.nodeQueueFactor) ??
+    refuseReserved(node, options)
+  )
+}
+
+export function refuseAbsent({ record, lost }: NodeView): Refusal | undefined {
   if (record.membership === 'PENDING') {
     return refusal('membership', 'waits for approval', 'wait for approval', {
       hint: 'Let the operator approve the node',
@@ -130,24 +194,25 @@ function refuseAbsent({ record, lost }: NodeView): Refusal | undefined {
   return undefined
 }
 
-/** Reasons that do not depend on the load: engine, data, network, labels. */
-function refuseKind(demand: JobDemand, node: NodeView): Refusal | undefined {
-  const { info } = node.record
+/** Reasons that depend neither on labels nor on load: engine, data, network. */
+export function refuseOffer(demand: JobDemand, offer: NodeOffer): Refusal | undefined {
   const { engine, publisher } = demand
-  if (!node.offer.engines.has(engine)) {
-    const problem = info.engineProblems[engine]
+  if (!offer.engines.has(engine)) {
+    const problem = offer.engineProblems[engine]
     const what = `offer engine ${engine}${problem === undefined ? '' : ` (${clip(problem, REASON_LENGTH_MAX)})`}`
     return lacks('compute.engine', what)
   }
-  const source = demand.sources.find((type) => !node.offer.sources.has(type))
+  const source = demand.sources.find((type) => !offer.sources.has(type))
   if (source !== undefined) return lacks('compute.source', `offer input source ${source}`)
-  if (publisher !== '' && !node.offer.publishers.has(publisher)) {
+  if (publisher !== '' && !offer.publishers.has(publisher)) {
     return lacks('compute.publisher', `offer publisher ${publisher}`)
   }
-  const network = demand.network === 'None' ? undefined : refuseNetwork(demand, node)
-  if (network !== undefined) return network
-  if (demand.constraints.length === 0) return undefined
-  const match = matchConstraints(demand.constraints, info.labels)
+  return demand.network === 'None' ? undefined : refuseNetwork(demand, offer)
+}
+
+export function refuseLabels({ constraints }: JobDemand, { record }: NodeView): Refusal | undefined {
+  if (constraints.length === 0) return undefined
+  const match = matchConstraints(constraints, record.info.labels)
   if (match.matches) return undefined
   return lacks(
     'compute.labels',
@@ -155,17 +220,16 @@ function refuseKind(demand: JobDemand, node: NodeView): Refusal | undefined {
   )
 }
 
-function refuseNetwork(demand: JobDemand, { record, offer }: NodeView): Refusal | undefined {
-  const { egress } = record.info
-  if (!egress.acceptsNetworkedJobs) {
+function refuseNetwork(demand: JobDemand, offer: NodeOffer): Refusal | undefined {
+  if (!offer.acceptsNetworkedJobs) {
     return lacks('compute.network', 'accept networked jobs', {
       hint: 'The operator of a node can set JobAdmissionControl.AcceptNetworkedJobs=true',
     })
   }
   const engines = demand.network === 'HTTP' ? offer.httpEngines : offer.fullEngines
   if (!engines.has(demand.engine)) {
-    const problem =
-      egress.problems[0] === undefined ? '' : ` (${clip(egress.problems[0], REASON_LENGTH_MAX)})`
+    const [first] = offer.networkProblems
+    const problem = first === undefined ? '' : ` (${clip(first, REASON_LENGTH_MAX)})`
     return lacks('compute.network', `offer network ${demand.network} to ${demand.engine} jobs${problem}`)
   }
   const denied = demand.domains.filter((domain) => offer.deny.covers(domain))
@@ -174,12 +238,16 @@ function refuseNetwork(demand: JobDemand, { record, offer }: NodeView): Refusal 
   return missing.length > 0 ? about('lacks', 'lack', missing) : undefined
 }
 
-function refuseSize(demand: JobDemand, node: NodeView, options: PlacementOptions): Refusal | undefined {
-  const { maxCapacity, maxJobRequirements } = node.record.info
-  const asked = demand.resources
+/** Reasons of size and load. Undefined exactly when {@link hasSize} and {@link hasRoom}. */
+export function refuseSize(
+  asked: Resources,
+  used: Resources,
+  offer: NodeOffer,
+  nodeQueueFactor: number,
+): Refusal | undefined {
+  const { maxCapacity, maxJobRequirements } = offer
   if (!fitsResources(asked, maxCapacity)) {
-    const free = subtractResources(maxCapacity, node.used)
-    return tooFew(resourceShortfalls(asked, free), false)
+    return tooFew(resourceShortfalls(asked, subtractResources(maxCapacity, used)), false)
   }
   if (!fitsResources(asked, maxJobRequirements)) {
     const lines = resourceShortfalls(asked, maxJobRequirements)
@@ -188,8 +256,38 @@ function refuseSize(demand: JobDemand, node: NodeView, options: PlacementOptions
       false,
     )
   }
-  if (fitsTogether(node.used, asked, maxCapacity, 1 + options.nodeQueueFactor)) return undefined
-  return tooFew(resourceShortfalls(asked, subtractResources(maxCapacity, node.used)), true)
+  if (hasRoom(asked, used, offer, nodeQueueFactor)) return undefined
+  return tooFew(resourceShortfalls(asked, subtractResources(maxCapacity, used)), true)
+}
+
+/** True when the node, if it were empty, could take the job. */
+export function hasSize(asked: Resources, { maxCapacity, maxJobRequirements }: NodeOffer): boolean {
+  return fitsResources(asked, maxCapacity) && fitsResources(asked, maxJobRequirements)
+}
+
+/** True when the job may be put on the node or into its queue. */
+export function hasRoom(
+  asked: Resources,
+  used: Resources,
+  { maxCapacity }: NodeOffer,
+  nodeQueueFactor: number,
+): boolean {
+  return fitsTogether(used, asked, maxCapacity, 1 + nodeQueueFactor)
+}
+
+/** A node that is kept for a job that waits longer takes nothing else of the same or a lower priority. */
+function refuseReserved({ reservation }: NodeView, options: PlacementOptions): Refusal | undefined {
+  if (reservation === undefined || options.nodeQueueFactor === Infinity) return undefined
+  if (reservation.jobId === options.seed || reservation.priority < (options.priority ?? 0)) return undefined
+  return refusal(
+    'compute.resources',
+    'is kept for a job that waits longer',
+    'are kept for jobs that wait longer',
+    {
+      transient: true,
+      hint: '--queue-timeout SECONDS lets it wait for room',
+    },
+  )
 }
 
 /** A millionth of a core: sums of fractions drift by less. */
@@ -234,10 +332,4 @@ function refusal(
   more: { transient?: boolean; hint?: string } = {},
 ): Refusal {
   return { code, one, many, transient: more.transient ?? false, hint: more.hint ?? '' }
-}
-
-/** Two numbers into one that looks like neither. */
-function mix(a: number, b: number): number {
-  const value = Math.imul(a ^ (b >>> 15), 0x2c1b3c6d) ^ Math.imul(b ^ (a >>> 12), 0x297a2d39)
-  return (value ^ (value >>> 16)) >>> 0
 }

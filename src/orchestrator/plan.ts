@@ -12,6 +12,8 @@ import type {
 } from '../model/index.js'
 import { jobVersionOf, shortId } from '../model/index.js'
 import type { Change } from '../ports/index.js'
+import type { JobDemand } from './job-demand.js'
+import type { NodePast } from './placement.js'
 
 /** A new execution. */
 export interface Placement {
@@ -46,6 +48,16 @@ export interface Plan {
   events: JobEvent[]
   /** When to look at the job again although nothing may have happened; absent = only when something happens. */
   lookAgain?: { atMs: TimeMs; trigger: Evaluation['trigger'] }
+  /** What the job waits for; absent when it waits for no node. */
+  waiting?: Waiting
+}
+
+/** What a job that waits for a node looks for. */
+export interface Waiting {
+  demand: JobDemand
+  past: ReadonlyMap<NodeId, NodePast>
+  /** It runs wherever it may, whatever runs there already. */
+  ignoresLoad: boolean
 }
 
 export function emptyPlan(): Plan {

@@ -10,6 +10,7 @@ import type { NodeViews } from './node-view.js'
 import type { OrchestratorLimits, OrchestratorLogger } from './options.js'
 import { applyPlan, type Plan } from './plan.js'
 import { reconcile } from './reconcile.js'
+import type { Reservations } from './reservations.js'
 import type { Writer } from './writer.js'
 
 const STORE_RETRY_MS = 1_000
@@ -18,6 +19,7 @@ export interface PlannerParts {
   writer: Writer
   broker: Broker
   registry: NodeRegistry
+  reservations: Reservations
   clock: Clock
   chance: Chance
   limits: OrchestratorLimits
@@ -50,24 +52,30 @@ export class Planner {
     }
   }
 
+  /** Jobs are taken where it is decided on them, so that nobody who came later gets what those who wait were woken for. */
   async #pass(): Promise<void> {
-    const { broker, writer, limits } = this.#parts
-    const jobs = broker.take(limits.jobsPerPass)
-    if (jobs.length === 0) return
+    const { broker, writer, reservations, clock, limits } = this.#parts
+    let jobs: JobId[] = []
     try {
-      await writer.transact((snapshot) => ({ change: this.#decide(jobs, snapshot), result: undefined }))
+      await writer.transact((snapshot) => {
+        broker.giveBack(jobs)
+        const now = clock.now()
+        const nodes = this.#parts.registry.views(snapshot, now)
+        reservations.expire(now)
+        jobs = broker.take(limits.jobsPerPass)
+        return { change: this.#decide(jobs, snapshot, nodes, now), result: undefined }
+      })
     } catch (error) {
       broker.giveBack(jobs)
       throw error
     }
   }
 
-  #decide(jobs: readonly JobId[], snapshot: Snapshot): Change {
-    const { broker, registry, clock } = this.#parts
-    const now = clock.now()
-    const nodes = registry.views(snapshot, now)
-    const changes = jobs.map((jobId) => this.#decideOne(jobId, broker.dueOf(jobId), snapshot, nodes, now))
-    return mergeChanges(changes)
+  #decide(jobs: readonly JobId[], snapshot: Snapshot, nodes: NodeViews, now: TimeMs): Change {
+    const { broker } = this.#parts
+    return mergeChanges(
+      jobs.map((jobId) => this.#decideOne(jobId, broker.dueOf(jobId), snapshot, nodes, now)),
+    )
   }
 
   #decideOne(
@@ -79,9 +87,13 @@ export class Planner {
   ): Change {
     const done = due.map((evaluation) => evaluation.id)
     const job = snapshot.job(jobId)
-    if (job === undefined) return { deleteEvaluations: done }
+    if (job === undefined) {
+      this.#parts.reservations.settle(jobId)
+      return { deleteEvaluations: done }
+    }
     const executions = snapshot.executionsOfJob(jobId)
     const plan = this.#reconcile(job, executions, nodes, now)
+    this.#noteWaiting(job, executions, plan, now)
     const change = applyPlan(plan, {
       job,
       executions,
@@ -91,6 +103,19 @@ export class Planner {
     })
     const deleteExecutions = worn(job, executions, this.#parts.limits.endedExecutionsMax)
     return { ...change, ...this.#nextLook(job, plan, done), deleteExecutions }
+  }
+
+  /** Who waits is woken when there is room, and after a while a node is kept free for it. */
+  #noteWaiting(job: Job, executions: readonly Execution[], plan: Plan, now: TimeMs): void {
+    const { broker, reservations } = this.#parts
+    const { waiting } = plan
+    if (waiting === undefined || plan.placements.length > 0) reservations.settle(job.id)
+    if (waiting === undefined) return
+    const { demand, ignoresLoad, past } = waiting
+    broker.waits(job.id, { demand, ignoresLoad, hasPast: past.size > 0 })
+    if (plan.placements.length > 0) return
+    const lastMs = executions.reduce((latest, { createTimeMs }) => Math.max(latest, createTimeMs), 0)
+    reservations.waits(job, waiting, Math.max(job.createTimeMs, lastMs), now)
   }
 
   #reconcile(job: Job, executions: readonly Execution[], nodes: NodeViews, now: TimeMs): Plan {
@@ -135,14 +160,13 @@ export class Planner {
 }
 
 function mergeChanges(changes: readonly Change[]): Change {
-  return {
-    jobs: changes.flatMap((change) => change.jobs ?? []),
-    executions: changes.flatMap((change) => change.executions ?? []),
-    evaluations: changes.flatMap((change) => change.evaluations ?? []),
-    deleteEvaluations: changes.flatMap((change) => change.deleteEvaluations ?? []),
-    history: changes.flatMap((change) => change.history ?? []),
-    deleteExecutions: changes.flatMap((change) => change.deleteExecutions ?? []),
-  }
+  const jobs = changes.flatMap((change) => change.jobs ?? [])
+  const executions = changes.flatMap((change) => change.executions ?? [])
+  const evaluations = changes.flatMap((change) => change.evaluations ?? [])
+  const deleteEvaluations = changes.flatMap((change) => change.deleteEvaluations ?? [])
+  const history = changes.flatMap((change) => change.history ?? [])
+  const deleteExecutions = changes.flatMap((change) => change.deleteExecutions ?? [])
+  return { jobs, executions, evaluations, deleteEvaluations, history, deleteExecutions }
 }
 
 /**

@@ -14,6 +14,14 @@ export interface Refusal {
   readonly hint: string
 }
 
+/** Nodes that refuse for the same reason. */
+export interface Reason {
+  readonly refusal: Refusal
+  readonly count: number
+  /** At most {@link NODES_NAMED_MAX}, the first by name. */
+  readonly nodes: readonly NodeId[]
+}
+
 /** The nodes that were asked, and what they said. */
 export interface Shortage {
   /** Executions that were looked for. */
@@ -24,16 +32,14 @@ export interface Shortage {
   readonly available: number
   /** Of these: able to run the job. */
   readonly suitable: number
-  readonly refusals: ReadonlyMap<NodeId, Refusal>
+  /** Most frequent first. */
+  readonly reasons: readonly Reason[]
 }
 
-interface ReasonGroup {
-  refusal: Refusal
-  nodes: NodeId[]
-}
+/** Nodes that a reason names. */
+export const NODES_NAMED_MAX = 10
 
 const GROUPS_MAX = 10
-const NODES_NAMED_MAX = 10
 
 /**
  * The reasons counted, most frequent first:
@@ -41,10 +47,10 @@ const NODES_NAMED_MAX = 10
  */
 export function explainShortage(shortage: Shortage): string {
   if (shortage.nodes === 0) return 'No compute node has joined'
-  const groups = groupReasons(shortage)
+  const groups = shortage.reasons
   const said = groups
     .slice(0, GROUPS_MAX)
-    .map(({ refusal, nodes }) => `${nodes.length} ${nodes.length === 1 ? refusal.one : refusal.many}`)
+    .map(({ refusal, count }) => `${count} ${count === 1 ? refusal.one : refusal.many}`)
   if (groups.length > GROUPS_MAX) said.push(`${groups.length - GROUPS_MAX} more reasons`)
   const verdict = `${shortage.suitable} of ${shortage.nodes} ${shortage.nodes === 1 ? 'node' : 'nodes'} can run this`
   return said.length === 0 ? verdict : `${verdict}: ${said.join('; ')}`
@@ -52,15 +58,15 @@ export function explainShortage(shortage: Shortage): string {
 
 /** The same for machines. All values are text: clients decode nothing else. */
 export function shortageDetails(shortage: Shortage): Record<string, string> {
-  const groups = groupReasons(shortage)
+  const groups = shortage.reasons
   // A node that is merely busy needs nobody's help: that advice is the cheapest.
   const useful = groups.toSorted((a, b) => Number(isBusy(b.refusal)) - Number(isBusy(a.refusal)))
   const hint = useful.find(({ refusal }) => refusal.hint !== '')?.refusal.hint
-  const reasons = groups.slice(0, GROUPS_MAX).map(({ refusal, nodes }) => ({
+  const reasons = groups.slice(0, GROUPS_MAX).map(({ refusal, count, nodes }) => ({
     code: refusal.code,
     message: refusal.one,
-    count: nodes.length,
-    nodes: nodes.slice(0, NODES_NAMED_MAX),
+    count,
+    nodes,
   }))
   return {
     ErrorCode: 'scheduling.no_nodes',
@@ -95,12 +101,38 @@ function isBusy({ code, transient }: Refusal): boolean {
   return transient && code === 'compute.resources'
 }
 
-function groupReasons({ refusals }: Shortage): ReasonGroup[] {
-  const groups = new Map<string, ReasonGroup>()
-  for (const [nodeId, refusal] of refusals) {
-    const group = groups.get(refusal.many)
-    if (group === undefined) groups.set(refusal.many, { refusal, nodes: [nodeId] })
-    else group.nodes.push(nodeId)
+/** Counts refusals, one node or many at a time. */
+export class ReasonCount {
+  readonly #groups = new Map<string, { refusal: Refusal; count: number; nodes: NodeId[] }>()
+
+  /** `nodes`: enough to find the first by name among them; all of `count` or the first so many. */
+  add(refusal: Refusal, nodes: readonly NodeId[], count = nodes.length): void {
+    if (count === 0) return
+    const { many, code, hint, transient } = refusal
+    const key = `${many}\n${code}\n${hint}\n${transient}`
+    const group = this.#groups.get(key)
+    if (group === undefined) this.#groups.set(key, { refusal, count, nodes: [...nodes] })
+    else {
+      group.count += count
+      group.nodes.push(...nodes)
+    }
   }
-  return [...groups.values()].toSorted((a, b) => b.nodes.length - a.nodes.length)
+
+  /** Most frequent first; the same whatever the order of the nodes was. */
+  reasons(): Reason[] {
+    const found = [...this.#groups].toSorted(
+      ([textA, a], [textB, b]) =>
+        b.count - a.count || rank(a.refusal) - rank(b.refusal) || (textA < textB ? -1 : 1),
+    )
+    return found.map(([, { refusal, count, nodes }]) => ({
+      refusal,
+      count,
+      nodes: nodes.toSorted().slice(0, NODES_NAMED_MAX),
+    }))
+  }
+}
+
+/** Of equally frequent reasons: what somebody has to change comes before what is only a matter of size. */
+function rank({ code, transient }: Refusal): number {
+  return Number(code === 'compute.resources') + Number(transient)
 }

@@ -1,4 +1,4 @@
-import { queueTimeoutMs } from '../model/index.js'
+import { queueTimeoutMs, versionTimeMs } from '../model/index.js'
 import { STOP_SURPLUS } from './attempts.js'
 import type { Attempt } from './attempts.js'
 import type { JobReview } from './job-review.js'
@@ -42,17 +42,15 @@ export function stopSurplus(review: JobReview, count: number): void {
 /** Looks again when nodes change, and after a while, until the queue timeout. */
 export function waitForNodes(review: JobReview, found: PlacementResult): void {
   const { job, now, limits } = review
-  const endMs = job.createTimeMs + queueTimeoutMs(job.spec)
-  review.lookAgain(
-    endMs > now ? Math.min(endMs, now + limits.queueRecheckMs) : now + limits.queueRecheckMs,
-    'job-queue',
-  )
+  const endMs = versionTimeMs(job) + queueTimeoutMs(job.spec)
+  const recheckMs = now + limits.queueRecheckMs
+  review.waitForRoom(endMs > now ? Math.min(endMs, recheckMs) : recheckMs)
   if (review.started > 0 || review.live.length > 0) review.run()
-  else review.queue(notEnoughNodes(found), shortageDetails(found))
+  else review.queue(notEnoughNodes(found.shortage), shortageDetails(found.shortage))
 }
 
 export function isQueueTimeOver({ job, now }: JobReview): boolean {
-  return now >= job.createTimeMs + queueTimeoutMs(job.spec)
+  return now >= versionTimeMs(job) + queueTimeoutMs(job.spec)
 }
 
 function failWorn(review: JobReview, tries: readonly Attempt[]): void {
@@ -65,12 +63,12 @@ function failWorn(review: JobReview, tries: readonly Attempt[]): void {
 
 function failShort(review: JobReview, ready: readonly number[], found: PlacementResult): void {
   const failed = ready.flatMap((slot) => review.tries(slot)).at(-1)
-  const shortage = notEnoughNodes(found)
-  if (failed === undefined) return review.fail(shortage, { details: shortageDetails(found) })
+  const shortage = notEnoughNodes(found.shortage)
+  if (failed === undefined) return review.fail(shortage, { details: shortageDetails(found.shortage) })
   review.fail(
     `Job failed because one or more executions failed: ${failed.reason}. No other node: ${shortage}`,
     {
-      details: { ...shortageDetails(found), ...failureDetails(failed) },
+      details: { ...shortageDetails(found.shortage), ...failureDetails(failed) },
     },
   )
 }

@@ -21,5 +21,5 @@ export function reviewDaemon(review: JobReview): void {
     if (review.mayTry(tries)) review.start(before[0]?.execution.slot ?? slotsUsed++, nodeId)
   }
   if (review.started > 0 || review.live.length > 0) review.run()
-  else review.queue(noMatchingNodes(found), shortageDetails(found))
+  else review.queue(noMatchingNodes(found.shortage), shortageDetails(found.shortage))
 }

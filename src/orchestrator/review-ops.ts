@@ -17,14 +17,15 @@ export function reviewOps(review: JobReview): void {
   }
   if (review.attempts.all.some((attempt) => attempt.fate === 'completed')) return review.complete()
   const found = review.findNodes(1, { ignoreLoad: true })
-  review.fail(noMatchingNodes(found), { details: shortageDetails(found) })
+  review.fail(noMatchingNodes(found.shortage), { details: shortageDetails(found.shortage) })
 }
 
 function startEverywhere(review: JobReview): void {
   const found = review.findNodes(Infinity, { ignoreLoad: true })
   for (const [slot, nodeId] of found.chosen.entries()) review.start(slot, nodeId)
   if (found.chosen.length > 0) return review.run()
-  const asked = { ...found, requested: found.nodes }
-  if (!isQueueTimeOver(review)) return waitForNodes(review, { ...found, requested: 1 })
-  review.fail(noMatchingNodes(asked), { details: shortageDetails(asked) })
+  const { shortage } = found
+  if (!isQueueTimeOver(review))
+    return waitForNodes(review, { chosen: [], shortage: { ...shortage, requested: 1 } })
+  review.fail(noMatchingNodes(shortage), { details: shortageDetails(shortage) })
 }

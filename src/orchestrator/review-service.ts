@@ -16,7 +16,7 @@ export function reviewService(review: JobReview): void {
   const found = review.findNodes(ready.length)
   const ranBefore = attempts.all.some((attempt) => attempt.fate !== 'rejected')
   if (found.chosen.length < ready.length && !ranBefore) {
-    return review.fail(notEnoughNodes(found), { details: shortageDetails(found) })
+    return review.fail(notEnoughNodes(found.shortage), { details: shortageDetails(found.shortage) })
   }
   for (const [index, nodeId] of found.chosen.entries()) review.start(ready[index] ?? 0, nodeId)
   if (found.chosen.length < ready.length) waitForNodes(review, found)

@@ -12,7 +12,6 @@ import type {
   TimeMs,
 } from '../model/index.js'
 import type { Clock, Handler, JobStore, Snapshot } from '../ports/index.js'
-import type { Broker } from './broker.js'
 import type { DesiredAnswers } from './desired-answer.js'
 import { evaluationOf } from './evaluations.js'
 import type { NodeRegistry } from './node-registry.js'
@@ -25,7 +24,6 @@ import type { Decision, Writer } from './writer.js'
 export interface SyncHandlerParts {
   store: JobStore
   writer: Writer
-  broker: Broker
   registry: NodeRegistry
   answers: DesiredAnswers
   nudger: Nudger
@@ -43,7 +41,6 @@ export function createSyncHandler(parts: SyncHandlerParts): Handler {
     const request = readSyncRequest(body)
     const node = await parts.registry.heard(request)
     const outcome = await storeReports(request, parts)
-    if (outcome.ended) parts.broker.wakeQueued(parts.limits.wokenPerEnding)
     return answer(request, node, outcome, parts)
   }
 }
@@ -52,17 +49,15 @@ interface Outcome {
   acknowledged: Record<ExecutionId, number>
   /** The node spoke of executions that do not exist or are not its own. */
   strangers: boolean
-  /** Something ended, so there may be room. */
-  ended: boolean
 }
 
 async function storeReports(request: SyncRequest, parts: SyncHandlerParts): Promise<Outcome> {
-  if (request.observed.length === 0) return { acknowledged: {}, strangers: false, ended: false }
+  if (request.observed.length === 0) return { acknowledged: {}, strangers: false }
   return parts.writer.transact((snapshot) => decideReports(request, snapshot, parts.clock.now()))
 }
 
 function decideReports(request: SyncRequest, snapshot: Snapshot, now: TimeMs): Decision<Outcome> {
-  const outcome: Outcome = { acknowledged: {}, strangers: false, ended: false }
+  const outcome: Outcome = { acknowledged: {}, strangers: false }
   const executions = new Map<ExecutionId, Execution>()
   const evaluations = new Map<JobId, Evaluation>()
   const history: NewHistoryEvent[] = []
@@ -81,8 +76,6 @@ function decideReports(request: SyncRequest, snapshot: Snapshot, now: TimeMs): D
     history.push(...historyOfReport(job, before, after.observed, fresh, now))
     executions.set(after.id, after)
     if (!needsALook(before, after, executionTimeoutMs(job.spec) !== undefined)) continue
-    const ended = isTerminalObservedState(after.observed.state)
-    outcome.ended ||= ended
     const isFailure = after.observed.state === 'Failed' || after.observed.state === 'Rejected'
     evaluations.set(job.id, evaluationOf(job, isFailure ? 'exec-failure' : 'exec-update', now))
   }

@@ -17,6 +17,7 @@ const STALE_RETRIES_MAX = 20
 export class Writer {
   readonly #store: JobStore
   readonly #listeners: ((change: Change) => void)[] = []
+  readonly #early: ((change: Change, base: Snapshot) => void)[] = []
   readonly #underWay = new Set<Promise<unknown>>()
   #turn: Promise<unknown> = Promise.resolve()
   #isClosed = false
@@ -28,6 +29,11 @@ export class Writer {
   /** Called with each durable change, in order. Must not throw. */
   onCommit(listener: (change: Change) => void): void {
     this.#listeners.push(listener)
+  }
+
+  /** Called with each change before it is committed on the snapshot, which may still fail. Must not throw. */
+  onCommitting(listener: (change: Change, base: Snapshot) => void): void {
+    this.#early.push(listener)
   }
 
   /**
@@ -73,6 +79,7 @@ export class Writer {
     const snapshot = await this.#store.snapshot()
     const { change, result } = decide(snapshot)
     if (change === undefined || isEmpty(change)) return { result, durable: Promise.resolve() }
+    for (const listener of this.#early) listener(change, snapshot)
     const durable = this.#store.commit(change, snapshot.revision).then(() => {
       for (const listener of this.#listeners) listener(change)
     })

@@ -59,13 +59,13 @@ describe('placement', () => {
       node('n-5', { egress: both, maxCapacity: two, maxJobRequirements: two }),
     ])
     expect(found.chosen).toEqual([])
-    expect(explainShortage(found)).toBe(
+    expect(explainShortage(found.shortage)).toBe(
       '0 of 5 nodes can run this: 3 do not accept networked jobs; 1 lacks domain cdn.example.net; 1 has 2 CPU free, 4 asked',
     )
-    expect(notEnoughNodes(found)).toMatch(
+    expect(notEnoughNodes(found.shortage)).toMatch(
       /^not enough nodes to run job\. requested: 1, available: 5, suitable: 0\. 0 of 5 /,
     )
-    const details = shortageDetails(found)
+    const details = shortageDetails(found.shortage)
     expect(details).toMatchObject({ NodesRequested: '1', NodesAvailable: '5', NodesSuitable: '0' })
     expect(JSON.parse(details.Reasons ?? '')[0]).toEqual({
       code: 'compute.network',
@@ -156,7 +156,7 @@ describe('placement', () => {
   it.each(refusals)('refuses a node that lacks %s', (_, spec, info, expected) => {
     const found = ask(spec, [node('n-1', info)])
     expect(found.chosen).toEqual([])
-    expect([...found.refusals.values()].map((refusal) => refusal.one)).toEqual([expected])
+    expect(found.shortage.reasons.map(({ refusal }) => refusal.one)).toEqual([expected])
   })
 
   it('takes a node whose list covers every domain', () => {
@@ -172,12 +172,13 @@ describe('placement', () => {
     [{ connection: 'DISCONNECTED' as const }, 'is disconnected'],
   ])('does not count a node as available that %o', (record, expected) => {
     const found = ask({}, [viewNode(sampleNode('n-1', {}, record))])
-    expect(found).toMatchObject({ available: 0, nodes: 1, suitable: 0 })
-    expect([...found.refusals.values()][0]?.one).toBe(expected)
+    expect(found.shortage).toMatchObject({ available: 0, nodes: 1, suitable: 0 })
+    expect(found.shortage.reasons[0]?.refusal.one).toBe(expected)
   })
 
   it('does not place on nodes that only orchestrate', () => {
-    expect(ask({}, [node('n-1', { roles: ['orchestrator'] })])).toMatchObject({ nodes: 0, chosen: [] })
+    const found = ask({}, [node('n-1', { roles: ['orchestrator'] })])
+    expect(found).toMatchObject({ chosen: [], shortage: { nodes: 0 } })
   })
 
   it('lets work wait on a node up to a bound', () => {
@@ -185,7 +186,7 @@ describe('placement', () => {
     expect(ask({}, [node('n-1', {}, full)]).chosen).toEqual(['n-1'])
     expect(ask({}, [node('n-1', {}, { ...full, cpu: 9.5 })]).chosen).toEqual(['n-1'])
     const over = ask({}, [node('n-1', {}, { ...full, cpu: 9.6 })])
-    expect([...over.refusals.values()][0]).toMatchObject({
+    expect(over.shortage.reasons[0]?.refusal).toMatchObject({
       one: 'has 0 CPU free, 500m asked',
       transient: true,
     })
