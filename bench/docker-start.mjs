@@ -149,6 +149,7 @@ async function runWeir(mode) {
   )
   await running.exit
   const end = performance.now() - begin
+  await running.remove?.()
   await lease?.close()
   await network.release()
   return { first, end }

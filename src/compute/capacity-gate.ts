@@ -13,7 +13,7 @@ import { nextTurn, type Waiting } from './waiting-line.js'
 export type Release = () => void
 
 /**
- * Hands out the node's capacity: what is held at the same time never exceeds `total` in any amount. Executions that do
+ * Hands out the node's capacity: what is given out never makes what is held exceed `total` in any amount. Executions that do
  * not fit wait in line (see `waiting-line.ts`).
  */
 export class CapacityGate {
@@ -78,6 +78,17 @@ export class CapacityGate {
     })
     return () => {
       if (this.#held.delete(who.id)) this.#advance()
+    }
+  }
+
+  /**
+   * For an execution that has its resources already, from an earlier process. They are charged whatever else is held, also
+   * beyond `total`: then nobody enters until there is room.
+   */
+  restore(id: string, resources: Resources): Release {
+    this.#held.set(id, resources)
+    return () => {
+      if (this.#held.delete(id)) this.#advance()
     }
   }
 

@@ -15,14 +15,15 @@ import {
 } from '../ports/index.js'
 import type { AdmissionView } from './admission.js'
 import { bounded, sleepFor } from './bounded-work.js'
+import { clearUp, type Survivor } from './clear-up.js'
 import { CapacityGate } from './capacity-gate.js'
 import { ClosingStack } from './closing-stack.js'
-import { conductExecution, rejected, type ConductParts } from './conduct-execution.js'
+import { conductExecution, rejected, type Brought, type ConductParts } from './conduct-execution.js'
 import { detectMachine } from './detect-machine.js'
 import { EngineHealthBoard } from './engine-health.js'
 import { ExecutionBook, hasEnded, type ExecutionRecord } from './execution-book.js'
 import { executionsDir, isSafeId } from './execution-dirs.js'
-import { shutdownEnd, stoppedEnd } from './execution-end.js'
+import { keptEnd, shutdownEnd, stoppedEnd } from './execution-end.js'
 import { networkRules, type NetworkRules } from './network-admission.js'
 import { describeNode } from './node-description.js'
 import { offeredCapacity } from './offered-capacity.js'
@@ -35,9 +36,9 @@ import {
   type ComputePolicy,
 } from './options.js'
 import { OutputLog } from './output-log.js'
-import { reap } from './reaper.js'
 import { sweepFinished } from './retention.js'
 import { cancelled, failed, type Outcome } from './run-execution.js'
+import { readBootId } from './run-memory.js'
 import { readExecutionEgress, readExecutionOutput } from './serve-reads.js'
 import { SyncAgent } from './sync-agent.js'
 import { TakeTurns } from './take-turns.js'
@@ -51,11 +52,12 @@ export interface ComputeNode {
    */
   start(): Promise<void>
   /**
-   * Stops taking executions, ends those that are active (with `drain`: waits for them, at most `drainTimeoutMs`, 1 h by
-   * default), says goodbye to the orchestrator and closes all that this node opened. What could not be reported is
-   * reported at the next start. Idempotent.
+   * Stops taking executions, says goodbye to the orchestrator and closes all that this node opened. What could not be
+   * reported is reported at the next start. Those that are active are ended; with `drain` it waits for them before, at most
+   * `drainTimeoutMs` (1 h by default); with `keep` it leaves them as they are, to be taken up by the next process of this
+   * node, and ends only programs that cannot outlive this one. Idempotent.
    */
-  close(options?: { drain?: boolean; drainTimeoutMs?: number }): Promise<void>
+  close(options?: { drain?: boolean; drainTimeoutMs?: number; keep?: boolean }): Promise<void>
   /**
    * Replaces the rules of admission as a whole; they count for everything that has not begun to run. Running
    * jobs are the gateway's matter. Throws `pattern.invalid` and keeps the old rules when a list cannot be read.
@@ -157,8 +159,8 @@ class Node implements ComputeNode {
     })
   }
 
-  close({ drain = false, drainTimeoutMs = DRAIN_MS } = {}): Promise<void> {
-    return (this.#closed ??= this.#shutDown(drain ? drainTimeoutMs : 0))
+  close({ drain = false, drainTimeoutMs = DRAIN_MS, keep = false } = {}): Promise<void> {
+    return (this.#closed ??= this.#shutDown(drain ? drainTimeoutMs : 0, keep))
   }
 
   setPolicy(policy: ComputePolicy): void {
@@ -188,6 +190,7 @@ class Node implements ComputeNode {
     this.#maxJobRequirements = maxJobRequirements
     this.#labels = { ...machine.labels, ...this.#options.labels }
     this.#gate = new CapacityGate(maxCapacity, this.#limits)
+    const bootId = readBootId()
     this.#conduct = {
       nodeId,
       executors: this.#executors,
@@ -199,12 +202,20 @@ class Node implements ComputeNode {
       logger: this.#logger,
       book: this.#book,
       gate: this.#gate,
+      bootId,
       admissions: new TakeTurns(this.#limits.admissionsMax),
       view: () => this.#view(),
     }
-    await reap({ book: this.#book, executors: this.#executors.values(), clock, logger: this.#logger })
+    const survivors = await clearUp({
+      book: this.#book,
+      executors: this.#executors,
+      bootId,
+      clock,
+      logger: this.#logger,
+    })
     await this.#sweep()
     await this.#refresh(this.#closing.signal)
+    await this.#takeUp(survivors)
   }
 
   async #serve(): Promise<void> {
@@ -324,18 +335,49 @@ class Node implements ComputeNode {
     }
     const record = this.#book.open(desired)
     if (state === 'Stopped') return this.#endAtOnce(record, cancelled(stoppedEnd(message)))
-    if (observedSequence > 0) return this.#endAtOnce(record, failed(forgotten()))
+    const damage = this.#book.damage(executionId)
+    if (damage !== undefined || observedSequence > 0)
+      return this.#endAtOnce(record, failed(forgotten(damage)))
     if (this.#draining) return this.#endAtOnce(record, rejected([LEAVING]))
     this.#begin(desired, record)
   }
 
-  #begin(desired: DesiredExecution, record: ExecutionRecord): void {
+  /** Charges what they hold before anything new can come, and lets them go on. */
+  async #takeUp(survivors: readonly Survivor[]): Promise<void> {
+    const { outputBytesMax } = this.#limits
+    const { clock } = this.#options
+    const held = survivors.map(({ record, memory }) => ({
+      record,
+      brought: {
+        memory,
+        ...(memory.phase !== 'accepted' && {
+          release: this.#gate.restore(record.executionId, memory.resources),
+        }),
+      },
+    }))
+    for (const { record, brought } of held) {
+      const { executionId, dirs } = record
+      const log = await OutputLog.reopen(dirs.outputFile, outputBytesMax, clock)
+      this.#logger.info({ executionId, phase: brought.memory.phase }, 'takes an execution up again')
+      this.#begin(brought.memory.desired, record, { log, brought })
+    }
+  }
+
+  #begin(
+    desired: DesiredExecution,
+    record: ExecutionRecord,
+    earlier: { log?: OutputLog; brought?: Brought } = {},
+  ): void {
     const { executionId } = desired
     const parts = this.#conduct
     if (parts === undefined) return
     const controller = new AbortController()
-    const log = new OutputLog(record.dirs.outputFile, this.#limits.outputBytesMax, this.#options.clock)
-    const done = conductExecution(desired, { record, log }, parts, controller.signal)
+    const {
+      log = new OutputLog(record.dirs.outputFile, this.#limits.outputBytesMax, this.#options.clock),
+      brought,
+    } = earlier
+    const own = { record, log, ...(brought !== undefined && { brought }) }
+    const done = conductExecution(desired, own, parts, controller.signal)
       .catch((error: unknown) =>
         this.#logger.error({ error, executionId }, 'an execution could not be conducted'),
       )
@@ -366,14 +408,14 @@ class Node implements ComputeNode {
     work.catch((error: unknown) => this.#logger.error({ error }, 'a record could not be changed'))
   }
 
-  async #shutDown(drainMs: number): Promise<void> {
+  async #shutDown(drainMs: number, keep: boolean): Promise<void> {
     const { clock } = this.#options
     this.#draining = true
     this.#sync.trigger('now')
     const patience = new AbortController()
     const all = () => Promise.all([...this.#live.values()].map(({ done }) => done))
     if (drainMs > 0) await Promise.race([all(), sleepFor(clock, drainMs, patience.signal)])
-    for (const { controller } of this.#live.values()) controller.abort(shutdownEnd())
+    for (const { controller } of this.#live.values()) controller.abort(keep ? keptEnd() : shutdownEnd())
     await Promise.race([all(), sleepFor(clock, this.#limits.stopGraceMs + STOP_PATIENCE_MS, patience.signal)])
     patience.abort()
     this.#closing.abort(toWeirError(new Error('the node is closing')))
@@ -394,8 +436,8 @@ const LEAVING = Object.freeze({
   retryable: true,
 })
 
-function forgotten(): WeirError {
-  return new WeirError('execution.lost', 'The node has lost its record of the execution', {
+function forgotten(damage = 'The node has lost its record of the execution'): WeirError {
+  return new WeirError('execution.lost', damage, {
     retryable: true,
     hint: 'The job is tried again if its type allows',
   })

@@ -10,8 +10,10 @@ import { removeWorkDirs } from './execution-dirs.js'
 import { ExecutionEnd } from './execution-end.js'
 import type { Refusal } from './network-admission.js'
 import type { OutputLog } from './output-log.js'
-import type { RunParts } from './run.js'
+import { resumeExecution } from './resume-execution.js'
+import type { Run, RunParts } from './run.js'
 import { cancelled, failed, runExecution, type Outcome } from './run-execution.js'
+import type { RunMemory } from './run-memory.js'
 import type { TakeTurns } from './take-turns.js'
 
 /** What conducting one execution needs of the node. */
@@ -20,37 +22,49 @@ export interface ConductParts extends RunParts {
   gate: CapacityGate
   /** Admissions side by side are bounded. */
   admissions: TakeTurns
+  /** See `readBootId`. */
+  bootId: string
   /** Policy and abilities as they are now. */
   view: () => AdmissionView
 }
 
+/** What an execution brings along from an earlier process of the node. */
+export interface Brought {
+  memory: RunMemory
+  /** Gives back what it holds already; absent when it has to wait for room like any other. */
+  release?: Release
+}
+
 /**
- * The whole life of one execution on this node: admission → queue → run → report → clear up. Never rejects; when it
- * resolves, the execution holds nothing any more but its record and its log.
+ * The whole life of one execution on this node: admission → queue → run → report → clear up. With `brought` it goes on where
+ * an earlier process of the node was. Never rejects; when it resolves, the execution holds nothing any more but its record
+ * and its log, or it was left for the next process.
  */
 export async function conductExecution(
   desired: DesiredExecution,
-  { record, log }: { record: ExecutionRecord; log: OutputLog },
+  { record, log, brought }: { record: ExecutionRecord; log: OutputLog; brought?: Brought },
   parts: ConductParts,
   signal: AbortSignal,
 ): Promise<void> {
   const { book, logger } = parts
   const closing = new ClosingStack(logger, parts.clock)
   const held: { release?: Release } = {}
-  let outcome: Outcome
+  if (brought?.release !== undefined) held.release = brought.release
+  let outcome: Outcome | undefined
   try {
-    outcome = await outcomeOf(desired, { record, log, closing, held }, parts, signal)
+    outcome = await outcomeOf(desired, { record, log, closing, held, brought }, parts, signal)
   } catch (error) {
-    outcome =
-      error instanceof ExecutionEnd && error.kind === 'stopped'
-        ? cancelled(error)
-        : failed(toWeirError(error))
+    outcome = endedBefore(error)
   }
   await log.end()
   // The program is gone, so the report of the end already tells of the capacity that is free again.
   held.release?.()
+  if (outcome === undefined) return closing.close()
   const { executionId } = desired
-  await book.end(executionId, outcome.observed, outcome.event, { bytes: log.size, truncated: log.truncated })
+  await book.end(executionId, outcome.observed, outcome.event, {
+    bytes: log.size,
+    truncated: log.truncated || log.hasGap,
+  })
   await closing.close()
   try {
     await removeWorkDirs(record.dirs)
@@ -59,51 +73,91 @@ export async function conductExecution(
   }
 }
 
+/** Undefined: it waits for the next process of the node. */
+function endedBefore(error: unknown): Outcome | undefined {
+  if (!(error instanceof ExecutionEnd)) return failed(toWeirError(error))
+  if (error.kind === 'kept') return undefined
+  return error.kind === 'stopped' ? cancelled(error) : failed(error)
+}
+
+interface Own {
+  record: ExecutionRecord
+  log: OutputLog
+  closing: ClosingStack
+  held: { release?: Release }
+  brought: Brought | undefined
+}
+
 async function outcomeOf(
   desired: DesiredExecution,
-  own: { record: ExecutionRecord; log: OutputLog; closing: ClosingStack; held: { release?: Release } },
+  own: Own,
   parts: ConductParts,
   signal: AbortSignal,
-): Promise<Outcome> {
-  const { book, gate, limits } = parts
-  const { executionId, jobSpec } = desired
+): Promise<Outcome | undefined> {
+  const { book } = parts
+  const { executionId } = desired
+  const memory = own.brought?.memory ?? (await acceptance(desired, parts, signal))
+  if ('observed' in memory) return memory
+  if (own.brought === undefined) await book.accept(executionId, memory)
+
+  if (own.held.release === undefined) {
+    own.held.release = await enterGate(memory, parts, signal)
+    // The operator may have changed the rules while the execution waited.
+    const [withdrawn] = admitTaskNetwork(task(desired.jobSpec), parts.view())
+    if (withdrawn !== undefined) {
+      return failed(
+        new WeirError(withdrawn.code, withdrawn.message, { hint: withdrawn.hint, retryable: true }),
+      )
+    }
+  }
+  const run: Run = {
+    parts,
+    desired,
+    resources: memory.resources,
+    diskBytesMax: memory.diskBytesMax,
+    dirs: own.record.dirs,
+    log: own.log,
+    closing: own.closing,
+    isLeft: false,
+    signal,
+    untilDurable: () => book.untilDurable(executionId),
+    remember: (change) => book.remember(executionId, change),
+    observe: (change, event) => book.observe(executionId, change, event),
+    note: (event) => book.note(executionId, event),
+  }
+  return own.brought === undefined ? runExecution(run) : resumeExecution(run, memory, parts.view)
+}
+
+/** What is to be remembered of an execution that the node takes; the refusal otherwise. */
+async function acceptance(
+  desired: DesiredExecution,
+  parts: ConductParts,
+  signal: AbortSignal,
+): Promise<RunMemory | Outcome> {
+  const { gate, limits, bootId } = parts
   const refusals = await parts.admissions.take(() => admit(desired, parts.view(), signal), signal)
   if (gate.isFull) refusals.push(queueFull(gate.waiting))
   if (refusals.length > 0) return rejected(refusals)
-  await book.accept(executionId)
+  const resources = chargedResources(task(desired.jobSpec))
+  const diskBytesMax =
+    resources.diskBytes > 0
+      ? resources.diskBytes
+      : Math.min(limits.diskBytesDefault, parts.view().maxJobRequirements.diskBytes)
+  return { desired, resources, diskBytesMax, bootId, phase: 'accepted', inputBytes: 0 }
+}
 
-  const resources = chargedResources(task(jobSpec))
+function enterGate(
+  { desired, resources }: RunMemory,
+  parts: ConductParts,
+  signal: AbortSignal,
+): Promise<Release> {
+  const { book, gate } = parts
+  const { executionId, jobSpec } = desired
   const waits = (): void => {
     const message = `Waiting for room on the node: ${formatResources(gate.free)} free, ${formatResources(resources)} asked`
     book.note(executionId, { topic: 'Execution', message })
   }
-  own.held.release = await gate.enter(
-    { id: executionId, priority: jobSpec.Priority, resources },
-    signal,
-    waits,
-  )
-  const { maxJobRequirements } = parts.view()
-  // The operator may have changed the rules while the execution waited.
-  const [withdrawn] = admitTaskNetwork(task(jobSpec), parts.view())
-  if (withdrawn !== undefined) {
-    return failed(new WeirError(withdrawn.code, withdrawn.message, { hint: withdrawn.hint, retryable: true }))
-  }
-  return runExecution({
-    parts,
-    desired,
-    resources,
-    diskBytesMax:
-      resources.diskBytes > 0
-        ? resources.diskBytes
-        : Math.min(limits.diskBytesDefault, maxJobRequirements.diskBytes),
-    dirs: own.record.dirs,
-    log: own.log,
-    closing: own.closing,
-    signal,
-    untilDurable: () => book.untilDurable(executionId),
-    observe: (change, event) => book.observe(executionId, change, event),
-    note: (event) => book.note(executionId, event),
-  })
+  return gate.enter({ id: executionId, priority: jobSpec.Priority, resources }, signal, waits)
 }
 
 /** All reasons in one message; trying again helps only if it helps against each of them. */

@@ -1,4 +1,5 @@
 import { mkdir, readFile, readdir, stat } from 'node:fs/promises'
+import { toWeirError, WeirError } from '../errors.js'
 import type { DesiredExecution, ExecutionEvent, ObservedReport } from '../model/sync.js'
 import {
   isTerminalObservedState,
@@ -17,6 +18,7 @@ import {
 } from './execution-dirs.js'
 import type { ComputeLogger } from './options.js'
 import { removeTree } from './remove-tree.js'
+import type { RunMemory } from './run-memory.js'
 
 /** What the node knows about one execution. */
 export interface ExecutionRecord {
@@ -32,6 +34,10 @@ export interface ExecutionRecord {
   readonly logBytes: number
   /** True when output was dropped. */
   readonly outputTruncated: boolean
+  /** What taking it up in another process needs; undefined before the acceptance and after the end. */
+  readonly memory?: RunMemory
+  /** Why an earlier process's execution cannot be taken up; absent when nothing is in the way. */
+  readonly unreadable?: string
 }
 
 /** A line for the job's history. */
@@ -55,8 +61,9 @@ export function hasEnded({ observed }: ExecutionRecord): boolean {
  * Each accepted execution has a state file that is written before anybody hears of its acceptance and again before
  * anybody hears of its end; so after a crash of the process the node knows what was active. A power cut is another
  * matter: the program starts only when the acceptance survives one ({@link ExecutionBook.untilDurable}), while an end that is
- * lost by one is reported as lost, which counts for nothing if the end itself was heard. In between, sequence numbers
- * grow in memory only: after a restart they go on far above anything that can have been sent.
+ * lost by one is reported as lost, which counts for nothing if the end itself was heard. In between, the phases of a run
+ * ({@link RunMemory}) are written, each before it is true; sequence numbers grow in memory only: after a restart they go on
+ * far above anything that can have been sent.
  */
 export class ExecutionBook {
   readonly #dataDir: string
@@ -65,6 +72,7 @@ export class ExecutionBook {
   readonly #onChange: (urgency: Urgency) => void
   readonly #records = new Map<ExecutionId, Draft>()
   readonly #writing = new Set<Promise<void>>()
+  readonly #damaged = new Map<ExecutionId, string>()
 
   constructor(parts: {
     dataDir: string
@@ -78,7 +86,10 @@ export class ExecutionBook {
     this.#onChange = parts.onChange
   }
 
-  /** Reads the state files of earlier processes. Directories without a readable one are removed. */
+  /**
+   * Reads the state files of earlier processes. Directories without a readable one are removed; {@link ExecutionBook.damage}
+   * remembers them.
+   */
   async load(): Promise<void> {
     const parent = executionsDir(this.#dataDir)
     await mkdir(parent, { recursive: true, mode: 0o700 })
@@ -86,9 +97,11 @@ export class ExecutionBook {
       const dirs = executionDirs(this.#dataDir, name)
       const saved = isSafeId(name) ? await this.#readState(dirs) : undefined
       if (saved !== undefined && saved.executionId === name) {
-        this.#records.set(name, revive(saved, dirs))
+        const desired = saved.run === undefined ? undefined : await readDesired(dirs, name)
+        this.#records.set(name, revive(saved, dirs, desired))
         continue
       }
+      if (isSafeId(name)) this.#damaged.set(name, "The node's record of the execution is damaged")
       this.#logger.warn({ directory: name }, 'removes an execution directory without a readable state')
       await removeTree(`${parent}/${name}`)
     }
@@ -122,6 +135,11 @@ export class ExecutionBook {
     return record
   }
 
+  /** Why the node knows nothing of an execution that it had accepted; undefined when it never had any trace of it. */
+  damage(id: ExecutionId): string | undefined {
+    return this.#damaged.get(id)
+  }
+
   get(id: ExecutionId): ExecutionRecord | undefined {
     return this.#records.get(id)
   }
@@ -148,17 +166,40 @@ export class ExecutionBook {
     this.#onChange('soon')
   }
 
-  /** Writes the acceptance down, then reports it. */
-  async accept(id: ExecutionId): Promise<void> {
+  /** Writes the acceptance down, then reports it. Rejects with `compute.disk` when the disk takes nothing. */
+  async accept(id: ExecutionId, memory: RunMemory): Promise<void> {
     const record = this.#records.get(id)
     if (record === undefined) return
-    await mkdir(record.dirs.root, { recursive: true, mode: 0o700 })
-    await this.#save(record, { ...record.observed, state: 'Accepted' })
+    try {
+      await mkdir(record.dirs.root, { recursive: true, mode: 0o700 })
+      await writeAtomically(record.dirs.desiredFile, JSON.stringify(memory.desired))
+      record.memory = memory
+      await this.#save(record, { ...record.observed, state: 'Accepted' })
+    } catch (error) {
+      delete record.memory
+      if (!record.saved) await removeTree(record.dirs.root).catch(() => undefined)
+      throw unwritable(error)
+    }
     record.durable = syncToDisk(record.dirs.stateFile, record.dirs.root)
     // Whoever starts the program hears of it; until then it must not count as unhandled.
     record.durable.catch(() => undefined)
     this.#change(record, { state: 'Accepted' })
     this.#onChange('soon')
+  }
+
+  /**
+   * Writes down how far the execution has come, with its observed state. Rejects with `compute.disk`; then what was to be
+   * remembered must not become true. Does nothing after the end.
+   */
+  async remember(id: ExecutionId, change: Partial<RunMemory>): Promise<void> {
+    const record = this.#records.get(id)
+    if (record?.memory === undefined || record.ending) return
+    record.memory = { ...record.memory, ...change }
+    try {
+      await this.#save(record, record.observed)
+    } catch (error) {
+      throw unwritable(error)
+    }
   }
 
   /** Resolves when the acceptance survives a power cut; rejects when the disk cannot promise that. */
@@ -183,9 +224,11 @@ export class ExecutionBook {
     record.outputTruncated = log.truncated
     const full = { ...change, endTimeMs: this.#clock.now() }
     const after: Draft = { ...record, events: [...record.events] }
+    delete after.memory
     this.#change(after, full, event)
     try {
-      if (record.saved) await this.#save(after, after.observed)
+      if (record.saved) await this.#write(record, stateOf(after, after.observed))
+      delete record.memory
     } catch (error) {
       // Reported all the same; after a crash the node would report it as lost, which the orchestrator then ignores.
       this.#logger.error({ error, executionId: id }, 'the state of an execution could not be written')
@@ -245,7 +288,7 @@ export class ExecutionBook {
   /** Nobody waits for the record any more: what was sent need not stay in memory, nor be sent after a restart. */
   #settle(record: Draft): void {
     if (!isTerminalObservedState(record.observed.state)) return
-    if (record.saved) this.#track(writeAtomically(record.dirs.stateFile, stateOf(record, record.observed)))
+    if (record.saved) this.#track(this.#write(record, stateOf(record, record.observed)))
     const { runOutput: _output, egress: _egress, publishedResult: _result, ...slim } = record.observed
     record.observed = slim
   }
@@ -268,8 +311,16 @@ export class ExecutionBook {
   }
 
   async #save(record: Draft, observed: ObservedExecution): Promise<void> {
-    await writeAtomically(record.dirs.stateFile, stateOf(record, observed))
+    await this.#write(record, stateOf(record, observed))
     record.saved = true
+  }
+
+  /** One after the other: the file has the state of the last call. */
+  #write(record: Draft, state: string): Promise<void> {
+    const before = record.lastWrite ?? Promise.resolve()
+    const writing = before.catch(() => undefined).then(() => writeAtomically(record.dirs.stateFile, state))
+    record.lastWrite = writing
+    return writing
   }
 
   async #readState(dirs: ExecutionDirs): Promise<SavedState | undefined> {
@@ -299,6 +350,8 @@ interface Draft extends Mutable<ExecutionRecord> {
   ending: boolean
   /** There is a state file. */
   saved: boolean
+  /** The state file is being written until then. */
+  lastWrite?: Promise<void>
   /** Its first version survives a power cut. */
   durable?: Promise<void>
 }
@@ -313,6 +366,45 @@ interface SavedState {
   acknowledged: number
   logBytes: number
   outputTruncated: boolean
+  /** The specification is in a file of its own: it never changes and may be large. */
+  run?: Omit<RunMemory, 'desired'>
+}
+
+function withoutDesired({ desired: _desired, ...run }: RunMemory): Omit<RunMemory, 'desired'> {
+  return run
+}
+
+function unwritable(error: unknown): WeirError {
+  return new WeirError(
+    'compute.disk',
+    `The node cannot write down how far the execution has come: ${toWeirError(error).message}`,
+    { retryable: true, hint: 'Make room on the disk of the data directory', cause: error },
+  )
+}
+
+function memoryOf(
+  run: SavedState['run'],
+  desired: DesiredExecution | undefined,
+): Pick<Draft, 'memory' | 'unreadable'> {
+  const isWhole =
+    desired !== undefined &&
+    ['accepted', 'starting', 'exited'].includes(run?.phase ?? '') &&
+    typeof run?.resources?.memoryBytes === 'number' &&
+    (run.phase !== 'exited' || run.exited !== undefined)
+  return isWhole
+    ? { memory: { ...run, desired } }
+    : { unreadable: 'its record of the execution is damaged or was written by an older version' }
+}
+
+async function readDesired(dirs: ExecutionDirs, id: ExecutionId): Promise<DesiredExecution | undefined> {
+  try {
+    if ((await stat(dirs.desiredFile)).size > STATE_BYTES_MAX) return undefined
+    const desired = JSON.parse(await readFile(dirs.desiredFile, 'utf8')) as DesiredExecution
+    return desired.executionId === id && Array.isArray(desired.jobSpec?.Tasks) ? desired : undefined
+  } catch {
+    // Missing or cut: the execution is lost, and is reported so.
+    return undefined
+  }
 }
 
 function stateOf(record: Draft, observed: ObservedExecution): string {
@@ -327,11 +419,12 @@ function stateOf(record: Draft, observed: ObservedExecution): string {
     acknowledged,
     logBytes,
     outputTruncated,
+    ...(record.memory !== undefined && { run: withoutDesired(record.memory) }),
   }
   return JSON.stringify(state)
 }
 
-function revive(saved: SavedState, dirs: ExecutionDirs): Draft {
+function revive(saved: SavedState, dirs: ExecutionDirs, desired: DesiredExecution | undefined): Draft {
   const { executionId, jobId, observed, events, eventIndex, acknowledged, logBytes, outputTruncated } = saved
   const ended = isTerminalObservedState(observed.state)
   const step = ended ? 0 : RESTART_STEP
@@ -349,5 +442,6 @@ function revive(saved: SavedState, dirs: ExecutionDirs): Draft {
     logBytes,
     outputTruncated,
     saved: true,
+    ...(ended ? {} : memoryOf(saved.run, desired)),
   }
 }

@@ -1,4 +1,4 @@
-import { mkdir, open, rename, rmdir, writeFile } from 'node:fs/promises'
+import { mkdir, open, rename, rm, rmdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { ExecutionId } from '../model/state.js'
 import { removeTree } from './remove-tree.js'
@@ -15,6 +15,8 @@ export interface ExecutionDirs {
   log: string
   /** What the node knows about the execution: kept after the end. */
   stateFile: string
+  /** What the orchestrator wants of it: kept until the end. */
+  desiredFile: string
   outputFile: string
 }
 
@@ -37,6 +39,7 @@ export function executionDirs(dataDir: string, id: ExecutionId): ExecutionDirs {
     result: join(root, 'result'),
     log: join(root, 'log'),
     stateFile: join(root, 'state.json'),
+    desiredFile: join(root, 'desired.json'),
     outputFile: join(root, 'log', 'output'),
   }
 }
@@ -47,7 +50,13 @@ export async function makeWorkDirs({ outputs, scratch }: ExecutionDirs): Promise
 }
 
 /** Removes everything but the log and the state. */
-export async function removeWorkDirs({ inputs, outputs, scratch, result }: ExecutionDirs): Promise<void> {
+export async function removeWorkDirs(dirs: ExecutionDirs): Promise<void> {
+  await clearWorkDirs(dirs)
+  await rm(dirs.desiredFile, { force: true })
+}
+
+/** Removes what a run has made or fetched. */
+export async function clearWorkDirs({ inputs, outputs, scratch, result }: ExecutionDirs): Promise<void> {
   for (const dir of [inputs, outputs, scratch, result]) if (!(await isGoneAtOnce(dir))) await removeTree(dir)
 }
 

@@ -1,7 +1,7 @@
-import { WeirError } from '../errors.js'
+import { WeirError, type ErrorCode } from '../errors.js'
 
 /** Who ended an execution before its program did. */
-export type EndKind = 'stopped' | 'shutdown' | 'timeout' | 'disk'
+export type EndKind = 'stopped' | 'shutdown' | 'kept' | 'timeout' | 'disk' | 'network'
 
 /** The abort reason of an execution's signal: why it ends, and what its record will say. */
 export class ExecutionEnd extends WeirError {
@@ -12,6 +12,23 @@ export class ExecutionEnd extends WeirError {
     this.name = 'ExecutionEnd'
     this.kind = kind
   }
+}
+
+/** An end as it is written down. */
+export interface PlainEnd {
+  kind: EndKind
+  code: ErrorCode
+  message: string
+  hint: string
+  retryable: boolean
+}
+
+export function plainEnd({ kind, code, message, hint = '', retryable }: ExecutionEnd): PlainEnd {
+  return { kind, code, message, hint, retryable }
+}
+
+export function revivedEnd({ kind, code, message, hint, retryable }: PlainEnd): ExecutionEnd {
+  return new ExecutionEnd(kind, new WeirError(code, message, { retryable, ...(hint !== '' && { hint }) }))
 }
 
 /** The orchestrator does not want the execution any more. */
@@ -29,6 +46,26 @@ export function shutdownEnd(): ExecutionEnd {
     new WeirError('execution.lost', 'The node was stopped while the execution was active', {
       retryable: true,
       hint: 'The job is tried again on another node if its type allows',
+    }),
+  )
+}
+
+/** The node is being stopped, and takes the execution up again when it is started. */
+export function keptEnd(): ExecutionEnd {
+  return new ExecutionEnd(
+    'kept',
+    new WeirError('execution.lost', 'The node was stopped', { retryable: true }),
+  )
+}
+
+/** The network of a program cannot be guarded any more. */
+export function networkEnd(cause: WeirError): ExecutionEnd {
+  return new ExecutionEnd(
+    'network',
+    new WeirError(cause.code, `The program was stopped because of its network: ${cause.message}`, {
+      hint: cause.hint ?? 'The job is tried again if its type allows',
+      retryable: true,
+      cause,
     }),
   )
 }

@@ -1,8 +1,8 @@
-import { mkdir, open, type FileHandle } from 'node:fs/promises'
+import { mkdir, open, truncate, type FileHandle } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { WeirError } from '../errors.js'
+import { isWeirError, WeirError } from '../errors.js'
 import type { OutputStream } from '../model/log.js'
-import type { Clock, OutputSink } from '../ports/index.js'
+import type { Clock, HeldOutput, OutputSink } from '../ports/index.js'
 
 /** One entry of an output log. */
 export interface OutputEntry {
@@ -29,6 +29,8 @@ export class OutputLog implements OutputSink {
   readonly file: string
   /** True when output was dropped. */
   truncated = false
+  /** True when output is missing that could not be recovered after a restart. */
+  hasGap = false
   readonly #clock: Clock
   readonly #bytesMax: number
   readonly #heads = { stdout: new Head(), stderr: new Head() }
@@ -41,11 +43,39 @@ export class OutputLog implements OutputSink {
   #flushing: Promise<void> | undefined
   #handle: FileHandle | undefined
   #ended = false
+  #held: HeldOutput | undefined
 
   constructor(file: string, bytesMax: number, clock: Clock) {
     this.file = file
     this.#bytesMax = bytesMax
     this.#clock = clock
+  }
+
+  /**
+   * Goes on with the log of an earlier process: an entry that a crash cut off is removed, `held` says what is there. A missing
+   * file is an empty log. One that cannot be read or cut is kept as it is, gets no more, and says that output is missing.
+   */
+  static async reopen(file: string, bytesMax: number, clock: Clock): Promise<OutputLog> {
+    const log = new OutputLog(file, bytesMax, clock)
+    try {
+      await log.#recover()
+    } catch {
+      log.#held = { stdout: 0, stderr: 0, untilMs: 0 }
+      log.#accepted = bytesMax
+      log.truncated = true
+      log.hasGap = true
+    }
+    return log
+  }
+
+  /** What an earlier process has written. Absent in a log that was begun by this one. */
+  get held(): HeldOutput | undefined {
+    return this.#held
+  }
+
+  /** Output that belongs here cannot be had any more. */
+  missing(): void {
+    this.hasGap = true
   }
 
   /** Bytes in the file: the cursor of "now". */
@@ -137,7 +167,7 @@ export class OutputLog implements OutputSink {
   async #flushOnce(): Promise<void> {
     if (this.#handle === undefined) {
       await mkdir(dirname(this.file), { recursive: true, mode: 0o700 })
-      this.#handle = await open(this.file, 'w', 0o600)
+      this.#handle = await open(this.file, this.#held === undefined ? 'w' : 'a', 0o600)
     }
     const batch = Buffer.concat(this.#pending)
     this.#pending = []
@@ -146,6 +176,25 @@ export class OutputLog implements OutputSink {
     await this.#handle.writeFile(batch)
     this.#written += batch.length
     this.#wake()
+  }
+
+  async #recover(): Promise<void> {
+    const held = { stdout: 0, stderr: 0, untilMs: 0 }
+    for (;;) {
+      const page = await recoverPage(this.file, this.#written)
+      for (const { stream, data, timeMs } of page.entries) {
+        held[stream] += data.length
+        held.untilMs = Math.max(held.untilMs, timeMs)
+        this.#heads[stream].add(data)
+      }
+      this.#written = page.cursor
+      if (page.entries.length === 0) break
+    }
+    await truncateTo(this.file, this.#written)
+    this.#accepted = this.#written
+    // Beyond a full log output was dropped; what is not there cannot be told from it.
+    this.truncated = this.#written + HEAD_BYTES >= this.#bytesMax
+    this.#held = held
   }
 
   #wake(): void {
@@ -172,6 +221,24 @@ export async function readOutput(file: string, cursor: number, bytesMax: number)
     return decodeEntries(buffer.subarray(0, bytesRead), cursor, bytesMax)
   } finally {
     await handle.close()
+  }
+}
+
+/** Like `readOutput`, but the log ends where something is no entry: a power cut can leave anything behind the last whole one. */
+async function recoverPage(file: string, cursor: number): Promise<OutputPage> {
+  try {
+    return await readOutput(file, cursor, SPLIT_BYTES)
+  } catch (error) {
+    if (!isWeirError(error, 'api.bad_request')) throw error
+    return { entries: [], cursor }
+  }
+}
+
+async function truncateTo(file: string, bytes: number): Promise<void> {
+  try {
+    await truncate(file, bytes)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
   }
 }
 
@@ -231,6 +298,7 @@ function decodeEntries(bytes: Buffer, from: number, bytesMax: number): OutputPag
     const length = bytes.readUIntBE(at + 1, 3)
     const timeMs = bytes.readDoubleBE(at + 4)
     if ((kind !== 1 && kind !== 2) || length > ENTRY_DATA_MAX || !Number.isFinite(timeMs)) {
+      if (entries.length > 0) break
       throw new WeirError('api.bad_request', `Cannot read output at ${from + at}: no entry begins there`, {
         hint: 'Use a cursor from the answer before, or 0',
       })

@@ -17,9 +17,12 @@ export interface PreparedOutput {
 /**
  * Makes one empty directory per result path, writable for whatever user the job runs as; their parent is closed to
  * everybody else. Every job has `/outputs`, unless one of its paths is or overlaps it. The directories are held open
- * until the run is closed.
+ * until the run is closed. `taken`: an earlier process has made them, and the program may have filled them.
  */
-export async function prepareOutputs({ desired, dirs, closing }: Run): Promise<PreparedOutput[]> {
+export async function prepareOutputs(
+  { desired, dirs, closing }: Run,
+  { taken = false }: { taken?: boolean } = {},
+): Promise<PreparedOutput[]> {
   const mounts = resultPaths(task(desired.jobSpec)).map(({ Name, Path }, index) => ({
     name: Name,
     hostDir: join(dirs.outputs, String(index)),
@@ -33,9 +36,11 @@ export async function prepareOutputs({ desired, dirs, closing }: Run): Promise<P
         hint: 'Use one path segment other than stdout, stderr and exitCode',
       })
     }
-    await mkdir(hostDir, { recursive: true, mode: 0o700 })
-    // Not by `mode`: the process's umask would narrow it.
-    await chmod(hostDir, 0o777)
+    if (!taken) {
+      await mkdir(hostDir, { recursive: true, mode: 0o700 })
+      // Not by `mode`: the process's umask would narrow it.
+      await chmod(hostDir, 0o777)
+    }
     const output = { mount, opened: new OpenDirectory(hostDir) }
     closing.add('output directory', () => output.opened.close())
     prepared.push(output)

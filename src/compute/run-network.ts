@@ -1,4 +1,5 @@
 import { WeirError, toWeirError } from '../errors.js'
+import type { JobSpec } from '../model/job-spec.js'
 import type { EgressSummary } from '../model/state.js'
 import { task } from '../model/task-accessors.js'
 import type { EgressLease, NetworkSlot } from '../ports/index.js'
@@ -11,6 +12,8 @@ export interface RunNetwork {
   slot: NetworkSlot
   /** For the job's environment; empty without http. */
   env: Record<string, string>
+  /** Resolves when the network cannot be guarded any more; never without http. */
+  lost: Promise<WeirError>
   /** Ends the right to leave; the final summary, or undefined without http. Never rejects. Idempotent. */
   closeEgress(): Promise<EgressSummary | undefined>
 }
@@ -21,13 +24,69 @@ export interface RunNetwork {
  */
 export async function openNetwork(run: Run): Promise<RunNetwork> {
   const slot = await acquireSlot(run)
-  run.closing.add('network slot', () => slot.release())
-  if (slot.mode !== 'http') return { slot, env: {}, closeEgress: async () => undefined }
-  const lease = await openLease(run, slot)
+  return withLease(run, slot, { again: false })
+}
+
+/**
+ * Takes over the slot of a program that an earlier process has started, and opens its lease again: the same policy, judged
+ * by the lists of now. Until then nothing has left, and if it cannot be done nothing will: rejects with `egress.unavailable`
+ * or `engine.unavailable`, and the program must be stopped. With `ended` the program is gone: only its records are settled.
+ */
+export async function adoptNetwork(run: Run, { ended }: { ended: boolean }): Promise<RunNetwork> {
+  const slot = await adoptSlot(run, ended)
+  if (!ended) return withLease(run, slot, { again: true })
+  run.closing.add('network slot', () => giveBack(run, slot))
+  return { slot, env: {}, lost: NEVER, closeEgress: () => settleEgress(run) }
+}
+
+/** The final summary of an execution whose lease died with an earlier gateway. Never rejects. */
+export async function settleEgress({ parts, desired }: Run): Promise<EgressSummary | undefined> {
+  const { gateway, clock, limits } = parts
+  const { jobId, executionId, jobSpec } = desired
+  if (gateway?.settle === undefined || modeOf(jobSpec) !== 'http') return undefined
+  try {
+    return await bounded(async () => gateway.settle?.({ jobId, executionId }), {
+      clock,
+      signal: new AbortController().signal,
+      ms: limits.checkTimeoutMs,
+      timeout: () => new WeirError('egress.unavailable', 'The egress gateway does not answer'),
+    })
+  } catch (error) {
+    parts.logger.error({ error, executionId }, 'the egress records of an execution could not be settled')
+    return undefined
+  }
+}
+
+async function withLease(run: Run, slot: NetworkSlot, how: { again: boolean }): Promise<RunNetwork> {
+  run.closing.add('network slot', () => giveBack(run, slot))
+  if (slot.mode !== 'http') return { slot, env: {}, lost: NEVER, closeEgress: async () => undefined }
+  const lease = await openLease(run, slot, how)
   let closed: Promise<EgressSummary | undefined> | undefined
   const closeEgress = () => (closed ??= closeLease(run, lease))
   run.closing.add('egress lease', closeEgress)
-  return { slot, env: lease.env, closeEgress }
+  return { slot, env: lease.env, lost: lease.lost ?? NEVER, closeEgress }
+}
+
+/** A program that goes on without us keeps its network. */
+async function giveBack(run: Run, slot: NetworkSlot): Promise<void> {
+  await (run.isLeft && slot.leave !== undefined ? slot.leave() : slot.release())
+}
+
+async function adoptSlot({ desired, parts, signal }: Run, ended: boolean): Promise<NetworkSlot> {
+  const { executionId, jobSpec } = desired
+  const mode = modeOf(jobSpec)
+  const provider = parts.executors.get(kind(task(jobSpec).Engine.Type))?.network
+  if (provider === undefined && mode === 'none') return NO_NETWORK
+  if (provider?.adopt === undefined)
+    throw new WeirError('engine.unavailable', `The engine cannot take over ${mode} network access`)
+  return bounded(async (inner) => provider.adopt?.(mode, { executionId, ended }, inner) ?? NO_NETWORK, {
+    clock: parts.clock,
+    signal,
+    ms: parts.limits.startTimeoutMs,
+    timeout: () =>
+      new WeirError('engine.unavailable', 'Cannot take over the network of the run in time', RETRY),
+    late: (made) => made.leave?.(),
+  })
 }
 
 async function acquireSlot({ desired, parts, signal }: Run): Promise<NetworkSlot> {
@@ -53,7 +112,11 @@ async function acquireSlot({ desired, parts, signal }: Run): Promise<NetworkSlot
   throw new WeirError('internal', `The engine gave network "${slot.mode}" where "${mode}" was asked for`)
 }
 
-async function openLease({ desired, parts, signal }: Run, slot: NetworkSlot): Promise<EgressLease> {
+async function openLease(
+  { desired, parts, signal }: Run,
+  slot: NetworkSlot,
+  how: { again: boolean },
+): Promise<EgressLease> {
   const { jobId, executionId, jobSpec } = desired
   const { gateway, clock, limits } = parts
   const { attachment } = slot
@@ -69,7 +132,7 @@ async function openLease({ desired, parts, signal }: Run, slot: NetworkSlot): Pr
   }
   const policy = { mode: 'http' as const, allow: task(jobSpec).Network.Domains }
   try {
-    return await bounded(() => gateway.open({ jobId, executionId }, policy, attachment), {
+    return await bounded(() => gateway.open({ jobId, executionId }, policy, attachment, how), {
       clock,
       signal,
       ms: limits.checkTimeoutMs,
@@ -96,6 +159,11 @@ async function closeLease({ parts, desired }: Run, lease: EgressLease): Promise<
   }
 }
 
+function modeOf(jobSpec: JobSpec): NetworkSlot['mode'] {
+  return MODES[task(jobSpec).Network.Type]
+}
+
+const NEVER = new Promise<never>(() => {})
 const MODES = { None: 'none', HTTP: 'http', Full: 'full' } as const
 const LEASE_CLOSE_MS = 10_000
 const RETRY = { retryable: true, hint: 'Try again; see the log of the node' }

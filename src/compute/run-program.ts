@@ -4,7 +4,7 @@ import type { RunExit, RunningExecution } from '../ports/index.js'
 import { kind } from './admission.js'
 import { bounded, sleepFor } from './bounded-work.js'
 import { watchDisk, type WatchedPlace } from './disk-use.js'
-import { ExecutionEnd, stoppedEnd, timeoutEnd } from './execution-end.js'
+import { ExecutionEnd, networkEnd, shutdownEnd, stoppedEnd, timeoutEnd } from './execution-end.js'
 import { jobEnvironment } from './job-environment.js'
 import type { PreparedInputs } from './prepare-inputs.js'
 import type { PreparedOutput } from './prepare-outputs.js'
@@ -45,14 +45,12 @@ export async function startProgram(run: Run, place: ProgramPlace): Promise<Runni
     outputs: place.outputs.map(({ mount }) => mount),
     network: place.network.slot,
     output: run.log,
+    outputBytesMax: parts.limits.outputBytesMax,
     scratchDir: run.dirs.scratch,
+    beforeStart: () => rememberStart(run, place),
   }
-  try {
-    // What may change the world must not happen twice because the node forgot it.
-    await run.untilDurable()
-  } catch (error) {
-    throw toWeirError(error, 'compute.disk', 'The node cannot write down that it runs the execution')
-  }
+  // An engine that cannot take programs up does not say when they begin.
+  if (executor.resume === undefined) await rememberStart(run, place)
   const progress = (message: string) => run.note({ topic: 'Preparing Environment', message })
   try {
     return await bounded((inner) => executor.start(spec, progress, inner), {
@@ -76,32 +74,68 @@ export async function startProgram(run: Run, place: ProgramPlace): Promise<Runni
   }
 }
 
+/** What may change the world must not happen twice because the node forgot it. */
+async function rememberStart(run: Run, { inputs }: ProgramPlace): Promise<void> {
+  try {
+    await run.untilDurable()
+    await run.remember({ phase: 'starting', inputBytes: inputs.bytes })
+  } catch (error) {
+    throw toWeirError(error, 'compute.disk', 'The node cannot write down that it runs the execution')
+  }
+}
+
 /**
- * Waits for the program's end and brings it about when something says so first: the time limit (from now on), the
- * disk, or the run's signal. A limit that is reached leaves half a second, so the program is gone within one.
+ * Waits for the program's end and brings it about when something says so first: the time limit (from `startTimeMs`, by the
+ * clock on the wall), the disk, the network, or the run's signal. A limit that is reached leaves half a second, so the
+ * program is gone within one. A program that had ended before anybody watched is only measured. When the node is being stopped
+ * and the program can outlive it, it is left alone and the promise rejects with that end.
  */
 export async function watchProgram(
   run: Run,
   running: RunningExecution,
-  place: ProgramPlace,
+  place: WatchedProgram,
 ): Promise<ProgramEnd> {
+  const limitMs = executionTimeoutMs(run.desired.jobSpec)
+  if (running.hadEnded === true) return lateEnd(await running.exit, place.startTimeMs, limitMs)
   const watching = new AbortController()
   const exited = running.exit.then((exit) => ({ exit }))
   try {
     const ends = firstEnd(run, running, place, watching.signal).then((end) => ({ end }))
     const first = await Promise.race([exited, ends])
     if ('exit' in first) return first
-    return { exit: await stopProgram(run, running, first.end), end: first.end }
+    if (first.end.kind === 'kept' && running.leave !== undefined) {
+      run.isLeft = true
+      await running.leave()
+      throw first.end
+    }
+    // A program that cannot outlive the node ends with it.
+    const end = first.end.kind === 'kept' ? shutdownEnd() : first.end
+    return { exit: await stopProgram(run, running, end), end }
   } finally {
     watching.abort()
   }
+}
+
+/** What watching needs to know of a program. */
+export interface WatchedProgram {
+  /** What its inputs take of the disk limit. */
+  inputBytes: number
+  startTimeMs: number
+  /** Resolves when its network cannot be guarded any more. */
+  networkLost: Promise<WeirError>
+}
+
+/** Nobody watched: a program that took too long by then was too late all the same. */
+function lateEnd(exit: RunExit, startTimeMs: number, limitMs: number | undefined): ProgramEnd {
+  const tookMs = (exit.endTimeMs ?? startTimeMs) - startTimeMs
+  return limitMs !== undefined && tookMs > limitMs ? { exit, end: timeoutEnd(limitMs) } : { exit }
 }
 
 /** Never resolves when nothing ends the program from outside. */
 function firstEnd(
   run: Run,
   running: RunningExecution,
-  { inputs }: ProgramPlace,
+  { inputBytes, startTimeMs, networkLost }: WatchedProgram,
   signal: AbortSignal,
 ): Promise<ExecutionEnd> {
   const { desired, parts, dirs } = run
@@ -111,10 +145,11 @@ function firstEnd(
     run.signal.addEventListener('abort', aborted, { once: true, signal })
     const limitMs = executionTimeoutMs(desired.jobSpec)
     if (limitMs !== undefined) {
-      void sleepFor(parts.clock, limitMs, signal).then((passed) => passed && resolve(timeoutEnd(limitMs)))
+      const leftMs = startTimeMs + limitMs - parts.clock.now()
+      void sleepFor(parts.clock, leftMs, signal).then((passed) => passed && resolve(timeoutEnd(limitMs)))
     }
     const bounds = {
-      bytesMax: Math.max(0, run.diskBytesMax - inputs.bytes),
+      bytesMax: Math.max(0, run.diskBytesMax - inputBytes),
       reserveBytes: parts.limits.diskReserveBytes,
     }
     const rhythm = { clock: parts.clock, intervalMs: parts.limits.diskCheckMs }
@@ -122,6 +157,7 @@ function firstEnd(
       { dirs: [dirs.outputs, dirs.scratch], filesMax: parts.limits.resultFilesMax },
     ]
     void watchDisk(places, bounds, rhythm, signal).then((end) => end !== undefined && resolve(end))
+    void networkLost.then((reason) => resolve(networkEnd(reason)))
     void ownPlaces(run, running).then((own) => places.push(...own))
   })
 }

@@ -7,6 +7,7 @@ import type { EventDraft } from './execution-book.js'
 import type { ExecutionDirs } from './execution-dirs.js'
 import type { ComputeLimits, ComputeLogger } from './options.js'
 import type { OutputLog } from './output-log.js'
+import type { RunMemory } from './run-memory.js'
 
 /** The parts of the node that running needs; the same for all executions. */
 export interface RunParts {
@@ -32,10 +33,14 @@ export interface Run {
   log: OutputLog
   /** Everything opened for the run. */
   closing: ClosingStack
+  /** True once the program was left to the next process: nothing of it may be taken away. */
+  isLeft: boolean
   /** Aborts with an `ExecutionEnd`. */
   signal: AbortSignal
   /** Resolves when the node will know of the execution even after a power cut. */
   untilDurable(): Promise<void>
+  /** Writes down how far it has come; see `ExecutionBook.remember`. */
+  remember(change: Partial<RunMemory>): Promise<void>
   observe(change: Partial<ObservedExecution>, event?: EventDraft): void
   note(event: EventDraft): void
 }

@@ -177,6 +177,12 @@ export const CONFIG_SCHEMA = {
     'Talk to an orchestrator on another machine without TLS: others on the way can change jobs',
   ),
   'Compute.Heartbeat.Interval': duration(15 * SECOND, 'The node reports at least so often', { minimum: 100 }),
+  'Compute.OnStop': text(
+    'keep',
+    'What a planned stop does to running jobs: `keep` leaves containers running for the next start, `drain` waits for all jobs, `stop` ends them',
+    { words: ['keep', 'drain', 'stop'] },
+  ),
+  'Compute.DrainTimeout': duration(HOUR, 'How long `drain` waits before it ends what still runs'),
   'Compute.AllocatedCapacity.CPU': amount('70%', 'Cores offered to jobs'),
   'Compute.AllocatedCapacity.Memory': amount('70%', 'Memory offered to jobs'),
   'Compute.AllocatedCapacity.Disk': amount('70%', 'Disk space offered to jobs'),

@@ -29,7 +29,7 @@ export interface ControlCalls {
   init: { params: GatewayProcessOptions; answer: null }
   attach: { params: { doorId: string; netnsPath: string }; answer: null }
   loopback: { params: { doorId: string; port: number }; answer: { port: number } }
-  open: { params: { who: Identity; policy: LeasePolicy; doorId: string }; answer: null }
+  open: { params: { who: Identity; policy: LeasePolicy; doorId: string; again?: boolean }; answer: null }
   summary: { params: { executionId: ExecutionId }; answer: EgressSummary }
   close: { params: { executionId: ExecutionId }; answer: EgressSummary }
   release: { params: { doorId: string }; answer: null }
@@ -101,8 +101,8 @@ async function answer(gateway: Gateway, request: ControlRequest): Promise<unknow
       return { port: (server.address() as AddressInfo).port }
     }
     case 'open': {
-      const { who, policy, doorId } = paramsOf<'open'>(request)
-      await gateway.open(who, policy, doorId)
+      const { who, policy, doorId, again } = paramsOf<'open'>(request)
+      await gateway.open(who, policy, doorId, { again: again === true })
       return null
     }
     case 'summary':

@@ -73,6 +73,8 @@ interface Leased {
   readonly who: Identity
   readonly policy: LeasePolicy
   readonly doorId: string
+  /** Tells the holder of the lease that it cannot be had again. */
+  readonly lose: (reason: WeirError) => void
 }
 
 interface Waiting {
@@ -135,18 +137,32 @@ class GatewaySupervisor implements GatewayClient {
     return this.#remember(doorId, undefined, port)
   }
 
-  async open(who: Identity, policy: LeasePolicy, attachment: GatewayAttachment): Promise<EgressLease> {
+  async open(
+    who: Identity,
+    policy: LeasePolicy,
+    attachment: GatewayAttachment,
+    { again = false }: { again?: boolean } = {},
+  ): Promise<EgressLease> {
     if (!this.#attached.has(attachment.id))
       throw new WeirError('egress.unavailable', 'The attachment was closed already')
-    await this.#call('open', { who, policy, doorId: attachment.id })
-    this.#leased.set(who.executionId, { who, policy, doorId: attachment.id })
+    await this.#call('open', { who, policy, doorId: attachment.id, again })
+    let lose = (_reason: WeirError): void => {}
+    const lost = new Promise<WeirError>((resolve) => {
+      lose = resolve
+    })
+    this.#leased.set(who.executionId, { who, policy, doorId: attachment.id, lose })
     this.#finals.delete(who.executionId)
     return {
       proxyUrl: attachment.proxyUrl,
       env: proxyEnvironment(attachment.proxyUrl),
       summary: () => this.#summary(who.executionId),
       close: () => this.#closeLease(who.executionId),
+      lost,
     }
+  }
+
+  settle({ executionId }: Identity): Promise<EgressSummary> {
+    return this.#summaryFromRecords(executionId)
   }
 
   async detach(attachment: GatewayAttachment): Promise<void> {
@@ -239,20 +255,32 @@ class GatewaySupervisor implements GatewayClient {
   /** Listeners and leases of before the crash. What cannot be restored stays closed. */
   async #restore(): Promise<void> {
     const trouble = (error: WeirError) => this.#options.onTrouble?.(error)
+    const reasons = new Map<string, WeirError>()
     for (const [doorId, { netnsPath, port }] of this.#attached) {
       const again =
         netnsPath === undefined
           ? this.#send('loopback', { doorId, port })
           : this.#send('attach', { doorId, netnsPath })
       await again.catch((error: WeirError) => {
+        // Only a gateway that runs can say that listeners are gone; one that died is started again.
+        if (this.#child?.connected !== true) throw error
         this.#attached.delete(doorId)
+        reasons.set(doorId, error)
         trouble(error)
       })
       if (!this.#attached.has(doorId)) await this.#send('release', { doorId }).catch(trouble)
     }
     for (const [executionId, leased] of this.#leased) {
-      if (!this.#attached.has(leased.doorId)) continue
-      await this.#send('open', leased).catch(trouble)
+      const { who, policy, doorId, lose } = leased
+      if (!this.#attached.has(doorId)) {
+        lose(unrestored(reasons.get(doorId)))
+        continue
+      }
+      await this.#send('open', { who, policy, doorId, again: true }).catch((error: WeirError) => {
+        if (this.#child?.connected !== true) throw error
+        lose(unrestored(error))
+        trouble(error)
+      })
       // It was closed while it was being opened again.
       if (!this.#leased.has(executionId)) await this.#send('close', { executionId }).catch(trouble)
     }
@@ -321,6 +349,14 @@ class GatewaySupervisor implements GatewayClient {
       this.#child?.kill('SIGKILL')
     }
   }
+}
+
+function unrestored(cause: WeirError | undefined): WeirError {
+  return new WeirError(
+    'egress.unavailable',
+    `The egress gateway was restarted and cannot serve the job again: ${cause?.message ?? 'its listeners are gone'}`,
+    { retryable: true, hint: 'The job is tried again if its type allows', cause },
+  )
 }
 
 function notRunning(): WeirError {

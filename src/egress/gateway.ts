@@ -1,7 +1,14 @@
 import type { Server, Socket } from 'node:net'
 import { WeirError } from '../errors.js'
-import type { EgressSummary, ExecutionId, NodeId } from '../model/index.js'
-import type { AuditLog, AuditSink, Identity, LeasePolicy, NodeEgressPolicy } from '../ports/index.js'
+import type { AuditEntry, EgressSummary, ExecutionId, NodeId } from '../model/index.js'
+import type {
+  AuditLedger,
+  AuditLog,
+  AuditSink,
+  Identity,
+  LeasePolicy,
+  NodeEgressPolicy,
+} from '../ports/index.js'
 import type { Resolve } from './dns/resolver.js'
 import { DEFAULT_GATEWAY_LIMITS, type GatewayLimits } from './limits/gateway-limits.js'
 import type { MonotonicClock } from './limits/token-bucket.js'
@@ -11,6 +18,7 @@ import { Attempt } from './serve/attempt.js'
 import { refuseSocket, serveConnection } from './serve/connection.js'
 import { type Dial, dialTcp } from './serve/dial.js'
 import { Lease } from './serve/lease.js'
+import { restartEntry } from './serve/restart-entry.js'
 
 export interface GatewayOptions {
   nodeId: NodeId
@@ -69,8 +77,16 @@ export class Gateway {
     }
   }
 
-  /** Opens a lease on held listeners. Rejects with `egress.unavailable`, `pattern.invalid` or `egress.audit_failed`. */
-  async open(who: Identity, policy: LeasePolicy, doorId: string): Promise<void> {
+  /**
+   * Opens a lease on held listeners; `again`: after one of an earlier gateway, which becomes a record. Rejects with
+   * `egress.unavailable`, `pattern.invalid` or `egress.audit_failed`.
+   */
+  async open(
+    who: Identity,
+    policy: LeasePolicy,
+    doorId: string,
+    { again = false }: { again?: boolean } = {},
+  ): Promise<void> {
     const door = this.#doors.get(doorId)
     if (door === undefined) throw unavailable('the listeners are gone')
     if (door.lease !== undefined) throw unavailable('the listeners serve another execution')
@@ -92,6 +108,7 @@ export class Gateway {
         monotonic: this.#options.monotonic ?? (() => performance.now()),
         ownAddresses: this.#ownAddresses,
       })
+      if (again) await this.#append(ledger, restartEntry(lease))
       if (ledger.head !== '') await this.#recount(lease)
       if (this.#doors.get(doorId) !== door) {
         await ledger.close()
@@ -171,6 +188,16 @@ export class Gateway {
       () => refuseSocket(socket, code),
       () => refuseSocket(socket, 'egress.audit_failed'),
     )
+  }
+
+  /** A ledger that cannot be written is closed again. */
+  async #append(ledger: AuditLedger, entry: AuditEntry): Promise<void> {
+    try {
+      await ledger.append(entry)
+    } catch (error) {
+      await ledger.close()
+      throw error
+    }
   }
 
   /** Adds up what an earlier gateway recorded for the same execution. */

@@ -1,7 +1,8 @@
 import type { ErrorCode } from '../errors.js'
 import type { ExecutionId, JobId, NodeId, TimeMs } from './state.js'
 
-export type EgressKind = 'http' | 'connect' | 'transparent' | 'wasm' | 'input'
+/** `restart` is no attempt: from there on another gateway process serves the execution; what was open before was cut. */
+export type EgressKind = 'http' | 'connect' | 'transparent' | 'wasm' | 'input' | 'restart'
 export type EgressDecisionWord = 'allow' | 'deny'
 /** How an attempt ended. */
 export type EgressEnd =
@@ -17,7 +18,8 @@ export type EgressEnd =
 export type RuleOwner = 'job' | 'node' | 'network' | 'gateway'
 
 /**
- * One immutable line per attempt to leave: also when it was refused, failed or cut.
+ * One immutable line per attempt to leave: also when it was refused, failed or cut; and one for each restart of the gateway
+ * meanwhile.
  *
  * Lines of one execution form a hash chain: `hash` = SHA-256 over the JSON of the record without `hash`, and
  * `previousHash` is the hash of the line before (64 zeros for the first).
@@ -34,7 +36,7 @@ export interface AuditRecord {
   /** The generation that withdrew the permission; absent unless `end` is `revoked`. */
   revokedByGeneration?: number
   kind: EgressKind
-  /** Upper case for HTTP, `CONNECT` for tunnels, empty when the request was unreadable. */
+  /** Upper case for HTTP, `CONNECT` for tunnels, `RESTART` for kind `restart`, empty when the request was unreadable. */
   method: string
   /** Canonical host; empty when the host could not be read. */
   host: string

@@ -44,6 +44,8 @@ interface Context {
   roles: { orchestrator: boolean; compute: boolean }
   logger: NodeLogger
   teardown: Teardown
+  /** False: nobody ever starts a node on this data again, so nothing is kept for it. */
+  isLasting: boolean
 }
 
 /** Builds and starts everything that runs jobs on this node. What was opened is in the teardown, also after an error. */
@@ -99,7 +101,7 @@ export async function startCompute(context: Context): Promise<ComputeParts> {
     logger,
   })
   await node.start()
-  teardown.add('compute node', () => node.close())
+  teardown.add('compute node', () => node.close(stopOf(context)))
 
   const watching = new AbortController()
   // Waits for what is being applied: the gateway closes afterwards.
@@ -126,6 +128,16 @@ export async function startCompute(context: Context): Promise<ComputeParts> {
 /** The message server of the network is the network itself: jobs never reach it, whatever a list says. */
 function networkHosts({ config, roles }: Context): string[] {
   return roles.orchestrator ? [] : orchestratorHosts(config)
+}
+
+/** What becomes of running jobs in a planned stop. */
+function stopOf({ config: { values }, isLasting }: Context): Parameters<ComputeNode['close']>[0] {
+  if (!isLasting) return {}
+  return {
+    keep: values['Compute.OnStop'] === 'keep',
+    drain: values['Compute.OnStop'] === 'drain',
+    drainTimeoutMs: values['Compute.DrainTimeout'],
+  }
 }
 
 function nodeRoles(roles: { orchestrator: boolean; compute: boolean }): NodeInfo['roles'] {
@@ -211,6 +223,7 @@ async function buildExecutors(context: Context, gateway: EgressGateway | undefin
             process.env,
           ),
         },
+        survivesRestart: context.isLasting,
         dropCapabilities: [...values['Engines.Types.Docker.DropCapabilities']],
         holderPoolSize: values['Engines.Types.Docker.HolderPoolSize'],
         limits: {

@@ -35,6 +35,8 @@ export interface StartNodeOptions {
   store?: 'disk' | 'memory'
   /** Default `Logging.Level`. */
   logLevel?: string
+  /** Where the lines of the log go; default standard error. */
+  logTo?: (line: string) => void
   clock?: Clock
   chance?: Chance
 }
@@ -62,7 +64,7 @@ export interface RunningNode {
  */
 export async function startNode(options: StartNodeOptions): Promise<RunningNode> {
   const { config } = options
-  const logger = createLogger(options.logLevel ?? config.values['Logging.Level'])
+  const logger = createLogger(options.logLevel ?? config.values['Logging.Level'], options.logTo)
   const teardown = new Teardown(logger)
   try {
     return await start(options, logger, teardown)
@@ -96,7 +98,8 @@ async function start(
   const transport = brain?.transport ?? link?.transport
 
   let compute: ComputeParts | undefined
-  if (roles.compute && transport !== undefined) compute = await startCompute({ ...parts, transport })
+  if (roles.compute && transport !== undefined)
+    compute = await startCompute({ ...parts, transport, isLasting: isOnDisk })
   const nodeInfo = (): NodeInfo => compute?.node.info() ?? orchestratorOnly(nodeId, config)
 
   const api = await createApiServer({

@@ -1,4 +1,4 @@
-import type { ErrorCode } from '../errors.js'
+import type { ErrorCode, WeirError } from '../errors.js'
 import type { AuditEntry, AuditRecord } from '../model/audit.js'
 import type { EgressSummary, ExecutionId, JobId } from '../model/state.js'
 
@@ -34,6 +34,11 @@ export interface EgressLease {
   summary(): Promise<EgressSummary>
   /** Closes every connection within a second and the listeners; resolves with the final summary. Idempotent. */
   close(): Promise<EgressSummary>
+  /**
+   * Resolves with the reason when the lease ended although nobody closed it, because it could not be opened again after a
+   * crash of the gateway: nothing leaves any more. Absent: that cannot happen.
+   */
+  readonly lost?: Promise<WeirError>
 }
 
 /** The node's egress rules; replaced as a whole. Absent lists mean nothing is allowed. */
@@ -64,8 +69,21 @@ export interface EgressGateway {
    * Rejects with `egress.unavailable` when the machine does not allow it.
    */
   attach(netnsPath: string): Promise<GatewayAttachment>
-  /** Binds an identity and a policy to the listeners. A second lease for the same execution is refused. */
-  open(who: Identity, policy: LeasePolicy, attachment: GatewayAttachment): Promise<EgressLease>
+  /**
+   * Binds an identity and a policy to the listeners. A second lease for the same execution is refused. `again`: the
+   * execution had a lease of an earlier gateway; its chain of records goes on, with a record that says so.
+   */
+  open(
+    who: Identity,
+    policy: LeasePolicy,
+    attachment: GatewayAttachment,
+    options?: { again?: boolean },
+  ): Promise<EgressLease>
+  /**
+   * Closes the books of an execution whose lease died with an earlier gateway and is not opened again: attempts that were
+   * under way become records. Resolves with the final summary; rejects with `egress.audit_failed`.
+   */
+  settle?(who: Identity): Promise<EgressSummary>
   /** Closes listeners that never got a lease. Idempotent. */
   detach(attachment: GatewayAttachment): Promise<void>
   /** Replaces the node's rules: effective within 100 ms, forbidden tunnels closed within 1 s. */

@@ -38,6 +38,19 @@ export interface OutputMount {
  */
 export interface OutputSink {
   write(stream: OutputStream, data: Uint8Array): Promise<void> | void
+  /** For a run that is taken up: what is kept already. Absent = nothing. */
+  readonly held?: HeldOutput
+  /** Told when output is missing that was written before what comes next. Absent: nobody wants to know. */
+  missing?(): void
+}
+
+/** Output of a run that an earlier process of the node has kept: its first bytes. */
+export interface HeldOutput {
+  /** Bytes of each stream, from its beginning. */
+  readonly stdout: number
+  readonly stderr: number
+  /** When the last of them arrived, by the clock of the machine; 0 = nothing has arrived. */
+  readonly untilMs: number
 }
 
 /**
@@ -51,6 +64,8 @@ export interface NetworkSlot {
   readonly attachment?: GatewayAttachment
   /** Gives the slot back; namespaces are single-use. Idempotent. */
   release(): Promise<void>
+  /** Lets go of the slot but leaves it to the program in it, to be adopted by the next process. Absent: `release` does. */
+  leave?(): Promise<void>
 }
 
 /** An executor that can give its runs a network has this as well. */
@@ -61,6 +76,17 @@ export interface NetworkProvider {
   acquire(
     mode: 'none' | 'http' | 'full',
     who: { executionId: ExecutionId },
+    signal: AbortSignal,
+  ): Promise<NetworkSlot>
+  /**
+   * Takes over the slot that an earlier process of this node gave to an execution whose program is still there. With
+   * `who.ended` the program is gone and the slot is only to be given back. Until this resolves nothing leaves a slot
+   * of mode `http`. Rejects with `engine.unavailable` when the slot is gone or the mode cannot be guarded any more: then the
+   * program must not go on.
+   */
+  adopt?(
+    mode: 'none' | 'http' | 'full',
+    who: { executionId: ExecutionId; ended: boolean },
     signal: AbortSignal,
   ): Promise<NetworkSlot>
 }
@@ -92,6 +118,21 @@ export interface RunSpec {
   output: OutputSink
   /** A directory of the node that belongs to this run alone; the executor may create files in it. */
   scratchDir: string
+  /** So much output the node keeps; an engine that stores output for taking up need not store more. Absent: no bound. */
+  outputBytesMax?: number
+  /**
+   * An executor with `resume` calls this once, when everything is ready and right before the program can begin; if it
+   * rejects, the program must not begin. Until it was called the run leaves nothing but what `reap` removes.
+   */
+  beforeStart?(): Promise<void>
+}
+
+/** What taking up a run needs: everything else the engine knows by itself. */
+export interface ResumeSpec {
+  executionId: ExecutionId
+  /** With `held`: exactly what lies behind it is delivered. */
+  output: OutputSink
+  outputBytesMax?: number
 }
 
 export interface RunExit {
@@ -108,6 +149,8 @@ export interface RunExit {
   retryable?: boolean
   /** For the record, for example the image's digest. */
   details: Record<string, string>
+  /** When the program ended, if the engine knows it; absent: about now. */
+  endTimeMs?: number
 }
 
 export interface RunningExecution {
@@ -120,6 +163,20 @@ export interface RunningExecution {
   writablePaths?(): Promise<readonly string[]>
   /** SIGTERM, then SIGKILL after `graceMs`; resolves when the program is gone. Idempotent. */
   stop(graceMs: number): Promise<void>
+  /** When the program began, if the engine knows it; absent: about now. */
+  readonly startTimeMs?: number
+  /** Of a run that was taken up: the program had ended by then. Absent = false. */
+  readonly hadEnded?: boolean
+  /**
+   * Removes what the engine still holds of the program after its end. Until then the run can be taken up again, with the
+   * same exit. Never rejects. Idempotent. Absent: the engine holds nothing.
+   */
+  remove?(): Promise<void>
+  /**
+   * Lets go of a program that goes on, for the next process to take up: no more output is delivered, and `exit` never
+   * resolves. Absent: the program cannot outlive this process.
+   */
+  leave?(): Promise<void>
 }
 
 /** Runs programs of one engine. Called by the compute node, from many executions at once. */
@@ -136,6 +193,14 @@ export interface Executor {
    * (`image.unavailable`, `wasm.invalid`, …). `progress` gets lines for the job's history.
    */
   start(run: RunSpec, progress: (message: string) => void, signal: AbortSignal): Promise<RunningExecution>
+  /**
+   * Takes up a run that an earlier process of this node started: its output goes on behind `run.output.held`, and `exit` says
+   * what it would have said. `not started`: the program provably never began, and nothing of the run is left any more.
+   * Undefined: nothing is left of the run, and nobody knows what it did. Rejects when it cannot be taken up
+   * (`execution.lost`; the program is gone then) or the engine does not answer (`engine.unavailable`). Absent:
+   * programs of this engine do not outlive the process that started them.
+   */
+  resume?(run: ResumeSpec, signal: AbortSignal): Promise<RunningExecution | 'not started' | undefined>
   /** Removes what earlier processes left behind, except for `keep`. Returns what was removed, for the log. */
   reap(keep: ReadonlySet<ExecutionId>): Promise<string[]>
   close(): Promise<void>

@@ -78,7 +78,7 @@ describe('a node that was killed', () => {
     expect(await orchestrator.ended(id)).toMatchObject({
       state: 'Failed',
       code: 'execution.lost',
-      message: 'Failing due to node restart',
+      message: 'The server was restarted; programs of engine "process" cannot be taken up again',
       retryable: true,
     })
     expect(await fixture.leftovers(id)).toEqual(['log', 'state.json'])

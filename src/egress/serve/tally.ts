@@ -21,6 +21,7 @@ export class EgressTally {
     this.#bytesUp += record.bytesUp
     this.#bytesDown += record.bytesDown
     this.#chainHead = record.hash
+    if (record.kind === 'restart') return
     if (record.decision === 'allow') this.#allowed++
     else this.#refused++
     const destination = this.#destination(record.host === '' ? record.hostAsSent : record.host, record.port)

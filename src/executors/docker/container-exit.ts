@@ -5,25 +5,48 @@ export interface ContainerState {
   ExitCode: number
   OOMKilled: boolean
   Error: string
+  /** RFC 3339; the year 1 while it has not ended. */
+  FinishedAt: string
+}
+
+/** What the engine's account does not say. */
+export interface ExitContext {
+  /** We have killed it. */
+  killed: boolean
+  /** The beginning of what it wrote to its error output. */
+  stderrHead: string
+  /** The engine was stopped, and ended it. */
+  engineStopped: boolean
 }
 
 /**
  * What ended a program, in this order:
  *
  * 1. the container is gone without an account: `engine.failed`
- * 2. the kernel killed a process of the container for memory and the program did not end well: out of memory. That
+ * 2. the engine was stopped or restarted and ended it: `engine.failed`
+ * 3. the kernel killed a process of the container for memory and the program did not end well: out of memory. That
  *    may have been a child whose death made the program fail; a program that goes on and ends with 0 has succeeded,
  *    and only `details.oomKilled` tells
- * 3. the init program could not execute the entry point: `engine.failed`
- * 4. otherwise the program ended by itself (or was stopped by us, which the caller knows)
+ * 4. the init program could not execute the entry point: `engine.failed`
+ * 5. otherwise the program ended by itself (or was stopped by us, which the caller knows)
  */
 export function describeExit(
   state: ContainerState | undefined,
-  { killed, stderrHead }: { killed: boolean; stderrHead: string },
+  { killed, stderrHead, engineStopped }: ExitContext,
 ): RunExit {
   if (state === undefined) return lost(killed)
   const { ExitCode: exitCode, OOMKilled } = state
   const details: Record<string, string> = OOMKilled ? { oomKilled: 'true' } : {}
+  if (engineStopped) {
+    return {
+      exitCode,
+      code: 'engine.failed',
+      message: 'The Docker engine was stopped or restarted while the program ran, and ended it',
+      hint: 'Run the job again; engines with "live-restore" leave containers alone',
+      retryable: true,
+      details,
+    }
+  }
   if (OOMKilled && exitCode !== 0) {
     return {
       exitCode,

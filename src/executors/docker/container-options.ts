@@ -6,6 +6,7 @@ import type { RunSpec } from '../../ports/index.js'
 import type { EngineFacts } from './engine-connection.js'
 import type { LocalImage } from './image-store.js'
 import { LABEL_EXECUTION, LABEL_JOB, containerName, ownLabels } from './labels.js'
+import { keptOutputLog } from './kept-output.js'
 import type { DockerLimits } from './options.js'
 import { seccompProfile } from './seccomp-profile.js'
 
@@ -38,6 +39,8 @@ export interface ContainerInput {
   facts: EngineFacts
   limits: DockerLimits
   dropCapabilities: readonly string[]
+  /** True: the engine keeps a copy of the output, so that the run can be taken up by another process. */
+  keepOutput: boolean
   /** Files that replace `/etc/hosts` and `/etc/resolv.conf`. */
   hostsFile: string
   resolvFile: string
@@ -68,6 +71,7 @@ export function jobContainerOptions(input: ContainerInput): Docker.ContainerCrea
     HostConfig: {
       ...hardening(input),
       ...resourceLimits(input),
+      ...(input.keepOutput ? { LogConfig: keptOutputLog(run.outputBytesMax ?? KEPT_BYTES_DEFAULT) } : {}),
       NetworkMode: input.networkMode,
       // Whoever joins another network has its settings.
       ...(joins ? {} : { Sysctls: { ...NETWORK_SYSCTLS } }),
@@ -92,7 +96,7 @@ export function hardening(
     IpcMode: 'private',
     CgroupnsMode: 'private',
     RestartPolicy: { Name: 'no', MaximumRetryCount: 0 },
-    // Output is read from the running program and kept by weir, so the engine keeps none.
+    // Output is read from the running program and kept by weir; the engine keeps none unless a job's says so.
     LogConfig: { Type: 'none', Config: {} },
     AutoRemove: false,
     ...(input.facts.hasInit ? { Init: true } : {}),
@@ -119,6 +123,9 @@ function resourceLimits({ run: { resources }, limits, facts }: ContainerInput): 
     ShmSize: Math.min(limits.shmBytes, memory),
   }
 }
+
+/** For a run that comes without a bound. */
+const KEPT_BYTES_DEFAULT = 1024 ** 3
 
 /** The engine's own minima. */
 const SMALLEST_MEMORY_BYTES = 6 * 1024 * 1024

@@ -14,10 +14,12 @@ import { EngineConnection, engineMessage, engineStatus } from './engine-connecti
 import { ImageStore } from './image-store.js'
 import type { LocalImage } from './image-store.js'
 import { DockerNetworkSlot, NO_NAME_SERVERS } from './network-slot.js'
+import { keptFileBytes } from './kept-output.js'
 import { DEFAULT_LIMITS } from './options.js'
 import type { DockerExecutorOptions, DockerLog } from './options.js'
 import { reapLeftovers } from './reaper.js'
 import { RunningContainer, removeContainer } from './running-container.js'
+import { findContainer, holderOf, resumeContainer } from './resume-container.js'
 import type { AttachStream } from './running-container.js'
 import { systemClock } from './system-clock.js'
 
@@ -40,8 +42,6 @@ export function createDockerExecutor(options: DockerExecutorOptions): DockerExec
   const images = new ImageStore(connection, options.registries ?? {}, limits)
   const network = new DockerNetwork({ connection, options, limits, clock, log })
   const running = new Map<string, RunningContainer>()
-  const removals = new Set<Promise<void>>()
-
   return {
     engine: 'docker',
     network,
@@ -61,27 +61,31 @@ export function createDockerExecutor(options: DockerExecutorOptions): DockerExec
       const slot = slotOf(run.network)
       const files = await writeEtcFiles(run.scratchDir, slot.resolvConf)
       signal.throwIfAborted()
-      const container = await createContainer(
-        docker,
-        jobContainerOptions({
-          run,
-          params,
-          image,
-          networkMode: slot.networkMode,
-          facts,
-          limits,
-          dropCapabilities: options.dropCapabilities ?? [],
-          ...files,
-        }),
-      )
-      const started = await startContainer(container, run, image, signal)
-      running.set(container.id, started)
-      const removal = started.removed.finally(() => {
-        running.delete(container.id)
-        removals.delete(removal)
+      const settings = jobContainerOptions({
+        run,
+        params,
+        image,
+        networkMode: slot.networkMode,
+        facts,
+        limits,
+        dropCapabilities: options.dropCapabilities ?? [],
+        keepOutput: options.survivesRestart !== false && facts.keepsOutput,
+        ...files,
       })
-      removals.add(removal)
-      return started
+      const container = await createContainer(docker, settings)
+      const fileBytes = keptFileBytes(settings.HostConfig?.LogConfig)
+      return watched(
+        container.id,
+        await startContainer({ docker, container, fileBytes, run, image, slot }, signal),
+      )
+    },
+
+    async resume(run, signal) {
+      const docker = await connection.client()
+      const found = await findContainer(docker, options.nodeId, run.executionId, signal)
+      if (found === undefined) return undefined
+      const resumed = await resumeContainer({ docker, found, run, clock, log })
+      return resumed === 'not started' ? resumed : watched(found.Id, resumed)
     },
 
     async reap(keep: ReadonlySet<ExecutionId>) {
@@ -97,16 +101,26 @@ export function createDockerExecutor(options: DockerExecutorOptions): DockerExec
     },
 
     async close() {
-      await Promise.all([...running.values()].map((execution) => execution.stop(0)))
-      await Promise.all(removals)
+      await Promise.all(
+        [...running.values()].map(async (execution) => {
+          await execution.stop(0)
+          await execution.remove()
+        }),
+      )
       await network.close()
     },
   }
 
+  /** Known to `close` and `reap` until it is removed, or left to the next process. */
+  function watched(id: string, execution: RunningContainer): RunningContainer {
+    running.set(id, execution)
+    const forget = () => void running.delete(id)
+    execution.gone.then(forget, forget)
+    return execution
+  }
+
   async function startContainer(
-    container: Docker.Container,
-    run: RunSpec,
-    image: LocalImage,
+    { docker, container, fileBytes, run, image, slot }: StartInput,
     signal: AbortSignal,
   ): Promise<RunningContainer> {
     let stream: AttachStream | undefined
@@ -117,6 +131,8 @@ export function createDockerExecutor(options: DockerExecutorOptions): DockerExec
         stderr: true,
       })) as unknown as AttachStream
       signal.throwIfAborted()
+      await run.beforeStart?.()
+      signal.throwIfAborted()
       await container.start()
     } catch (error) {
       stream?.destroy()
@@ -126,15 +142,28 @@ export function createDockerExecutor(options: DockerExecutorOptions): DockerExec
     const execution = new RunningContainer({
       container,
       stream,
+      keptFileBytes: fileBytes,
       output: run.output,
       details: { container: container.id, imageId: image.id, imageDigest: image.digest },
+      holder: holderOf(docker, slot.networkMode),
       clock,
       log,
     })
     if (!signal.aborted) return execution
     await execution.stop(0)
+    await execution.remove()
     throw signal.reason as Error
   }
+}
+
+interface StartInput {
+  docker: Docker
+  container: Docker.Container
+  /** See `keptFileBytes`. */
+  fileBytes: number
+  run: RunSpec
+  image: LocalImage
+  slot: { networkMode: string }
 }
 
 async function admitImage(

@@ -10,6 +10,7 @@ import { HolderPool } from './holder-pool.js'
 import { ensureHolderImage } from './holder-image.js'
 import { probeIsolation } from './isolation-probe.js'
 import { DockerNetworkSlot, NO_NAME_SERVERS } from './network-slot.js'
+import { findContainer, joinedId } from './resume-container.js'
 import type { DockerExecutorOptions, DockerLimits, DockerLog } from './options.js'
 
 type Mode = 'none' | 'http' | 'full'
@@ -97,6 +98,36 @@ export class DockerNetwork implements NetworkProvider {
     }
   }
 
+  /**
+   * See `NetworkProvider.adopt`. Modes `http` and `full` are taken over only while they are offered, that is, found to be
+   * tight by this process.
+   */
+  async adopt(
+    mode: Mode,
+    { executionId, ended }: { executionId: ExecutionId; ended: boolean },
+    signal: AbortSignal,
+  ): Promise<NetworkSlot> {
+    const docker = await this.#connection.client()
+    const found = await findContainer(docker, this.#options.nodeId, executionId, signal)
+    if (found === undefined) throw gone(mode, 'the container is gone')
+    const holderId = joinedId(found.HostConfig.NetworkMode ?? '')
+    if (holderId === '') {
+      if (mode === 'none') return bareSlot()
+      throw gone(mode, 'the container has joined no network of this node')
+    }
+    const parts = await this.#ensureParts()
+    if (ended || mode === 'none')
+      return holderSlot('none', await parts.plain.adopt(holderId, { ended }), mode)
+    const offered = await Promise.race([this.modes(), rejection(signal)])
+    if (!offered[mode])
+      throw gone(mode, `this node does not offer it any more: ${offered.problems.join('; ')}`)
+    if (mode === 'http' && parts.http !== undefined)
+      return holderSlot('http', await parts.http.adopt(holderId, { ended }))
+    if (mode === 'full' && parts.full !== undefined)
+      return fullSlot(await parts.plain.adopt(holderId, { ended }), parts.full, { adopted: true })
+    throw gone(mode, 'it is switched off')
+  }
+
   /** Probes every mode now and changes what is offered accordingly. Never rejects. */
   async isolationProbe(): Promise<IsolationReport> {
     const report = await this.#probeAll()
@@ -131,7 +162,8 @@ export class DockerNetwork implements NetworkProvider {
     await this.#verdict?.catch(() => {})
     const parts = await this.#parts?.catch(() => undefined)
     await Promise.all([parts?.plain.close(), parts?.http?.close()])
-    await parts?.full?.close()
+    // Jobs that go on without this process keep their bridge and its rules.
+    if (parts?.full?.addressesInUse.length === 0) await parts.full.close()
   }
 
   async #slot(mode: Mode): Promise<DockerNetworkSlot> {
@@ -157,12 +189,7 @@ export class DockerNetwork implements NetworkProvider {
         )
       }
     }
-    return new DockerNetworkSlot({
-      mode: 'none',
-      networkMode: 'none',
-      resolvConf: NO_NAME_SERVERS,
-      giveBack: async () => {},
-    })
+    return bareSlot()
   }
 
   #ensureParts(): Promise<Parts> {
@@ -296,19 +323,44 @@ export class DockerNetwork implements NetworkProvider {
 const HOUR_MS = 60 * 60_000
 const RULES_CHECK_MS = 30_000
 
-function holderSlot(mode: 'none' | 'http', holder: Holder): DockerNetworkSlot {
+function gone(mode: Mode, reason: string): WeirError {
+  return new WeirError('engine.unavailable', `Cannot take over a network of mode "${mode}": ${reason}`, {
+    hint: 'Look at the node: weir node describe',
+  })
+}
+
+/** `named`: what the slot was made for, where its holder is now only kept. */
+function holderSlot(mode: 'none' | 'http', holder: Holder, named: Mode = mode): DockerNetworkSlot {
   return new DockerNetworkSlot({
-    mode,
+    mode: named,
     networkMode: `container:${holder.id}`,
     resolvConf: NO_NAME_SERVERS,
     ...(holder.attachment === undefined ? {} : { attachment: holder.attachment }),
     giveBack: () => holder.release(),
+    letGo: () => holder.leave(),
   })
 }
 
-async function fullSlot(holder: Holder, network: FullNetwork): Promise<DockerNetworkSlot> {
+/** The engine's own isolated network. */
+function bareSlot(): DockerNetworkSlot {
+  const nothing = async (): Promise<void> => {}
+  return new DockerNetworkSlot({
+    mode: 'none',
+    networkMode: 'none',
+    resolvConf: NO_NAME_SERVERS,
+    giveBack: nothing,
+    letGo: nothing,
+  })
+}
+
+/** `adopted`: the cable is there already. A holder that cannot be connected is removed, an adopted one is not. */
+async function fullSlot(
+  holder: Holder,
+  network: FullNetwork,
+  { adopted = false }: { adopted?: boolean } = {},
+): Promise<DockerNetworkSlot> {
   try {
-    const port = await network.plug(holder.pid)
+    const port = adopted ? await network.takeOver(holder.pid) : await network.plug(holder.pid)
     return new DockerNetworkSlot({
       mode: 'full',
       networkMode: `container:${holder.id}`,
@@ -318,9 +370,10 @@ async function fullSlot(holder: Holder, network: FullNetwork): Promise<DockerNet
         await holder.release()
         port.release()
       },
+      letGo: () => holder.leave(),
     })
   } catch (error) {
-    await holder.release()
+    await (adopted ? holder.leave() : holder.release())
     throw error
   }
 }

@@ -1,6 +1,7 @@
 import type Docker from 'dockerode'
 import { WeirError, isWeirError } from '../../errors.js'
 import type { EngineHealth } from '../../ports/index.js'
+import { KEPT_DRIVER } from './kept-output.js'
 
 /** What the executor has to know about the engine before it runs anything. */
 export interface EngineFacts {
@@ -13,6 +14,8 @@ export interface EngineFacts {
   hasInit: boolean
   /** True when containers may get a GPU just by asking in their environment. */
   hasNvidiaRuntime: boolean
+  /** True when it can keep a copy of output byte by byte. */
+  keepsOutput: boolean
   /** Versions by component, for the record. */
   components: Record<string, string>
 }
@@ -69,7 +72,10 @@ export class EngineConnection {
       docker.info({ abortSignal }),
     ]).catch((error: unknown) => {
       throw abortSignal.aborted ? (abortSignal.reason as Error) : error
-    })) as [Docker.DockerVersion, { NCPU?: number; Runtimes?: Record<string, unknown> }]
+    })) as [
+      Docker.DockerVersion,
+      { NCPU?: number; Runtimes?: Record<string, unknown>; Plugins?: { Log?: string[] | null } },
+    ]
     const components: Record<string, string> = {}
     for (const { Name, Version } of version.Components ?? []) components[Name] = Version
     return {
@@ -78,6 +84,7 @@ export class EngineConnection {
       architecture: version.Arch,
       cpus: info.NCPU ?? 1,
       hasInit: !['', 'N/A', undefined].includes(components['docker-init']),
+      keepsOutput: info.Plugins?.Log?.includes(KEPT_DRIVER) === true,
       hasNvidiaRuntime: info.Runtimes?.nvidia !== undefined,
       components,
     }

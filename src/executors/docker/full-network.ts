@@ -123,6 +123,34 @@ export class FullNetwork {
     return { address, interfaceName, release: () => void this.#inUse.delete(address) }
   }
 
+  /**
+   * Takes over a cable that an earlier process of this node plugged in, with the rules of now in front of it. Rejects with
+   * `engine.failed` or `engine.unavailable`: then the namespace must not be used any more.
+   */
+  async takeOver(pid: number): Promise<FullPort> {
+    this.#opened()
+    const inside = ['--net', `--target=${pid}`]
+    const listed = await runHostCommand('nsenter', [
+      ...inside,
+      'ip',
+      '-j',
+      '-4',
+      'address',
+      'show',
+      'dev',
+      'eth0',
+    ])
+    const [link] = JSON.parse(listed) as { addr_info?: { local?: string }[] }[]
+    const address = link?.addr_info?.[0]?.local
+    if (address === undefined)
+      throw new WeirError('engine.unavailable', 'Cannot take over a cable: the namespace has none')
+    await runHostCommand('nsenter', [...inside, 'nft', '-f', '-'], {
+      stdin: jobRules({ address, hostAddresses: hostIpv4Addresses(), ...this.#rules }),
+    })
+    this.#inUse.add(address)
+    return { address, interfaceName: 'eth0', release: () => void this.#inUse.delete(address) }
+  }
+
   /** Removes bridge and rules, in this order, so that the bridge is never there without them. */
   async close(): Promise<void> {
     await removeFullNetwork(this.#docker, this.#nodeId)

@@ -20,6 +20,8 @@ export interface Holder {
   readonly attachment?: GatewayAttachment
   /** Removes the namespace: holders are single-use. Idempotent. */
   release(): Promise<void>
+  /** Lets go of it without removing it, so that the next process can adopt it. */
+  leave(): Promise<void>
 }
 
 export interface HolderPoolOptions {
@@ -67,6 +69,21 @@ export class HolderPool {
     const made = await this.#make()
     this.#fillInBackground()
     return made
+  }
+
+  /**
+   * Takes over a holder that an earlier process of this node made. With `ended` it only has to be removed some day, so it may
+   * have ended itself and gets no listeners. Rejects with `engine.unavailable`.
+   */
+  async adopt(id: string, { ended }: { ended: boolean }): Promise<Holder> {
+    const { docker } = this.#options
+    const container = docker.getContainer(id)
+    try {
+      if (ended) return this.#keep(container, 0, undefined)
+      return await this.#attachTo(container)
+    } catch (error) {
+      throw toWeirError(error, 'engine.unavailable', 'Cannot take over a network')
+    }
   }
 
   /** Resolves when the pool is as full as it can be made now. Never rejects. */
@@ -125,31 +142,43 @@ export class HolderPool {
   }
 
   async #start(): Promise<LiveHolder> {
-    const { docker, attach, detach, log } = this.#options
     let container: Docker.Container | undefined
     try {
-      container = await this.#startContainer(docker)
-      const pid = await pidOf(container)
-      const netnsPath = `/proc/${pid}/ns/net`
-      const attachment = attach === undefined ? undefined : await attach(netnsPath)
-      const { id } = container
-      const remove = async () => {
-        if (attachment !== undefined) await this.#detach(attachment, detach)
-        await removeContainer(docker.getContainer(id), log)
-        this.#live.delete(id)
-      }
-      const holder = new LiveHolder(id, pid, netnsPath, attachment, remove)
-      this.#live.set(id, holder)
-      // The process id could have passed to another process between asking and attaching.
-      if ((await pidOf(container)) === pid) return holder
-      await holder.release()
-      throw new WeirError('engine.unavailable', 'Cannot make a network: its holder ended', {
-        retryable: true,
-      })
+      container = await this.#startContainer(this.#options.docker)
+      return await this.#attachTo(container)
     } catch (error) {
-      if (container !== undefined && !this.#live.has(container.id)) await removeContainer(container, log)
+      if (container !== undefined && !this.#live.has(container.id))
+        await removeContainer(container, this.#options.log)
       throw toWeirError(error, 'engine.unavailable', 'Cannot make a network')
     }
+  }
+
+  async #attachTo(container: Docker.Container): Promise<LiveHolder> {
+    const { attach, detach } = this.#options
+    const pid = await pidOf(container)
+    const attachment = attach === undefined ? undefined : await attach(`/proc/${pid}/ns/net`)
+    // The process id could have passed to another process between asking and attaching.
+    if ((await pidOf(container).catch(() => 0)) === pid) return this.#keep(container, pid, attachment)
+    if (attachment !== undefined) await this.#detach(attachment, detach)
+    throw new WeirError('engine.unavailable', 'Cannot make a network: its holder ended', {
+      retryable: true,
+    })
+  }
+
+  #keep({ id }: Docker.Container, pid: number, attachment: GatewayAttachment | undefined): LiveHolder {
+    const { docker, detach, log } = this.#options
+    const letGo = async () => {
+      if (attachment !== undefined) await this.#detach(attachment, detach)
+      this.#live.delete(id)
+    }
+    const remove = async () => {
+      if (attachment !== undefined) await this.#detach(attachment, detach)
+      await removeContainer(docker.getContainer(id), log)
+      this.#live.delete(id)
+    }
+    const holder = new LiveHolder({ id, pid, attachment, remove, letGo })
+    this.#live.set(id, holder)
+    return holder
   }
 
   async #detach(attachment: GatewayAttachment, detach: HolderPoolOptions['detach']): Promise<void> {
@@ -207,21 +236,24 @@ class LiveHolder implements Holder {
   readonly attachment?: GatewayAttachment
   readonly #startTime: string
   readonly #remove: () => Promise<void>
+  readonly #letGo: () => Promise<void>
   #released: Promise<void> | undefined
 
-  constructor(
-    id: string,
-    pid: number,
-    netnsPath: string,
-    attachment: GatewayAttachment | undefined,
-    remove: () => Promise<void>,
-  ) {
-    this.id = id
-    this.pid = pid
-    this.netnsPath = netnsPath
-    if (attachment !== undefined) this.attachment = attachment
-    this.#remove = remove
-    this.#startTime = processStartTime(pid)
+  constructor(input: {
+    id: string
+    /** 0 = it has ended. */
+    pid: number
+    attachment: GatewayAttachment | undefined
+    remove: () => Promise<void>
+    letGo: () => Promise<void>
+  }) {
+    this.id = input.id
+    this.pid = input.pid
+    this.netnsPath = `/proc/${input.pid}/ns/net`
+    if (input.attachment !== undefined) this.attachment = input.attachment
+    this.#remove = input.remove
+    this.#letGo = input.letGo
+    this.#startTime = input.pid === 0 ? '' : processStartTime(input.pid)
   }
 
   isAlive(): boolean {
@@ -230,6 +262,11 @@ class LiveHolder implements Holder {
 
   release(): Promise<void> {
     this.#released ??= this.#remove()
+    return this.#released
+  }
+
+  leave(): Promise<void> {
+    this.#released ??= this.#letGo()
     return this.#released
   }
 }

@@ -11,6 +11,7 @@ export class DockerNetworkSlot implements NetworkSlot {
   /** The job's address in mode `full`. */
   readonly address: string
   readonly #giveBack: () => Promise<void>
+  readonly #letGo: () => Promise<void>
   #released: Promise<void> | undefined
 
   constructor(input: {
@@ -20,6 +21,8 @@ export class DockerNetworkSlot implements NetworkSlot {
     attachment?: GatewayAttachment
     address?: string
     giveBack: () => Promise<void>
+    /** Leaves the network to the program in it. */
+    letGo: () => Promise<void>
   }) {
     this.mode = input.mode
     this.networkMode = input.networkMode
@@ -27,10 +30,16 @@ export class DockerNetworkSlot implements NetworkSlot {
     if (input.attachment !== undefined) this.attachment = input.attachment
     this.address = input.address ?? ''
     this.#giveBack = input.giveBack
+    this.#letGo = input.letGo
   }
 
   release(): Promise<void> {
     this.#released ??= this.#giveBack()
+    return this.#released
+  }
+
+  leave(): Promise<void> {
+    this.#released ??= this.#letGo()
     return this.#released
   }
 }

@@ -90,6 +90,11 @@ export interface DockerExecutorOptions {
   /** Absent = mode `full` is not offered. */
   full?: FullNetworkOptions
   registries?: RegistryOptions
+  /**
+   * The engine keeps a copy of each container's output, so that a run can be taken up by another process of this node.
+   * Default true; false for a node that is never started again.
+   */
+  survivesRestart?: boolean
   /** Capabilities to take away from the usual ones, for example `['SETUID', 'SETGID']`. */
   dropCapabilities?: string[]
   /** Namespaces kept ready per kind (without and with listeners). Default 2; 0 = made when needed. */

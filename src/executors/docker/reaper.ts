@@ -4,6 +4,7 @@ import type { ExecutionId, NodeId } from '../../model/index.js'
 import { engineMessage } from './engine-connection.js'
 import { removeFullNetwork } from './full-network.js'
 import { LABEL_EXECUTION, LABEL_KIND, LABEL_NODE, LABEL_PROCESS } from './labels.js'
+import { joinedId } from './resume-container.js'
 import type { DockerLog } from './options.js'
 import { OWNER, isDeadOwner } from './owner-process.js'
 import { removeContainer } from './running-container.js'
@@ -31,7 +32,7 @@ export async function reapLeftovers(input: ReapInput): Promise<string[]> {
   const kept = jobs.filter(({ Id, Labels }) => inUse.has(Id) || keep.has(Labels[LABEL_EXECUTION] ?? ''))
   const staying = new Set([
     ...inUse,
-    ...kept.flatMap(({ Id, HostConfig }) => [Id, joined(HostConfig.NetworkMode)]),
+    ...kept.flatMap(({ Id, HostConfig }) => [Id, joinedId(HostConfig.NetworkMode)]),
   ])
   // Jobs before holders: a namespace goes when nobody is in it.
   const leftovers = [...jobs, ...all.filter((container) => !jobs.includes(container))].filter(
@@ -53,7 +54,7 @@ export async function reapLeftovers(input: ReapInput): Promise<string[]> {
  */
 async function reapOrphans({ docker, nodeId, log }: ReapInput): Promise<string[]> {
   const everything = await listed(docker, LABEL_NODE)
-  const joins = new Set(everything.map(({ HostConfig }) => joined(HostConfig.NetworkMode)))
+  const joins = new Set(everything.map(({ HostConfig }) => joinedId(HostConfig.NetworkMode)))
   const orphans = everything.filter(
     ({ Id, Labels }) =>
       Labels[LABEL_NODE] !== nodeId &&
@@ -83,9 +84,4 @@ async function listed(docker: Docker, label: string): Promise<Docker.ContainerIn
       cause: error,
     })
   }
-}
-
-/** The holder of a container that joined one. */
-function joined(networkMode: string): string {
-  return networkMode.startsWith('container:') ? networkMode.slice('container:'.length) : ''
 }

@@ -219,6 +219,7 @@ export async function startRun(executor: DockerExecutor, run: TestRun): Promise<
       stderr: () => Buffer.concat(out.stderr ?? []).toString(),
       async end() {
         const exit = await running.exit
+        await running.remove?.()
         await giveBack()
         return exit
       },
