@@ -182,7 +182,7 @@ describe('compatibility checklist', () => {
     })
     await untilState(network.cli, id as string, 'Failed')
     expect((await network.cli.describe(id as string)).Job.State.Message).toMatch(
-      /not enough nodes to run job. requested: 1[^]*\n• [^]*CPU/,
+      /^not enough nodes to run job. requested: 1, available: 1, suitable: 0\.[^]*CPU/,
     )
   })
 
