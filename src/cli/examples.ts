@@ -44,6 +44,12 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   'node approve': ['weir node approve n-1a2b3c4d'],
   'node reject': ["weir node reject n-1a2b3c4d --message 'unknown machine'"],
   'node delete': ['weir node delete n-1a2b3c4d'],
+  'node token create': [
+    'weir node token create > token',
+    "weir node token create --uses 10 --expires 1h --description 'rack 7'",
+  ],
+  'node token list': ['weir node token list'],
+  'node token revoke': ['weir node token revoke t-1a2b3c4d'],
   'agent alive': ['weir agent alive'],
   'agent node': ['weir agent node --output json'],
   'agent version': ['weir agent version'],
@@ -64,7 +70,10 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
     'weir serve',
     'weir serve --accept-networked-jobs --allow-domain example.com --allow-domain .example.org',
     "weir serve --allow-listed-local-paths '/data/**' -c Compute.AllocatedCapacity.Memory=8gb",
+    'weir serve --orchestrator',
+    'weir serve --join nats://10.0.0.5:4222 --token-file token --name rack7-a',
   ],
   completion: ['weir completion bash', 'source <(weir completion bash)'],
+  devstack: ['weir devstack', 'weir devstack --compute-nodes 5 --stack-repo stack -c Logging.Level=debug'],
   version: ['weir version', 'weir version --client'],
 }

@@ -49,6 +49,7 @@ const SINGLE: Readonly<Partial<Record<ErrorCode, number>>> = {
   'execution.ambiguous': EXIT.notFound,
   'node.not_found': EXIT.notFound,
   'node.ambiguous': EXIT.notFound,
+  'node.token_not_found': EXIT.notFound,
   'results.unavailable': EXIT.notFound,
   'api.not_found': EXIT.notFound,
   'api.bad_request': EXIT.usage,

@@ -3,6 +3,7 @@ import { addCompletionCommand } from './completion-command.js'
 import { addConfigCommands } from './config-commands.js'
 import { EXAMPLES } from './examples.js'
 import { addMovedCommands } from './moved-commands.js'
+import { addDevstackCommand, addNodeTokenCommands } from './network-commands.js'
 import { listFlags, objectFlags, pageFlags, readObjectFormat, watchFlag } from './output-flags.js'
 import type { Command } from 'commander'
 import type { CliContext, GlobalFlags } from './context.js'
@@ -361,6 +362,7 @@ function addNodeCommands(leaf: Leaf, node: WeirCommand, context: CliContext): vo
       (await import('./commands/nodes.js')).nodeUpdate(operands[0] ?? '', action, flags, context),
     ).option('-m, --message <TEXT>', 'reason, for the record')
   }
+  addNodeTokenCommands(leaf, node, context)
 }
 
 function addServerCommands(leaf: Leaf, program: WeirCommand, group: Group, context: CliContext): void {
@@ -390,12 +392,20 @@ function addServerCommands(leaf: Leaf, program: WeirCommand, group: Group, conte
     async (_operands, flags) => (await import('./commands/serve.js')).serve(flags, context),
   )
     .option('--orchestrator', 'run the orchestrator (with --compute: both, which is also the default)')
-    .option('--compute', 'run a compute node')
+    .option('--compute', 'run a compute node; alone it needs an orchestrator to join')
+    .collected(
+      '--join <URL>',
+      'run a compute node of the network of this orchestrator: nats://host:4222; repeatable',
+    )
+    .option('--token-file <FILE>', 'file with the join token, needed the first time')
+    .option('--name <NAME>', 'name of the node, at its first start (default n- and a random UUID)')
     .option('--insecure', 'listen beyond this machine although nobody has to authenticate')
     .option('--accept-networked-jobs', 'accept jobs with network access')
     .collected('--allow-domain <PATTERN>', 'host that networked jobs may reach; repeatable')
     .collected('--allow-listed-local-paths <PATH[:ro|:rw]>', 'path that jobs may use as input; repeatable')
     .collected('--labels <KEY=VALUE>', 'label of the node; repeatable')
+
+  addDevstackCommand(leaf, program, context)
 
   listFlags(
     leaf<Parameters<typeof import('./commands/version.js').version>[0]>(

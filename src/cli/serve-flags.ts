@@ -2,6 +2,10 @@
 export interface ServeFlags {
   orchestrator?: boolean
   compute?: boolean
+  /** Addresses of orchestrators: this node joins their network. */
+  join?: string[]
+  tokenFile?: string
+  name?: string
   insecure?: boolean
   labels?: string[]
   acceptNetworkedJobs?: boolean
@@ -14,9 +18,11 @@ export function serveFlagSettings(flags: ServeFlags): string[] {
   const list = (key: string, values: readonly string[] | undefined): string[] =>
     values === undefined ? [] : [`${key}=${values.join(',')}`]
   const flag = (key: string, value: boolean | undefined): string[] => (value === true ? [`${key}=true`] : [])
+  const joins = flags.join !== undefined
   return [
-    ...flag('Orchestrator.Enabled', flags.orchestrator),
-    ...flag('Compute.Enabled', flags.compute),
+    ...(joins ? ['Orchestrator.Enabled=false'] : flag('Orchestrator.Enabled', flags.orchestrator)),
+    ...flag('Compute.Enabled', joins || flags.compute),
+    ...list('Compute.Orchestrators', flags.join),
     ...flag('API.AllowInsecure', flags.insecure),
     ...flag('JobAdmissionControl.AcceptNetworkedJobs', flags.acceptNetworkedJobs),
     ...list('Labels', flags.labels),

@@ -1,3 +1,6 @@
 export { detectMachine, type Machine } from '../compute/index.js'
+export { type Devstack, type DevstackOptions, startDevstack } from './devstack/devstack.js'
+export type { Member } from './devstack/member.js'
+export { clientExports } from './run-file.js'
 export { startEmbedded } from './embedded.js'
 export { type RunningNode, startNode, type StartNodeOptions } from './start-node.js'

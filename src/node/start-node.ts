@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { type Config, CONFIG_SCHEMA, type ConfigKey, type ConfigName, writeValue } from '../config/index.js'
-import { WeirError } from '../errors.js'
+import { isWeirError, WeirError } from '../errors.js'
 import { BACALHAU_VERSION, createApiServer, isLoopback, type ListenOptions } from '../api/index.js'
 import { NO_RESOURCES, type NodeInfo, type NodeRecord } from '../model/index.js'
 import { createOrchestrator, type Orchestrator } from '../orchestrator/index.js'
@@ -16,6 +16,7 @@ import { createLogger, type NodeLogger } from './logger.js'
 import { type Cluster, startCluster, wantsCluster } from './membership/cluster.js'
 import { type NetworkStatus, openNodeLink, refuseVisibleSecrets } from './membership/link.js'
 import { REAL_CHANCE, REAL_CLOCK } from './real-time.js'
+import { writeRunFile } from './run-file.js'
 import { Teardown } from './teardown.js'
 
 export interface StartNodeOptions {
@@ -123,7 +124,13 @@ async function start(
   })
   // Answering stops first when the node goes; what clients asked for is still carried out or ended in order.
   teardown.add('API', () => api.close())
-  const address = await api.listen(listen)
+  const address = await api.listen(listen).catch((error: unknown) => {
+    // Several compute nodes on one machine are common, and nobody chose this port for them.
+    const isFree = brain === undefined && options.listen === undefined && isDefaultPort(config)
+    if (isFree && isWeirError(error, 'port.in_use')) return api.listen({ host: values['API.Host'], port: 0 })
+    throw error
+  })
+  if (isOnDisk) await writeRunFile(dataDir, address.url)
   logger.info({ nodeId, api: address.url, dataDir }, 'weir is ready')
   return {
     nodeId,
@@ -134,6 +141,10 @@ async function start(
     ...(brain?.cluster === undefined ? {} : { network: brain.cluster }),
     ...(link === undefined ? {} : { networkStatus: () => link.status() }),
   }
+}
+
+function isDefaultPort(config: Config): boolean {
+  return config.origin('API.Port') === 'default'
 }
 
 /** Nobody has said anything yet: the node waits. */
