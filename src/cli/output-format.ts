@@ -1,5 +1,5 @@
 import { readChoice } from './read-choice.js'
-import { renderCsv, renderTable } from './table.js'
+import { columnsLeftOut, renderCsv, renderTable } from './table.js'
 import type { Column, TableLayout } from './table.js'
 import type { Terminal } from './terminal.js'
 
@@ -30,7 +30,11 @@ export async function printList<Row>(
   } else if (format === 'csv') {
     await terminal.data(renderCsv(list.rows, list.columns, flags.hideHeader ?? false))
   } else {
-    await terminal.data(renderTable(list.rows, list.columns, tableLayout(terminal, flags)))
+    const layout = tableLayout(terminal, flags)
+    await terminal.data(renderTable(list.rows, list.columns, layout))
+    const leftOut = columnsLeftOut(list.rows, list.columns, layout)
+    if (leftOut.length > 0)
+      terminal.talk(terminal.talkStyle.dim(`No room for ${leftOut.join(', ')}; --wide shows everything`))
   }
   return format
 }

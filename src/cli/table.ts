@@ -6,7 +6,8 @@ export interface Column<Row> {
   value: (row: Row) => string
   /**
    * Where the terminal is too narrow, columns with the highest number are cut first; the lowest last. Default 1. Columns
-   * with 0 are never cut; those with 3 and more are left out rather than cut to a few letters.
+   * with 0 are not cut, because a part of them would be wrong or useless; those with 3 and more are left out rather than
+   * cut to a few letters. Where even that is too wide, more are left out, from the right; the first stays.
    */
   cutFirst?: number
   alignRight?: boolean
@@ -84,9 +85,31 @@ function columnsThatFit<Row>(
   const widths = fitted(natural, columns, layout.columns, READABLE_WIDTH)
   if (totalWidth(widths) <= layout.columns) return columns
   const rank = Math.max(...columns.map(rankOf))
-  if (rank < OPTIONAL_RANK) return columns
+  if (rank < OPTIONAL_RANK) return columnsCutToFit(natural, columns, layout)
   const least = columns.findLastIndex((column) => rankOf(column) === rank)
   return columnsThatFit(rows, columns.toSpliced(least, 1), layout)
+}
+
+/** Nothing is optional any more: cut to a few letters, or left out when that does not help either. */
+function columnsCutToFit<Row>(
+  natural: readonly number[],
+  columns: readonly Column<Row>[],
+  layout: TableLayout,
+): readonly Column<Row>[] {
+  if (columns.length <= 1) return columns
+  if (totalWidth(fitted(natural, columns, layout.columns, WIDTH_MIN)) <= layout.columns) return columns
+  return columnsCutToFit(natural.slice(0, -1), columns.slice(0, -1), layout)
+}
+
+/** The headers of columns that have no room; empty when all have. */
+export function columnsLeftOut<Row>(
+  rows: readonly Row[],
+  columns: readonly Column<Row>[],
+  layout: TableLayout,
+): string[] {
+  if (layout.wide === true) return []
+  const shown = columnsThatFit(rows, columns, layout)
+  return columns.filter((column) => !shown.includes(column)).map(({ header }) => header)
 }
 
 function cellsOf<Row>(rows: readonly Row[], columns: readonly Column<Row>[]): string[][] {
@@ -111,7 +134,10 @@ function fittedWidths<Row>(
   room: number,
 ): number[] {
   const readable = fitted(natural, columns, room, READABLE_WIDTH)
-  return totalWidth(readable) <= room ? readable : fitted(natural, columns, room, WIDTH_MIN)
+  if (totalWidth(readable) <= room) return readable
+  const narrow = fitted(natural, columns, room, WIDTH_MIN)
+  // One column that is not to be cut, in a terminal that is narrower.
+  return narrow.length === 1 ? narrow.map((size) => Math.min(size, room)) : narrow
 }
 
 /** Takes what is missing from the columns that may be cut, widest first within a rank. */

@@ -36,11 +36,12 @@ export function watchList<Row>(
     return watch(terminal, {
       load,
       isOver,
-      show: async ({ rows }, note) => {
+      show: async (view, note) => {
         const head = terminal.dataStyle.dim(
           note === '' ? `${clockTime(new Date().toISOString())}  (Ctrl-C to leave)` : note,
         )
-        await screen.draw(`${head}\n${renderTable(rows, list.columns, tableLayout(terminal, flags))}`)
+        const table = renderTable(view.rows, list.columns, tableLayout(terminal, flags))
+        await screen.draw(`${head}\n${table}`, isOver(view))
       },
       close: () => screen.close(),
     })

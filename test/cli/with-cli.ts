@@ -21,8 +21,8 @@ export interface CliOptions {
 
 const PROGRAM = entryPoint('cli/main.js')
 
-/** Without the settings of whoever runs the tests. */
-function cleanEnvironment(extra: Record<string, string> = {}): NodeJS.ProcessEnv {
+/** The environment without the settings of whoever runs the tests. */
+export function cleanEnvironment(extra: Record<string, string> = {}): NodeJS.ProcessEnv {
   const own = Object.entries(process.env).filter(
     ([name]) => !name.startsWith('WEIR_') && name !== 'FORCE_COLOR',
   )

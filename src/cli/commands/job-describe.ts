@@ -187,8 +187,8 @@ function executionColumns(nowMs: number): Column<WireExecution>[] {
       alignRight: true,
       cutFirst: 0,
     },
-    { header: 'REV.', value: ({ Revision }) => String(Revision), alignRight: true, cutFirst: 0 },
-    { header: 'CREATED', value: ({ CreateTime }) => ago(millisecondsOf(CreateTime), nowMs), cutFirst: 3 },
+    { header: 'REV.', value: ({ Revision }) => String(Revision), alignRight: true, cutFirst: 6 },
+    { header: 'CREATED', value: ({ CreateTime }) => ago(millisecondsOf(CreateTime), nowMs), cutFirst: 5 },
     { header: 'TOOK', value: tookText, cutFirst: 0 },
     { header: 'COMMENT', value: ({ ComputeState }) => ComputeState.Message ?? '', cutFirst: 2 },
   ]

@@ -60,11 +60,11 @@ export async function jobList(
 
 function jobColumns(isWide: boolean): Column<WireJob>[] {
   return [
-    { header: 'CREATED', value: ({ CreateTime }) => dateTime(millisecondsOf(CreateTime)), cutFirst: 0 },
+    { header: 'CREATED', value: ({ CreateTime }) => dateTime(millisecondsOf(CreateTime)), cutFirst: 3 },
     { header: 'ID', value: ({ ID }) => (isWide ? ID : shortId(ID)), cutFirst: 0 },
     { header: 'NAME', value: ({ Name, ID }) => (Name === ID ? '' : Name), cutFirst: 2 },
-    { header: 'JOB', value: ({ Tasks }) => Tasks[0]?.Engine.Type ?? '' },
-    { header: 'TYPE', value: ({ Type }) => Type, cutFirst: 0 },
+    { header: 'JOB', value: ({ Tasks }) => Tasks[0]?.Engine.Type ?? '', cutFirst: 5 },
+    { header: 'TYPE', value: ({ Type }) => Type, cutFirst: 4 },
     { header: 'STATE', value: ({ State }) => State.StateType, cutFirst: 0 },
     ...(isWide ? [{ header: 'MESSAGE', value: ({ State }: WireJob) => State.Message ?? '' }] : []),
   ]
@@ -105,15 +105,15 @@ export function hasEnded({ State }: Pick<WireJob, 'State'>): boolean {
 export function executionColumns(isWide: boolean): Column<WireExecution>[] {
   return [
     { header: 'CREATED', value: ({ CreateTime }) => dateTime(millisecondsOf(CreateTime)), cutFirst: 4 },
-    { header: 'MODIFIED', value: ({ ModifyTime }) => dateTime(millisecondsOf(ModifyTime)), cutFirst: 5 },
+    { header: 'MODIFIED', value: ({ ModifyTime }) => dateTime(millisecondsOf(ModifyTime)), cutFirst: 7 },
     { header: 'ID', value: ({ ID }) => (isWide ? ID : shortId(ID)), cutFirst: 0 },
     { header: 'NODE', value: ({ NodeID }) => (isWide ? NodeID : shortId(NodeID)), cutFirst: 3 },
-    { header: 'REV.', value: ({ Revision }) => String(Revision), alignRight: true, cutFirst: 0 },
+    { header: 'REV.', value: ({ Revision }) => String(Revision), alignRight: true, cutFirst: 6 },
     { header: 'STATE', value: executionState, cutFirst: 0 },
     {
       header: 'DESIRED',
       value: ({ DesiredState }) => DESIRED_STATES[DesiredState.StateType] ?? '',
-      cutFirst: 0,
+      cutFirst: 5,
     },
     {
       header: 'EXIT',
@@ -151,9 +151,9 @@ export async function jobHistory(
 }
 
 export const HISTORY_COLUMNS: readonly Column<WireHistoryItem>[] = [
-  { header: 'TIME', value: ({ Time }) => dateTime(Date.parse(Time)), cutFirst: 0 },
-  { header: 'LEVEL', value: ({ Type }) => Type, cutFirst: 3 },
-  { header: 'EXECUTION', value: ({ ExecutionID }) => shortId(ExecutionID ?? ''), cutFirst: 0 },
-  { header: 'TOPIC', value: ({ Event }) => Event.Topic, cutFirst: 0 },
+  { header: 'TIME', value: ({ Time }) => dateTime(Date.parse(Time)), cutFirst: 5 },
+  { header: 'LEVEL', value: ({ Type }) => Type, cutFirst: 6 },
+  { header: 'EXECUTION', value: ({ ExecutionID }) => shortId(ExecutionID ?? ''), cutFirst: 4 },
+  { header: 'TOPIC', value: ({ Event }) => Event.Topic, cutFirst: 3 },
   { header: 'EVENT', value: ({ Event }) => Event.Message, cutFirst: 2 },
 ]

@@ -114,7 +114,7 @@ function nodeColumns(shown: ReadonlySet<Shown>, isWide: boolean): Column<WireNod
     { header: 'STATUS', value: ({ Connection }) => Connection, cutFirst: 0 },
   ]
   if (shown.has('labels')) columns.push({ header: 'LABELS', value: labelsText, cutFirst: 5 })
-  if (shown.has('version')) columns.push({ header: 'VERSION', value: versionText })
+  if (shown.has('version')) columns.push({ header: 'VERSION', value: versionText, cutFirst: 6 })
   if (shown.has('features')) columns.push(...FEATURE_COLUMNS)
   if (shown.has('network')) columns.push({ header: 'NETWORK', value: networkText, cutFirst: 3 })
   if (shown.has('capacity')) columns.push(...CAPACITY_COLUMNS)
@@ -122,9 +122,9 @@ function nodeColumns(shown: ReadonlySet<Shown>, isWide: boolean): Column<WireNod
 }
 
 const FEATURE_COLUMNS: readonly Column<WireNode>[] = [
-  { header: 'ENGINES', value: ({ Info }) => listText(Info.ComputeNodeInfo?.ExecutionEngines) },
-  { header: 'INPUTS FROM', value: ({ Info }) => listText(Info.ComputeNodeInfo?.StorageSources) },
-  { header: 'OUTPUTS', value: ({ Info }) => listText(Info.ComputeNodeInfo?.Publishers) },
+  { header: 'ENGINES', value: ({ Info }) => listText(Info.ComputeNodeInfo?.ExecutionEngines), cutFirst: 4 },
+  { header: 'INPUTS FROM', value: ({ Info }) => listText(Info.ComputeNodeInfo?.StorageSources), cutFirst: 4 },
+  { header: 'OUTPUTS', value: ({ Info }) => listText(Info.ComputeNodeInfo?.Publishers), cutFirst: 4 },
 ]
 
 const CAPACITY_COLUMNS: readonly Column<WireNode>[] = [
