@@ -2,7 +2,7 @@ import { TextDecoder } from 'node:util'
 import type { FastifyInstance } from 'fastify'
 import type { Static } from 'typebox'
 import type { WebSocket } from 'ws'
-import { isWeirError } from '../../errors.js'
+import { isWeirError, WeirError } from '../../errors.js'
 import type { JobService, LogItem } from '../../ports/index.js'
 import type { ApiContext } from '../context.js'
 import type { OpenStream } from '../open-streams.js'
@@ -70,9 +70,12 @@ async function streamLogs(
       stream.signal,
     )
     const frames = new LogFrames(parameters.encoding ?? 'utf8')
+    let isSilent = true
     for await (const item of items) {
+      isSilent = false
       for (const frame of frames.of(item)) await send(socket, frame)
     }
+    if (isSilent && parameters.follow !== true) await requireExecution(jobs, id)
     for (const frame of frames.rest()) await send(socket, frame)
   } catch (error) {
     if (stream?.signal.aborted === true) return
@@ -85,6 +88,15 @@ async function streamLogs(
     socket.close(stream?.signal.aborted === true ? 1001 : 1000)
     stream?.release()
   }
+}
+
+/** Silence of a program is an answer; a job that nobody runs has none. Rejects with `execution.not_found`. */
+async function requireExecution(jobs: JobService, id: string): Promise<void> {
+  const executions = await jobs.executions(id)
+  if (executions.some((execution) => execution.observed.state !== 'Rejected')) return
+  throw new WeirError('execution.not_found', `Job ${JSON.stringify(id)} has no execution`, {
+    hint: 'Ask again with follow=true to wait for one, or look at the history of the job.',
+  })
 }
 
 /** Turns pieces of output into frames; characters that are cut between two pieces are put together again. */
