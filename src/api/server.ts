@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net'
+import type { Server as TlsServer } from 'node:tls'
 import rateLimit from '@fastify/rate-limit'
 import websocket from '@fastify/websocket'
 import fastify, {
@@ -90,7 +91,7 @@ export interface ApiServerOptions {
   allowedHosts?: readonly string[]
   /** Web origins whose pages may call the API, `*` for all. Default: pages from loopback and from this server only. */
   allowedOrigins?: readonly string[]
-  /** PEM texts; plain HTTP without. */
+  /** PEM texts; plain HTTP without. TLS 1.2 and newer. */
   tls?: { cert: string; key: string }
 }
 
@@ -101,10 +102,13 @@ export interface ApiServer {
   readonly routes: readonly string[]
   /** Rejects with `port.in_use` or `config.invalid`. */
   listen(where: ListenOptions): Promise<ListenAddress>
+  /** Shows another certificate to new connections; the open ones stay. Throws when it cannot be used. */
+  renewCertificate(tls: { cert: string; key: string }): void
   /** Answers what is being answered, ends streams, and cuts what is left after two seconds. Idempotent. */
   close(): Promise<void>
 }
 
+const TLS = { minVersion: 'TLSv1.2' } as const
 const CLOSE_GRACE_MS = 2_000
 
 const DEFAULT_LIMITS: ApiLimits = {
@@ -175,6 +179,10 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
       // A connection that the kernel cannot hand over is no reason to die.
       app.server.on('error', (error) => context.logger.warn({ err: error }, 'a connection was not taken'))
       return address
+    },
+    renewCertificate: (tls) => {
+      if ('setSecureContext' in app.server)
+        (app.server as unknown as TlsServer).setSecureContext({ ...tls, ...TLS })
     },
     close: () => close(app),
   }
@@ -249,7 +257,7 @@ function buildFastify(
   const app = (
     tls === undefined
       ? fastify({ ...common, http: timeouts })
-      : fastify({ ...common, https: { ...tls, ...timeouts } })
+      : fastify({ ...common, https: { ...tls, ...TLS, ...timeouts } })
   ) as FastifyInstance
   app.server.maxConnections = limits.connectionsMax
   answerExpectations(app.server, limits.bodyBytesMax, build)

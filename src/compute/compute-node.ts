@@ -170,8 +170,9 @@ class Node implements ComputeNode {
   }
 
   info(): NodeInfo {
-    const { nodeId, roles = ['compute'], version } = this.#options
-    return describeNode({ nodeId, roles, version }, this.#view(), this.#gate)
+    const { nodeId, roles = ['compute'], version, addresses } = this.#options
+    const known = addresses === undefined ? {} : { addresses: addresses() }
+    return { ...describeNode({ nodeId, roles, version }, this.#view(), this.#gate), ...known }
   }
 
   async #prepare(): Promise<void> {

@@ -153,6 +153,8 @@ export interface ComputeNodeOptions {
   /** What the node does; default `['compute']`. */
   roles?: NodeInfo['roles']
   version: string
+  /** Addresses of this machine that others can see. Absent = they are not told. */
+  addresses?: () => string[]
   logger?: ComputeLogger
 }
 

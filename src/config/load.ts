@@ -37,6 +37,7 @@ interface Problem {
 const OTHER_VARIABLES = new Set([
   'WEIR_DIR',
   'WEIR_DEBUG',
+  'WEIR_API_KEY',
   'WEIR_TEST_BUILT',
   // What a job finds in its environment: weir itself may be the job's program.
   'WEIR_JOB_ID',

@@ -24,6 +24,8 @@ export function readValue(key: ConfigKey, raw: unknown): ReadValue {
       return readList(raw)
     case 'map':
       return readMap(raw)
+    case 'records':
+      return readRecords(raw)
   }
 }
 
@@ -34,6 +36,7 @@ export function writeValue(key: ConfigKey, value: unknown): string {
     return Object.entries(value as Record<string, string>)
       .map(([name, text]) => `${name}=${text}`)
       .join(',')
+  if (key.kind === 'records') return JSON.stringify(value)
   if (key.kind === 'durationMs') return writeDuration(value as number)
   return String(value)
 }
@@ -107,6 +110,26 @@ function readMap(raw: unknown): ReadValue {
   if (entries.some(([, value]) => value !== null && typeof value === 'object'))
     return { problem: 'expected a map of texts' }
   return { value: Object.fromEntries(entries.map(([name, value]) => [name, String(value ?? '')])) }
+}
+
+const RECORDS_MAX = 10_000
+
+/** What is in the maps is read by whoever needs them. */
+function readRecords(raw: unknown): ReadValue {
+  if (raw === null || raw === '') return { value: [] }
+  let value = raw
+  if (typeof raw === 'string') {
+    try {
+      value = JSON.parse(raw)
+    } catch {
+      return { problem: 'expected a list of maps, as JSON' }
+    }
+  }
+  const isList =
+    Array.isArray(value) &&
+    value.length <= RECORDS_MAX &&
+    value.every((one) => typeof one === 'object' && one !== null && !Array.isArray(one))
+  return isList ? { value } : { problem: 'expected a list of maps' }
 }
 
 function within(key: ConfigKey, value: number | undefined, expected: string): ReadValue {

@@ -13,6 +13,7 @@ export type ConfigKind =
   | 'bytes'
   | 'list'
   | 'map'
+  | 'records'
   | 'amount'
 
 export interface ConfigKey<Kind extends ConfigKind = ConfigKind> {
@@ -31,7 +32,7 @@ export interface ConfigKey<Kind extends ConfigKind = ConfigKind> {
 /**
  * text, path: string (a path starts with `/` or `~/`, empty = none) · integer: whole number · durationMs: milliseconds,
  * written `90s`, `5m`, `1h30m` · bytes: written `512mb`, `1gi` · list: YAML list or comma separated · map: YAML
- * map or `k=v,k=v` · amount: a share of what the machine has (`70%`) or an absolute amount (`2`, `4gb`).
+ * map or `k=v,k=v` · records: YAML list of maps, or the same as JSON · amount: a share of what the machine has (`70%`) or an absolute amount (`2`, `4gb`).
  */
 export type ConfigValueOf<Kind extends ConfigKind> = Kind extends 'text' | 'path' | 'amount'
   ? string
@@ -41,7 +42,9 @@ export type ConfigValueOf<Kind extends ConfigKind> = Kind extends 'text' | 'path
       ? number
       : Kind extends 'list'
         ? readonly string[]
-        : Readonly<Record<string, string>>
+        : Kind extends 'records'
+          ? readonly Readonly<Record<string, unknown>>[]
+          : Readonly<Record<string, string>>
 
 type Options = Pick<ConfigKey, 'secret' | 'minimum' | 'maximum' | 'words'>
 
@@ -62,6 +65,7 @@ const duration = define('durationMs')
 const bytes = define('bytes')
 const list = define('list')
 const map = define('map')
+const records = define('records')
 const amount = define('amount')
 
 const SECOND = 1000
@@ -72,7 +76,34 @@ const PORT = { minimum: 0, maximum: 65_535 }
 export const CONFIG_SCHEMA = {
   'API.Host': text('127.0.0.1', 'Address the API listens on; for the client the host to talk to'),
   'API.Port': integer(1234, 'Port of the API', PORT),
-  'API.AllowInsecure': boolean(false, 'Listen beyond loopback although nobody has to authenticate'),
+  'API.AllowInsecure': boolean(
+    false,
+    'Listen beyond loopback although nobody has to authenticate, or without TLS although somebody has to',
+  ),
+  'API.Auth.Mode': text(
+    'auto',
+    'Who has to authenticate: on = everybody; off = nobody; auto = everybody when the API listens beyond loopback or users are configured',
+    { words: ['auto', 'on', 'off'] },
+  ),
+  'API.Auth.Users': records(
+    [],
+    'Users with keys or passwords besides the tokens of `weir auth token`: `Alias`, `APIKey`, `Username`, `Password`, `Capabilities`, `Namespaces`',
+    { secret: true },
+  ),
+  'API.TLS.CertFile': path('', 'Certificate of the API (PEM, with its chain); read again when it changes'),
+  'API.TLS.KeyFile': path('', 'Private key of that certificate (PEM)'),
+  'API.TLS.SelfSigned': boolean(
+    false,
+    'Make a certificate of our own, kept in the data directory; clients pin its fingerprint',
+  ),
+  'API.TLS.BehindProxy': boolean(
+    false,
+    'A proxy in front of the API ends TLS, so the API itself may speak plain HTTP',
+  ),
+  'API.TLS.AutoCert': text('', 'Not supported: use CertFile and KeyFile with any ACME client, or SelfSigned'),
+  'API.TLS.UseTLS': boolean(false, 'For the client: talk https to the server'),
+  'API.TLS.CAFile': path('', 'For the client: authority to trust for the server (PEM)'),
+  'API.TLS.Insecure': boolean(false, 'For the client: do not verify the certificate of the server'),
 
   'API.AllowedHosts': list([], 'More names under which this server may be addressed'),
   'API.AllowedOrigins': list(

@@ -231,6 +231,8 @@ export interface NodeInfo {
   egress: NodeEgressInfo
   /** Why an engine is missing, by engine: message and hint for people. */
   engineProblems: Record<string, string>
+  /** Addresses of the machine, from which its jobs could call. Absent = the node does not say. */
+  addresses?: string[]
 }
 
 export interface NodeRecord {

@@ -22,6 +22,7 @@ import { localPublisher, noopPublisher } from '../publishers/index.js'
 import { inlineSource, localDirectorySource, urlSource } from '../sources/index.js'
 import { createAuditFile } from '../stores/index.js'
 import { VERSION } from '../version.js'
+import { ownReachableAddresses } from './door/job-addresses.js'
 import { readEgressPolicy, watchEgressPolicy } from './egress-policy.js'
 import type { NodeIdentity } from './identity.js'
 import type { NodeLogger } from './logger.js'
@@ -98,6 +99,7 @@ export async function startCompute(context: Context): Promise<ComputeParts> {
     labels: { ...values.Labels },
     roles: nodeRoles(context.roles),
     version: VERSION,
+    addresses: ownReachableAddresses,
     logger,
   })
   await node.start()

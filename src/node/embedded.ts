@@ -23,6 +23,8 @@ export async function startEmbedded(
       values: Object.freeze({
         ...own.values,
         'Publishers.Types.Local.Port': 0,
+        // Its socket is this user's own.
+        'API.Auth.Mode': 'off',
         'Engines.Disabled': [...own.values['Engines.Disabled'], ...otherEngines(engine)],
         // One job: a pool would make sandboxes and namespaces that nobody uses.
         'Engines.Types.Docker.HolderPoolSize': 0,

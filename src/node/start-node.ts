@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { type Config, CONFIG_SCHEMA, type ConfigKey, type ConfigName, writeValue } from '../config/index.js'
-import { isWeirError, WeirError } from '../errors.js'
-import { BACALHAU_VERSION, createApiServer, isLoopback, type ListenOptions } from '../api/index.js'
+import { isWeirError } from '../errors.js'
+import { BACALHAU_VERSION, createApiServer, type ListenOptions } from '../api/index.js'
 import { NO_RESOURCES, type NodeInfo, type NodeRecord } from '../model/index.js'
 import { createOrchestrator, type Orchestrator } from '../orchestrator/index.js'
 import type { Chance, Clock, JobService, NodeTokenService, Transport } from '../ports/index.js'
@@ -10,6 +10,10 @@ import { combineTransports, createInProcessTransport } from '../transports/index
 import { BUILD, VERSION } from '../version.js'
 import { type ComputeParts, startCompute } from './compute-parts.js'
 import { makeDataDir } from './data-dir.js'
+import { openKeepers } from './door/access.js'
+import { openCertificate } from './door/certificate.js'
+import { type Door, doorOf } from './door/door.js'
+import { jobAddresses } from './door/job-addresses.js'
 import { loadIdentity, type NodeIdentity } from './identity.js'
 import { jobDefaults } from './job-defaults.js'
 import { createLogger, type NodeLogger } from './logger.js'
@@ -47,6 +51,12 @@ export interface RunningNode {
   readonly nodeId: string
   /** Base URL for clients: `http://127.0.0.1:1234` or `unix:/path`. */
   readonly apiUrl: string
+  /** Callers of the API have to authenticate. */
+  readonly asks: boolean
+  /** Of the API's key, where it speaks TLS: what clients pin. */
+  readonly fingerprint?: string
+  /** Where the first token of the server is, while it still is. */
+  readonly rootTokenFile?: string
   /** What the node says about itself. */
   nodeInfo(): NodeInfo
   /** For an orchestrator that other machines can join: where, and with what. */
@@ -84,12 +94,14 @@ async function start(
   const { values, dataDir } = config
   const roles = options.roles ?? { orchestrator: true, compute: true }
   const listen = options.listen ?? { host: values['API.Host'], port: values['API.Port'] }
-  refuseOpenDoor(listen, values['API.AllowInsecure'])
+  const door = doorOf(listen, values)
   refuseVisibleSecrets(config)
 
   await makeDataDir(dataDir)
   const isOnDisk = (options.store ?? 'disk') === 'disk'
   if (isOnDisk) await lock(dataDir, teardown)
+  const certificate = await openCertificate({ config, listen, door, clock, logger })
+  const keepers = await openKeepers({ config, door, isOnDisk, clock, logger, teardown })
   const identity = await loadIdentity(dataDir, chance, options.name)
   const { nodeId } = identity
   const parts = { config, identity, clock, chance, roles, logger, teardown }
@@ -121,6 +133,9 @@ async function start(
     allowedHosts: values['API.AllowedHosts'],
     allowedOrigins: values['API.AllowedOrigins'],
     logger,
+    ...keepers,
+    ...(certificate === undefined ? {} : { tls: { cert: certificate.cert, key: certificate.key } }),
+    isJobAddress: jobAddresses({ nodes: async () => brain?.orchestrator.nodes({}) ?? [] }),
   })
   // Answering stops first when the node goes; what clients asked for is still carried out or ended in order.
   teardown.add('API', () => api.close())
@@ -130,12 +145,19 @@ async function start(
     if (isFree && isWeirError(error, 'port.in_use')) return api.listen({ host: values['API.Host'], port: 0 })
     throw error
   })
+  const closing = new AbortController()
+  teardown.add('watch of the certificate', () => closing.abort())
+  certificate?.watch((renewed) => api.renewCertificate(renewed), closing.signal)
+  if (!door.isLocal) warnAboutDoor(door, values['API.TLS.BehindProxy'], logger)
   if (isOnDisk) await writeRunFile(dataDir, address.url)
   logger.info({ nodeId, api: address.url, dataDir }, 'weir is ready')
   return {
     nodeId,
     apiUrl: address.url,
     nodeInfo,
+    asks: door.asks,
+    ...(certificate === undefined ? {} : { fingerprint: certificate.fingerprint }),
+    ...(keepers.rootTokenFile === undefined ? {} : { rootTokenFile: keepers.rootTokenFile }),
     close: () => teardown.run(),
     ...(brain === undefined ? {} : { jobs: brain.orchestrator }),
     ...(brain?.cluster === undefined ? {} : { network: brain.cluster }),
@@ -215,16 +237,10 @@ async function lock(dataDir: string, teardown: Teardown): Promise<void> {
   })
 }
 
-/** Nobody has to authenticate, so only this machine may reach the API unless the operator insists. */
-function refuseOpenDoor(listen: ListenOptions, insecure: boolean): void {
-  if (insecure || 'socketPath' in listen || isLoopback(listen)) return
-  throw new WeirError(
-    'config.invalid',
-    `Cannot listen on ${listen.host}: anybody who reaches it could start jobs`,
-    {
-      hint: 'listen on 127.0.0.1, or say --insecure (API.AllowInsecure) when the network keeps others out',
-    },
-  )
+function warnAboutDoor(door: Door, behindProxy: boolean, logger: NodeLogger): void {
+  if (!door.asks) logger.warn({}, 'anybody who reaches the API may do everything: API.AllowInsecure is set')
+  if (door.tls === 'none' && !behindProxy)
+    logger.warn({}, 'the API speaks plain HTTP beyond this machine: tokens and jobs can be read on the way')
 }
 
 function orchestratorOnly(nodeId: string, config: Config): NodeInfo {

@@ -23,6 +23,7 @@ export function isNodeInfo(info: unknown): info is NodeInfo {
   ]
   return (
     lists.every(isTextList) &&
+    (info.addresses === undefined || isTextList(info.addresses)) &&
     [info.labels, info.engineProblems].every(isTextRecord) &&
     [info.maxCapacity, info.maxJobRequirements].every(isResources) &&
     // Absent in what an older node sends; shown to users only.
