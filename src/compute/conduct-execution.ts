@@ -1,4 +1,4 @@
-import { WeirError, toWeirError } from '../errors.js'
+import { WeirError } from '../errors.js'
 import { formatResources } from '../model/resources.js'
 import { task } from '../model/task-accessors.js'
 import type { DesiredExecution } from '../model/sync.js'
@@ -8,6 +8,7 @@ import { ClosingStack } from './closing-stack.js'
 import type { ExecutionBook, ExecutionRecord } from './execution-book.js'
 import { removeWorkDirs } from './execution-dirs.js'
 import { ExecutionEnd } from './execution-end.js'
+import { troubleOf } from './node-trouble.js'
 import type { Refusal } from './network-admission.js'
 import type { OutputLog } from './output-log.js'
 import { resumeExecution } from './resume-execution.js'
@@ -75,7 +76,7 @@ export async function conductExecution(
 
 /** Undefined: it waits for the next process of the node. */
 function endedBefore(error: unknown): Outcome | undefined {
-  if (!(error instanceof ExecutionEnd)) return failed(toWeirError(error))
+  if (!(error instanceof ExecutionEnd)) return failed(troubleOf(error))
   if (error.kind === 'kept') return undefined
   return error.kind === 'stopped' ? cancelled(error) : failed(error)
 }

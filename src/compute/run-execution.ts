@@ -1,9 +1,10 @@
-import { WeirError, toWeirError } from '../errors.js'
+import { WeirError } from '../errors.js'
 import { completionMessage, type ObservedExecution, type RunOutput } from '../model/state.js'
 import type { RunExit, RunningExecution } from '../ports/index.js'
 import type { EventDraft } from './execution-book.js'
 import { makeWorkDirs } from './execution-dirs.js'
 import { ExecutionEnd, plainEnd, revivedEnd } from './execution-end.js'
+import { troubleOf } from './node-trouble.js'
 import type { OutputLog } from './output-log.js'
 import { prepareInputs } from './prepare-inputs.js'
 import { holdStarted, prepareOutputs, type PreparedOutput } from './prepare-outputs.js'
@@ -108,7 +109,7 @@ export async function concluded(
     return await work(facts)
   } catch (error) {
     await run.closing.close()
-    if (!(error instanceof ExecutionEnd)) return failed(toWeirError(error), facts)
+    if (!(error instanceof ExecutionEnd)) return failed(troubleOf(error), facts)
     if (error.kind === 'kept') return undefined
     return error.kind === 'stopped' ? cancelled(error, facts) : failed(error, facts)
   } finally {

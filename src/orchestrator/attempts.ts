@@ -38,6 +38,8 @@ export interface Attempts {
 export const STOP_JOB_STOPPED = 'Execution stop requested because job has been stopped'
 export const STOP_NODE_GONE = 'Execution stop requested because node has disappeared'
 export const STOP_NODE_REJECTED = 'Execution stop requested because node has been rejected'
+export const STOP_NO_MATCH =
+  'Execution stop requested because the labels of the node no longer match the constraints of the job'
 export const STOP_SURPLUS = 'Execution stop requested because there are more executions than needed'
 export const STOP_JOB_FAILED = 'Execution stopped due to job failure'
 

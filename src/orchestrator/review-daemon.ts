@@ -1,10 +1,16 @@
+import { matchConstraints } from '../model/index.js'
 import type { NodeId } from '../model/index.js'
+import { STOP_NO_MATCH } from './attempts.js'
 import type { Attempt } from './attempts.js'
 import type { JobReview } from './job-review.js'
 import { noMatchingNodes, shortageDetails } from './refusals.js'
 
-/** Daemon: one on every matching node, also on nodes that join later. What ends is started again after a growing wait. */
+/**
+ * Daemon: one on every matching node, also on nodes that join later; none where the labels no longer match. What ends
+ * is started again after a growing wait. An engine that is missing for a while drives nothing away.
+ */
 export function reviewDaemon(review: JobReview): void {
+  stopMismatched(review)
   const byNode = new Map<NodeId, Attempt[]>()
   let slotsUsed = 0
   for (const attempt of review.attempts.all) {
@@ -22,4 +28,13 @@ export function reviewDaemon(review: JobReview): void {
   }
   if (review.started > 0 || review.live.length > 0) review.run()
   else review.queue(noMatchingNodes(found.shortage), shortageDetails(found.shortage))
+}
+
+function stopMismatched(review: JobReview): void {
+  const { Constraints } = review.job.spec
+  for (const attempt of Constraints.length === 0 ? [] : review.live) {
+    const node = review.nodes.get(attempt.execution.nodeId)
+    if (node === undefined || matchConstraints(Constraints, node.record.info.labels).matches) continue
+    review.stop(attempt, STOP_NO_MATCH)
+  }
 }

@@ -1,5 +1,6 @@
 import { executionTimeoutMs, isTerminalObservedState } from '../model/index.js'
 import type {
+  DesiredExecution,
   Evaluation,
   Execution,
   ExecutionId,
@@ -12,6 +13,7 @@ import type {
   TimeMs,
 } from '../model/index.js'
 import type { Clock, Handler, JobStore, Snapshot } from '../ports/index.js'
+import { STOP_NODE_REJECTED } from './attempts.js'
 import type { DesiredAnswers } from './desired-answer.js'
 import { evaluationOf } from './evaluations.js'
 import type { NodeRegistry } from './node-registry.js'
@@ -115,8 +117,6 @@ async function answer(
 ): Promise<SyncResponse> {
   const { membership } = node
   const { acknowledged } = outcome
-  // A node that is not (or no longer) part of the network keeps nothing.
-  if (membership !== 'APPROVED') return { membership, acknowledged, desired: [], revision: 0, complete: true }
   const snapshot = await parts.store.snapshot()
   const { more, ...wanted } = parts.answers.answer(request, snapshot, outcome.strangers)
   if (more) {
@@ -126,5 +126,19 @@ async function answer(
     )
     parts.nudger.nudge(request.nodeId)
   }
-  return { membership, acknowledged, ...wanted }
+  return {
+    membership,
+    acknowledged,
+    ...wanted,
+    desired: wanted.desired.map(membership === 'APPROVED' ? same : unwanted),
+  }
+}
+
+function same(one: DesiredExecution): DesiredExecution {
+  return one
+}
+
+/** A node that is not (or no longer) part of the network keeps nothing; it reports the ends of what it had. */
+function unwanted(one: DesiredExecution): DesiredExecution {
+  return one.state === 'Stopped' ? one : { ...one, state: 'Stopped', message: STOP_NODE_REJECTED }
 }
