@@ -9,16 +9,16 @@ import type {
   SyncRequest,
   SyncResponse,
 } from '../../src/model/index.js'
-import { isTerminalObservedState } from '../../src/model/index.js'
+import { executionTimeoutMs, isTerminalObservedState } from '../../src/model/index.js'
 import {
   SYNC_SUBJECT,
   nudgeSubject,
   outputSubject,
+  type Clock,
   type Closable,
   type Transport,
 } from '../../src/ports/index.js'
 import { sampleInfo } from './samples.js'
-import type { VirtualClock } from './virtual-time.js'
 
 /** What a simulated node does with an execution. */
 export interface Behaviour {
@@ -36,10 +36,15 @@ export interface Behaviour {
 export interface SimulatedNodeOptions {
   nodeId: string
   transport: Transport
-  clock: VirtualClock
+  clock: Clock
   behave?: (execution: DesiredExecution) => Behaviour
-  info?: Partial<NodeInfo>
+  info?: Partial<NodeInfo> | (() => Partial<NodeInfo>)
   syncIntervalMs?: number
+  /** Ends what runs longer than its limit, as a node should. Default false: the orchestrator has to. */
+  keepsLimits?: boolean
+  /** Told when a program begins and when it is over; `byItself`: it ran to its end. */
+  onBegin?: (execution: DesiredExecution) => void
+  onEnd?: (execution: DesiredExecution, byItself: boolean) => void
 }
 
 interface Held {
@@ -49,6 +54,7 @@ interface Held {
   eventIndex: number
   acknowledged: number
   timer: AbortController
+  hasBegun: boolean
 }
 
 /**
@@ -76,7 +82,7 @@ export class SimulatedNode {
   /** Executions that run now. */
   get running(): ExecutionId[] {
     return [...this.#held.values()]
-      .filter((held) => held.observed.state === 'Running')
+      .filter((held) => held.observed.state === 'Running' && !held.timer.signal.aborted)
       .map((held) => held.desired.executionId)
   }
 
@@ -99,7 +105,7 @@ export class SimulatedNode {
       ),
     ]
     for (const held of this.#held.values()) {
-      if (isTerminalObservedState(held.observed.state)) continue
+      if (isTerminalObservedState(held.observed.state) || !held.timer.signal.aborted) continue
       // After a crash of the node nothing runs any more.
       this.#end(held, 'Failed', {
         code: 'execution.lost',
@@ -126,7 +132,9 @@ export class SimulatedNode {
       eventIndex: 0,
       acknowledged: 1,
       timer: new AbortController(),
+      hasBegun: true,
     })
+    this.#options.onBegin?.(desired)
   }
 
   /** What it holds, whatever its state. */
@@ -134,10 +142,22 @@ export class SimulatedNode {
     return [...this.#held.keys()]
   }
 
-  async kill(): Promise<void> {
+  /**
+   * With `programs: 'go on'` what runs is taken up at the next start, whatever became of it meanwhile. With `disk: 'wiped'`
+   * nothing is left.
+   */
+  async kill(how: { programs?: 'go on' | 'end'; disk?: 'kept' | 'wiped' } = {}): Promise<void> {
     this.#life.abort()
-    for (const held of this.#held.values()) held.timer.abort()
+    if (how.programs !== 'go on') for (const held of this.#held.values()) this.#halt(held)
+    if (how.disk === 'wiped') this.#held.clear()
     for (const one of this.#serving.splice(0)) await one.close()
+  }
+
+  /** The program is gone, whatever the node knows. */
+  #halt(held: Held): void {
+    held.timer.abort()
+    if (held.hasBegun) this.#options.onEnd?.(held.desired, false)
+    held.hasBegun = false
   }
 
   async #run(signal: AbortSignal): Promise<void> {
@@ -153,7 +173,7 @@ export class SimulatedNode {
     const request: SyncRequest = {
       nodeId: this.nodeId,
       incarnation: `i-${this.#incarnation}`,
-      info: sampleInfo(this.nodeId, this.#options.info),
+      info: sampleInfo(this.nodeId, this.#info()),
       knownRevision: this.#known,
       observed: this.#reports(),
       leaving: false,
@@ -169,6 +189,11 @@ export class SimulatedNode {
     for (const desired of response.desired) this.#take(desired)
     this.#known = response.revision
     if (response.complete) this.#dropOthers(new Set(response.desired.map((one) => one.executionId)))
+  }
+
+  #info(): Partial<NodeInfo> | undefined {
+    const { info } = this.#options
+    return typeof info === 'function' ? info() : info
   }
 
   #reports(): ObservedReport[] {
@@ -193,7 +218,7 @@ export class SimulatedNode {
     const held = this.#held.get(desired.executionId)
     if (held !== undefined) {
       if (desired.state === 'Stopped' && !isTerminalObservedState(held.observed.state)) {
-        held.timer.abort()
+        this.#halt(held)
         this.#end(held, 'Cancelled', { message: desired.message })
       }
       return
@@ -212,9 +237,14 @@ export class SimulatedNode {
       eventIndex: 0,
       acknowledged: desired.observedSequence ?? 0,
       timer: new AbortController(),
+      hasBegun: false,
     }
     this.#held.set(desired.executionId, fresh)
     if (desired.state === 'Stopped') return this.#end(fresh, 'Cancelled', {})
+    if ((desired.observedSequence ?? 0) > 0) {
+      // It ran here, and nobody knows how far it came: running it again is not for this node to decide.
+      return this.#end(fresh, 'Failed', { code: 'execution.lost', message: 'forgotten', retryable: true })
+    }
     void this.#execute(fresh)
   }
 
@@ -227,14 +257,24 @@ export class SimulatedNode {
       return this.#end(held, 'Rejected', { message: behaviour.reject, code: 'compute.policy', retryable })
     }
     this.starts.set(executionId, (this.starts.get(executionId) ?? 0) + 1)
+    held.hasBegun = true
+    this.#options.onBegin?.(held.desired)
     this.#report(held, 'Running', { startTimeMs: clock.now() }, 'Running Execution')
-    if (behaviour.runMs === Infinity) return
+    const limitMs = this.#options.keepsLimits === true ? executionTimeoutMs(held.desired.jobSpec) : undefined
+    const lastsMs = Math.min(behaviour.runMs, limitMs ?? Infinity)
+    if (lastsMs === Infinity) return
     try {
-      await clock.sleep(behaviour.runMs, held.timer.signal)
+      await clock.sleep(lastsMs, held.timer.signal)
     } catch {
       return // Stopped, or the node was killed.
     }
     if (isTerminalObservedState(held.observed.state)) return
+    held.hasBegun = false
+    const byItself = lastsMs === behaviour.runMs && behaviour.fail === undefined
+    this.#options.onEnd?.(held.desired, byItself)
+    if (lastsMs < behaviour.runMs) {
+      return this.#end(held, 'Failed', { message: 'timed out', code: 'execution.timeout', retryable: true })
+    }
     if (behaviour.fail !== undefined) {
       const { retryable = true } = behaviour
       return this.#end(held, 'Failed', { message: behaviour.fail, code: 'engine.failed', retryable })
@@ -275,7 +315,7 @@ export class SimulatedNode {
   #dropOthers(wanted: ReadonlySet<ExecutionId>): void {
     for (const [id, held] of this.#held) {
       if (wanted.has(id) || held.observed.sequence > held.acknowledged) continue
-      held.timer.abort()
+      this.#halt(held)
       this.#held.delete(id)
     }
   }
