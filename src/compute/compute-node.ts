@@ -35,6 +35,7 @@ import {
   type ComputeNodeOptions,
   type ComputePolicy,
 } from './options.js'
+import { OutputIndex } from './output-index.js'
 import { OutputLog } from './output-log.js'
 import { sweepFinished } from './retention.js'
 import { cancelled, failed, type Outcome } from './run-execution.js'
@@ -227,6 +228,7 @@ class Node implements ComputeNode {
       liveLog: (id: ExecutionId) => this.#live.get(id)?.log,
       ...(auditLog !== undefined && { auditLog }),
       clock,
+      index: new OutputIndex(),
     }
     const serve = async (what: string, subject: string, handler: Handler) => {
       const served = await transport.serve(subject, handler)

@@ -10,6 +10,8 @@ export interface OutputEntry {
   data: Buffer
   /** When it arrived. */
   timeMs: number
+  /** What it takes in the file: the next entry begins so much further. */
+  bytes: number
 }
 
 /** A piece of a log and where to go on. */
@@ -310,6 +312,7 @@ function decodeEntries(bytes: Buffer, from: number, bytesMax: number): OutputPag
       stream: kind === 1 ? 'stdout' : 'stderr',
       data: Buffer.from(bytes.subarray(at + HEAD_BYTES, end)),
       timeMs,
+      bytes: HEAD_BYTES + length,
     })
     at = end
   }

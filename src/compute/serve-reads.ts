@@ -12,6 +12,7 @@ import type {
 import { sleepFor } from './bounded-work.js'
 import { hasEnded, type ExecutionBook, type ExecutionRecord } from './execution-book.js'
 import { isSafeId } from './execution-dirs.js'
+import type { OutputIndex, OutputStart } from './output-index.js'
 import { readOutput, type OutputLog } from './output-log.js'
 
 /** What reading needs of the node. */
@@ -21,6 +22,7 @@ export interface ReadParts {
   liveLog: (id: ExecutionId) => OutputLog | undefined
   auditLog?: AuditLog
   clock: Clock
+  index: OutputIndex
 }
 
 /**
@@ -42,11 +44,15 @@ export async function readExecutionOutput(
   const log = parts.liveLog(request.executionId)
   if (request.fromEnd === true) return fromEnd(record, log)
 
-  if (log !== undefined) await waitForOutput(log, cursor, waitMs, parts.clock, signal)
+  const size = log?.size ?? record.logBytes
+  const start = await findStart(record.dirs.outputFile, size, request, parts)
+  const from = start?.cursor ?? cursor
+  if (log !== undefined) await waitForOutput(log, from, waitMs, parts.clock, signal)
   // Asked before reading: what arrives in between is then simply not the last page.
   const ended = log === undefined || log.ended
-  const page = await readOutput(record.dirs.outputFile, cursor, bytesMax)
-  const size = log?.size ?? record.logBytes
+  const page = await readOutput(record.dirs.outputFile, from, bytesMax)
+  const [first] = page.entries
+  if (first !== undefined && start !== undefined) first.data = first.data.subarray(start.skip)
   return {
     chunks: page.entries.map(({ stream, data, timeMs }) => ({
       stream,
@@ -54,7 +60,7 @@ export async function readExecutionOutput(
       timeMs,
     })),
     cursor: page.cursor,
-    done: ended && (page.entries.length === 0 || page.cursor >= size),
+    done: ended && (page.entries.length === 0 || page.cursor >= (log?.size ?? record.logBytes)),
     truncated: log?.truncated ?? record.outputTruncated,
   }
 }
@@ -100,6 +106,20 @@ function findRecord(id: unknown, { book }: ReadParts): ExecutionRecord {
   )
 }
 
+/** Undefined when the cursor decides. */
+async function findStart(
+  file: string,
+  size: number,
+  request: OutputReadRequest,
+  { index }: ReadParts,
+): Promise<OutputStart | undefined> {
+  if (request.tailLines === undefined && request.sinceMs === undefined) return undefined
+  return index.find(file, size, {
+    tailLines: optionalNumber('tailLines', request.tailLines),
+    sinceMs: optionalNumber('sinceMs', request.sinceMs),
+  })
+}
+
 function fromEnd(record: ExecutionRecord, log: OutputLog | undefined): OutputReadResponse {
   return {
     chunks: [],
@@ -133,6 +153,10 @@ function withinMessage(records: readonly AuditRecord[]): AuditRecord[] {
     return index > 0 && bytes > RECORDS_BYTES_MAX
   })
   return fitting < 0 ? [...records] : records.slice(0, fitting)
+}
+
+function optionalNumber(name: string, value: unknown): number | undefined {
+  return value === undefined ? undefined : boundedNumber(name, value, 0, Number.MAX_SAFE_INTEGER)
 }
 
 function boundedNumber(name: string, value: unknown, least: number, most: number): number {

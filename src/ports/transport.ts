@@ -53,6 +53,10 @@ export interface OutputReadRequest {
   bytesMax: number
   /** Start at the end: answer with the cursor of "now" and no chunks. */
   fromEnd?: boolean
+  /** Start so many lines before the end, whatever `cursor` says; 0 = at the end. For the first question. */
+  tailLines?: number
+  /** Start at the first output that arrived then or later (the node's clock), whatever `cursor` says. */
+  sinceMs?: number
 }
 
 export interface OutputReadResponse {
