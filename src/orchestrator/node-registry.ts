@@ -23,6 +23,8 @@ export interface NodeRegistryParts {
 /** A node as it said it is a moment ago; the store hears of it when something matters. */
 interface KnownNode {
   record: NodeRecord
+  /** All of it that is more than load and time, as text to compare. */
+  lasting: string
   persistedMs: TimeMs
   /** Silence is counted from here. */
   heardMs: TimeMs
@@ -54,6 +56,7 @@ export class NodeRegistry {
       const silentMs = record.connection === 'CONNECTED' ? 0 : limits.disconnectAfterMs
       this.#keep({
         record,
+        lasting: lastingText(record),
         persistedMs: record.lastSyncMs,
         heardMs: now - silentMs,
         isGivenUp: false,
@@ -94,9 +97,11 @@ export class NodeRegistry {
       )
     }
     const record = this.#nextRecord(request, before?.record, now)
-    const changed = before === undefined || before.isUnsaved || isMaterial(before.record, record)
+    const lasting = lastingText(record)
+    const changed = before === undefined || before.isUnsaved || before.lasting !== lasting
     const node: KnownNode = {
       record,
+      lasting,
       persistedMs: changed ? now : (before?.persistedMs ?? now),
       heardMs: request.leaving ? now - limits.disconnectAfterMs : now,
       isGivenUp: false,
@@ -173,12 +178,14 @@ export class NodeRegistry {
   /** Here and in the fleet, which has to see the same. */
   #keep(node: KnownNode, isMaterial = true): void {
     const { nodeId } = node.record.info
+    node.lasting = isMaterial ? lastingText(node.record) : node.lasting
     this.#nodes.set(nodeId, node)
     if (node.record.connection === 'CONNECTED') this.#silent.delete(nodeId)
     else this.#silent.set(nodeId, node)
-    this.#parts.fleet.put(node.record, isMaterial)
+    // First: whether a node is there is counted when it is put.
     const view = this.#parts.fleet.get(nodeId)
     if (view !== undefined && node.record.connection === 'CONNECTED') view.lost = false
+    this.#parts.fleet.put(node.record, isMaterial)
   }
 
   #drop(id: NodeId): void {
@@ -252,17 +259,8 @@ export class NodeRegistry {
   }
 }
 
-/** True when something changed that is more than load and time. */
-function isMaterial(a: NodeRecord, b: NodeRecord): boolean {
-  return (
-    a.connection !== b.connection ||
-    a.membership !== b.membership ||
-    a.incarnation !== b.incarnation ||
-    JSON.stringify(lasting(a.info)) !== JSON.stringify(lasting(b.info))
-  )
-}
-
-function lasting(info: NodeInfo): Partial<NodeInfo> {
+/** Everything of a node that is more than load and time. */
+function lastingText({ info, membership, connection, incarnation }: NodeRecord): string {
   const {
     availableCapacity: _available,
     queuedCapacity: _queued,
@@ -270,5 +268,5 @@ function lasting(info: NodeInfo): Partial<NodeInfo> {
     queuedExecutions: _waiting,
     ...rest
   } = info
-  return rest
+  return JSON.stringify([membership, connection, incarnation, rest])
 }

@@ -93,19 +93,22 @@ export class ActiveState {
   }
 
   /**
-   * Call before the change is written: loads the ended jobs it touches and tells of each job whether it will be active.
-   * Throws `internal` for an execution without a job.
+   * Call before the change is written: loads the ended jobs it touches, and tells of each job that is written or for which
+   * it changes whether it will be active. Throws `internal` for an execution without a job.
    */
   prepare(change: Change): Map<JobId, boolean> {
     const stored = new Map((change.jobs ?? []).map((job) => [job.id, job]))
+    const changed = groupByJob(change.executions ?? [])
     const active = new Map<JobId, boolean>()
     for (const id of touchedJobs(change)) {
       const before = this.#jobs.get(id) ?? this.#archive.job(id)
       const job = stored.get(id) ?? before
       if (job === undefined)
         throw new WeirError('internal', `Cannot store an execution of unknown job "${id}"`)
-      if (before !== undefined && !this.#jobs.has(id)) this.#warm(before)
-      active.set(id, isActiveJob(job, this.#executionsAfter(id, change)))
+      const wasActive = this.#jobs.has(id)
+      if (before !== undefined && !wasActive) this.#warm(before)
+      const isActive = isActiveJob(job, this.#executionsAfter(id, changed.get(id) ?? []))
+      if (isActive !== wasActive || stored.has(id)) active.set(id, isActive)
     }
     return active
   }
@@ -153,8 +156,7 @@ export class ActiveState {
     return job !== undefined && isActiveJob(job, this.#byJob.get(id) ?? [])
   }
 
-  #executionsAfter(id: JobId, change: Change): Execution[] {
-    const changed = (change.executions ?? []).filter((execution) => execution.jobId === id)
+  #executionsAfter(id: JobId, changed: readonly Execution[]): Execution[] {
     const ids = new Set(changed.map((execution) => execution.id))
     return [...(this.#byJob.get(id) ?? []).filter((execution) => !ids.has(execution.id)), ...changed]
   }
@@ -314,6 +316,16 @@ function corrected<T>(live: ReadonlyMap<string, T>, replaced: ReadonlyMap<string
   const found = [...live].filter(([id]) => !replaced.has(id)).map(([, record]) => record)
   for (const record of replaced.values()) if (record !== undefined) found.push(record)
   return found
+}
+
+function groupByJob(executions: readonly Execution[]): Map<JobId, Execution[]> {
+  const groups = new Map<JobId, Execution[]>()
+  for (const execution of executions) {
+    const group = groups.get(execution.jobId)
+    if (group === undefined) groups.set(execution.jobId, [execution])
+    else group.push(execution)
+  }
+  return groups
 }
 
 function touchedJobs(change: Change): Set<JobId> {

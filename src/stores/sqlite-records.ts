@@ -15,6 +15,7 @@ import { nameOf } from './job-name.js'
 import { boundedLimit, boundedOffset } from './query-bounds.js'
 import { ENDED } from './sqlite-schema.js'
 import { storeError, type Database, type Statement } from './sqlite-driver.js'
+import type { WriteBatch } from './write-batch.js'
 
 /** Every statement of the store, prepared once. Reads and writes are synchronous. */
 export class SqliteRecords implements Archive {
@@ -22,6 +23,8 @@ export class SqliteRecords implements Archive {
   readonly #path: string
   readonly #historyPerJobMax: number
   readonly #statements: ReturnType<typeof prepare>
+  /** Number of the last line of history, for jobs that were written to lately. */
+  readonly #sequences = new Map<JobId, number>()
 
   constructor(database: Database, path: string, historyPerJobMax: number) {
     this.#database = database
@@ -66,22 +69,50 @@ export class SqliteRecords implements Archive {
     }
   }
 
-  /** All or nothing, inside the transaction that is open. `active` tells of each touched job whether it still is. */
-  write(change: Change, revision: Revision, active: ReadonlyMap<JobId, boolean>): void {
+  /** Inside the transaction that is open; what an error leaves of it is for the caller to roll back. */
+  write({ jobs, executions, evaluations, nodes, history, active }: WriteBatch): void {
     const statements = this.#statements
-    statements.savepoint.run()
-    try {
-      this.#writeRecords(change)
-      for (const [id, isActive] of active) statements.markActive.run(isActive ? 1 : 0, id)
-      statements.putRevision.run(revision)
-      statements.release.run()
-    } catch (error) {
-      if (this.#database.inTransaction) {
-        statements.rollbackToSavepoint.run()
-        statements.release.run()
-      }
-      throw error
+    for (const execution of executions.values()) {
+      statements.putExecution.run(execution.id, execution.jobId, JSON.stringify(execution))
     }
+    for (const job of jobs.values()) this.#putJob(job, active.get(job.id) ?? true)
+    for (const [id, isActive] of active) if (!jobs.has(id)) statements.markActive.run(isActive ? 1 : 0, id)
+    for (const [id, evaluation] of evaluations) {
+      if (evaluation === undefined) statements.deleteEvaluation.run(id)
+      else statements.putEvaluation.run(id, JSON.stringify(evaluation))
+    }
+    for (const [id, node] of nodes) {
+      if (node === undefined) statements.deleteNode.run(id)
+      else statements.putNode.run(id, JSON.stringify(node))
+    }
+    for (const event of history) this.#append(event)
+    for (const [id, isActive] of active) if (!isActive) this.#sequences.delete(id)
+  }
+
+  /** What a change takes away, and the versions of jobs that it replaced; inside the transaction that is open. */
+  writeDeletions(change: Change): void {
+    const statements = this.#statements
+    for (const job of change.replacedJobs ?? []) {
+      statements.putVersion.run(job.id, job.version, job.idempotencyToken ?? null, JSON.stringify(job))
+      statements.deleteVersions.run(job.id, job.version - VERSIONS_MAX)
+    }
+    for (const id of change.deleteExecutions ?? []) statements.deleteExecution.run(id)
+    for (const id of change.deleteJobs ?? []) {
+      statements.deleteHistory.run(id, Number.MAX_SAFE_INTEGER)
+      statements.deleteExecutions.run(id)
+      statements.deleteVersions.run(id, Number.MAX_SAFE_INTEGER)
+      statements.deleteJob.run(id)
+      this.#sequences.delete(id)
+    }
+  }
+
+  putRevision(revision: Revision): void {
+    this.#statements.putRevision.run(revision)
+  }
+
+  /** After something was rolled back. */
+  forgetSequences(): void {
+    this.#sequences.clear()
   }
 
   idsWithPrefix(table: 'jobs' | 'executions', prefix: string, limit: number): string[] {
@@ -165,56 +196,39 @@ export class SqliteRecords implements Archive {
     }
   }
 
-  #writeRecords(change: Change): void {
-    const statements = this.#statements
-    for (const execution of change.executions ?? []) {
-      statements.putExecution.run(execution.id, execution.jobId, JSON.stringify(execution))
-    }
-    for (const job of change.jobs ?? []) {
-      const { Namespace } = job.spec
-      const token = job.idempotencyToken ?? null
-      const text = JSON.stringify(job)
-      const { createTimeMs, modifyTimeMs } = job
-      statements.putJob.run(
-        job.id,
-        Namespace,
-        nameOf(job),
-        job.state,
-        createTimeMs,
-        modifyTimeMs,
-        token,
-        text,
-      )
-    }
-    for (const job of change.replacedJobs ?? []) {
-      statements.putVersion.run(job.id, job.version, job.idempotencyToken ?? null, JSON.stringify(job))
-      statements.deleteVersions.run(job.id, job.version - VERSIONS_MAX)
-    }
-    for (const evaluation of change.evaluations ?? []) {
-      statements.putEvaluation.run(evaluation.id, JSON.stringify(evaluation))
-    }
-    for (const id of change.deleteEvaluations ?? []) statements.deleteEvaluation.run(id)
-    for (const node of change.nodes ?? []) statements.putNode.run(node.info.nodeId, JSON.stringify(node))
-    for (const id of change.deleteNodes ?? []) statements.deleteNode.run(id)
-    for (const event of change.history ?? []) this.#append(event)
-    for (const id of change.deleteExecutions ?? []) statements.deleteExecution.run(id)
-    for (const id of change.deleteJobs ?? []) {
-      statements.deleteHistory.run(id, Number.MAX_SAFE_INTEGER)
-      statements.deleteExecutions.run(id)
-      statements.deleteVersions.run(id, Number.MAX_SAFE_INTEGER)
-      statements.deleteJob.run(id)
-    }
+  #putJob(job: Job, isActive: boolean): void {
+    const { id, spec, state, createTimeMs, modifyTimeMs, idempotencyToken } = job
+    this.#statements.putJob.run(
+      id,
+      spec.Namespace,
+      nameOf(job),
+      state,
+      createTimeMs,
+      modifyTimeMs,
+      idempotencyToken ?? null,
+      isActive ? 1 : 0,
+      JSON.stringify(job),
+    )
   }
 
   #append(event: NewHistoryEvent): void {
-    const last = this.#statements.lastSequence.get(event.jobId) as { last: number | null }
-    const sequence = (last.last ?? 0) + 1
+    const { jobId } = event
+    const sequence = (this.#sequences.get(jobId) ?? this.#lastSequence(jobId)) + 1
+    if (this.#sequences.size >= SEQUENCES_MAX) this.#sequences.clear()
+    this.#sequences.set(jobId, sequence)
     const text = JSON.stringify({ ...event, sequence } satisfies HistoryEvent)
-    this.#statements.putEvent.run(event.jobId, sequence, event.executionId ?? null, event.timeMs, text)
+    this.#statements.putEvent.run(jobId, sequence, event.executionId ?? null, event.timeMs, text)
     const surplus = sequence - this.#historyPerJobMax
-    if (surplus > 0 && sequence % TRIM_EVERY === 0) this.#statements.deleteHistory.run(event.jobId, surplus)
+    if (surplus > 0 && sequence % TRIM_EVERY === 0) this.#statements.deleteHistory.run(jobId, surplus)
+  }
+
+  #lastSequence(jobId: JobId): number {
+    return (this.#statements.lastSequence.get(jobId) as { last: number | null }).last ?? 0
   }
 }
+
+/** Jobs of which the number of the last line is remembered. */
+const SEQUENCES_MAX = 20_000
 
 /** Surplus history is removed with every so-manieth line of a job. */
 const TRIM_EVERY = 64
@@ -222,9 +236,6 @@ const TRIM_EVERY = 64
 function prepare(database: Database) {
   const sql = (text: string): Statement => database.prepare(text)
   return {
-    savepoint: sql('SAVEPOINT one_commit'),
-    release: sql('RELEASE one_commit'),
-    rollbackToSavepoint: sql('ROLLBACK TO one_commit'),
     revision: sql('SELECT revision FROM store'),
     putRevision: sql('UPDATE store SET revision = ?'),
     job: sql('SELECT body FROM jobs WHERE id = ?'),
@@ -239,9 +250,10 @@ function prepare(database: Database) {
     activeJobs: sql('SELECT body FROM jobs WHERE active = 1'),
     putJob: sql(
       `INSERT INTO jobs (id, namespace, name, state, created, modified, token, active, body)
-       VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
        ON CONFLICT (id) DO UPDATE SET namespace = excluded.namespace, name = excluded.name, state = excluded.state,
-       created = excluded.created, modified = excluded.modified, token = excluded.token, body = excluded.body`,
+       created = excluded.created, modified = excluded.modified, token = excluded.token, active = excluded.active,
+       body = excluded.body`,
     ),
     markActive: sql('UPDATE jobs SET active = ? WHERE id = ?'),
     execution: sql('SELECT body FROM executions WHERE id = ?'),

@@ -10,13 +10,22 @@ import type {
   Revision,
   Snapshot,
 } from '../ports/index.js'
-import { ActiveState } from './active-state.js'
+import { ActiveState, type Archive } from './active-state.js'
 import { ChangeFeed, type CommittedChange } from './change-feed.js'
 import { HISTORY_PER_JOB_MAX } from './query-bounds.js'
 import { checkRevision } from './revision-check.js'
 import { openDatabase, storeError, type Database } from './sqlite-driver.js'
 import { SqliteRecords } from './sqlite-records.js'
 import { migrate } from './sqlite-schema.js'
+import { WriteBatch } from './write-batch.js'
+
+/** Under load a flush waits for so many times what the last one took, at most so long: others join it meanwhile. */
+const PAUSE_PER_FLUSH = 2
+const PAUSE_MS_MAX = 5
+/** Pages of the write-ahead log after which it is carried over: 16 MiB. */
+const LOG_PAGES = 4_096
+/** KiB of pages that are kept in memory. */
+const CACHE_KIB = 8_192
 
 /** Larger databases are not read through at each start. */
 const CHECKED_BYTES_MAX = 64 * 1024 * 1024
@@ -30,7 +39,8 @@ export interface SqliteStoreOptions {
  * A {@link JobStore} in one SQLite file. Active jobs are held in memory, ended ones are read when asked for.
  *
  * Write-ahead log with `synchronous=FULL`: a commit that resolved survives a crash of the machine. What that costs is
- * shared: all commits of one turn of the event loop become durable by one write to the disk.
+ * shared: all commits of one turn of the event loop become durable by one write to the disk, and under load those of a few
+ * milliseconds, each record once.
  *
  * Rejects with `store.unavailable`: better-sqlite3 missing, file damaged, or written by a newer program. Two servers on
  * one file are kept apart by `lockDataDir`, not here.
@@ -41,6 +51,8 @@ export async function openSqliteStore(path: string, options: SqliteStoreOptions 
   try {
     database.pragma('journal_mode = WAL')
     database.pragma('synchronous = FULL')
+    database.pragma(`wal_autocheckpoint = ${LOG_PAGES}`)
+    database.pragma(`cache_size = -${CACHE_KIB}`)
     if (isNew) chmodSync(path, 0o600)
     checkIntegrity(database, path)
     migrate(database, path)
@@ -66,15 +78,19 @@ class SqliteStore implements JobStore {
   #state: ActiveState
   /** Set when the memory could not be brought back in step with the disk: tried again before anything else. */
   #isLost = false
-  /** Written inside the open transaction, durable with the next flush. */
+  /** Decided and seen by whoever reads, durable with the next flush. */
   #waiting: Waiting[] = []
+  /** The part of these that is not in the open transaction yet. */
+  #batch = new WriteBatch()
+  #flushedMs = 0
+  #flushTookMs = 0
   #closed = false
 
   constructor(database: Database, path: string, historyPerJobMax: number) {
     this.#database = database
     this.#path = path
     this.#records = new SqliteRecords(database, path, historyPerJobMax)
-    this.#state = new ActiveState(this.#records, this.#records.loadActive())
+    this.#state = new ActiveState(this.#archive(), this.#records.loadActive())
     this.#feed = new ChangeFeed(this.#state.revision)
   }
 
@@ -87,18 +103,19 @@ class SqliteStore implements JobStore {
     this.#assertOpen()
     checkRevision(ifRevision, this.#state.revision)
     const revision = this.#state.revision + 1
+    const state = this.#state
+    let active: Map<JobId, boolean>
     try {
-      const active = this.#state.prepare(change)
-      if (!this.#database.inTransaction) this.#database.exec('BEGIN IMMEDIATE')
-      this.#records.write(change, revision, active)
+      active = state.prepare(change)
+      if (WriteBatch.isOwn(change)) this.#writeOwn(change, active)
+      else this.#batch.add(change, active)
     } catch (error) {
-      const reason = storeError(error, `Cannot write to the database "${this.#path}"`)
-      this.#recover(change, reason)
-      throw reason
+      state.abandon(change)
+      throw storeError(error, `Cannot write to the database "${this.#path}"`)
     }
-    this.#state.apply(change, revision)
+    state.apply(change, revision)
     return new Promise((resolve, reject) => {
-      if (this.#waiting.push({ revision, change, resolve, reject }) === 1) setImmediate(() => this.#flush())
+      if (this.#waiting.push({ revision, change, resolve, reject }) === 1) this.#flushSoon()
     })
   }
 
@@ -146,15 +163,29 @@ class SqliteStore implements JobStore {
     this.#database.close()
   }
 
-  /** Makes everything written in this turn of the event loop durable at once. */
+  /** At the end of this turn of the event loop, or a little later when flushes follow each other. */
+  #flushSoon(): void {
+    const pauseMs = Math.min(PAUSE_MS_MAX, PAUSE_PER_FLUSH * this.#flushTookMs)
+    const waitMs = this.#flushedMs + pauseMs - performance.now()
+    if (waitMs <= 0) setImmediate(() => this.#flush())
+    else setTimeout(() => this.#flush(), waitMs)
+  }
+
+  /** Makes everything that waits durable at once. */
   #flush(): void {
     if (this.#waiting.length === 0) return
+    const startedMs = performance.now()
     try {
+      this.#settle()
+      this.#begin()
+      this.#records.putRevision(this.#state.revision)
       this.#database.exec('COMMIT')
     } catch (error) {
       this.#giveUp(storeError(error, `Cannot write to the database "${this.#path}"`))
       return
     }
+    this.#flushedMs = performance.now()
+    this.#flushTookMs = this.#flushedMs - startedMs
     const waiting = this.#waiting.splice(0)
     for (const { revision, change, resolve } of waiting) {
       this.#feed.publish(revision, change)
@@ -162,15 +193,58 @@ class SqliteStore implements JobStore {
     }
   }
 
-  /** After a failed write: SQLite may have ended the whole transaction, and with it the commits that wait. */
-  #recover(change: Change, reason: WeirError): void {
-    if (this.#database.inTransaction === this.#waiting.length > 0) this.#state.abandon(change)
-    else this.#giveUp(reason)
+  #begin(): void {
+    if (!this.#database.inTransaction) this.#database.exec('BEGIN IMMEDIATE')
+  }
+
+  /** Puts what was decided into the open transaction, so that queries see it. Throws what SQLite throws. */
+  #settle(): void {
+    if (this.#batch.isEmpty) return
+    const batch = this.#batch
+    this.#batch = new WriteBatch()
+    this.#begin()
+    this.#records.write(batch)
+  }
+
+  /** A change of which the order against others matters. When it fails, so does what waits: all are one transaction. */
+  #writeOwn(change: Change, active: ReadonlyMap<JobId, boolean>): void {
+    try {
+      this.#settle()
+      this.#batch.add(change, active)
+      this.#settle()
+      this.#records.writeDeletions(change)
+    } catch (error) {
+      this.#giveUp(storeError(error, `Cannot write to the database "${this.#path}"`))
+      throw error
+    }
+  }
+
+  /** Ended jobs, from the disk and from what is on its way there. */
+  #archive(): Archive {
+    return {
+      job: (id) => this.#batch.jobs.get(id) ?? this.#records.job(id),
+      execution: (id) => this.#batch.executions.get(id) ?? this.#records.execution(id),
+      executionsOfJob: (id) => {
+        if (this.#batch.hasExecutionsOf(id)) this.#settleOrGiveUp()
+        return this.#records.executionsOfJob(id)
+      },
+    }
+  }
+
+  #settleOrGiveUp(): void {
+    try {
+      this.#settle()
+    } catch (error) {
+      const reason = storeError(error, `Cannot write to the database "${this.#path}"`)
+      this.#giveUp(reason)
+      throw reason
+    }
   }
 
   /** Forgets what did not become durable. */
   #giveUp(reason: WeirError): void {
     this.#isLost = true
+    this.#batch = new WriteBatch()
     try {
       this.#reload()
     } catch {
@@ -183,12 +257,14 @@ class SqliteStore implements JobStore {
   #reload(): void {
     if (this.#database.inTransaction) this.#database.exec('ROLLBACK')
     const revision = this.#state.revision + 1
-    this.#state = new ActiveState(this.#records, { ...this.#records.loadActive(), revision })
+    this.#records.forgetSequences()
+    this.#state = new ActiveState(this.#archive(), { ...this.#records.loadActive(), revision })
     this.#isLost = false
   }
 
   #read<T>(query: () => T): T {
     this.#assertOpen()
+    this.#settleOrGiveUp()
     try {
       return query()
     } catch (error) {
