@@ -293,7 +293,7 @@ function answerErrors(app: FastifyInstance, logger: ApiLogger): void {
     const body = errorBody(refusalForClient(error, request, reply), request.sentRequestId)
     const wait = isWeirError(error) ? error.details.retryAfterSeconds : undefined
     if (typeof wait === 'number') reply.header('retry-after', String(wait))
-    return reply.code(body.Status).send(body)
+    return reply.code(body.Status).type('application/json; charset=utf-8').send(body)
   })
 }
 

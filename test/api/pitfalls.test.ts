@@ -286,7 +286,10 @@ describe('compatibility pitfalls', () => {
       const error = goDecode(answer.text, goStructs('v1.5.2').apiError) as Record<string, unknown>
       expect(error, `${method} ${path}`).toMatchObject({ Status: answer.status, RequestID: 'mine-1' })
       for (const key of ['Message', 'Code', 'Component']) expect(error[key], `${path} ${key}`).not.toBe('')
-      expect(answer.headers['x-request-id']).toBe('mine-1')
+      expect(answer.headers).toMatchObject({
+        'x-request-id': 'mine-1',
+        'content-type': 'application/json; charset=utf-8',
+      })
     }
   })
 
