@@ -1,4 +1,4 @@
-import { Command, CommanderError, Option } from 'commander'
+import { Command, CommanderError, Help, Option } from 'commander'
 
 /** A command whose on/off flags also take `=true` and `=false`, as users of other tools write them (`--wait=false`). */
 export class WeirCommand extends Command {
@@ -15,6 +15,10 @@ export class WeirCommand extends Command {
 
   override parseOptions(argv: string[]): ReturnType<Command['parseOptions']> {
     return super.parseOptions(this.plainFlags(argv))
+  }
+
+  override createHelp(): Help {
+    return Object.assign(new WeirHelp(), this.configureHelp())
   }
 
   /** A mistake in the command line; it knows the command that it was found in. */
@@ -73,6 +77,21 @@ export class WeirCommand extends Command {
   }
 }
 
+/** Flags of the command first, those that every command takes last. */
+class WeirHelp extends Help {
+  override groupItems<Item extends Command | Option>(
+    unsortedItems: Item[],
+    visibleItems: Item[],
+    getGroup: (item: Item) => string,
+  ): Map<string, Item[]> {
+    const groups = super.groupItems(unsortedItems, visibleItems, getGroup)
+    const globals = groups.get(GLOBAL_GROUP)
+    if (globals === undefined) return groups
+    groups.delete(GLOBAL_GROUP)
+    return groups.set(GLOBAL_GROUP, globals)
+  }
+}
+
 /** What commander found wrong with the command line. */
 export class UsageError extends CommanderError {
   readonly command: WeirCommand
@@ -93,6 +112,9 @@ export function usageOf(command: WeirCommand): string {
 }
 
 const GLOBAL_GROUP = 'Global flags:'
+
+/** The flag that shows the help, beside the other flags that every command takes. */
+export const HELP_OPTION = new Option('-h, --help', 'show this help').helpGroup(GLOBAL_GROUP)
 
 /** Flags that every command takes, also in front of its name. */
 export function addGlobalFlags(command: WeirCommand): WeirCommand {

@@ -1,4 +1,5 @@
-import { WeirCommand, addGlobalFlags } from './command.js'
+import { VERSION } from '../version.js'
+import { HELP_OPTION, WeirCommand, addGlobalFlags } from './command.js'
 import { addCompletionCommand } from './completion-command.js'
 import { addConfigCommands } from './config-commands.js'
 import { EXAMPLES } from './examples.js'
@@ -21,11 +22,14 @@ export function buildProgram(context: CliContext, exit: (code: number) => void):
     .description(
       'Runs Docker containers and WebAssembly programs with exactly the network access that was granted',
     )
+    .optionsGroup('Flags:')
     .enablePositionalOptions()
     .allowExcessArguments(false)
     .exitOverride()
     .configureOutput({ outputError: () => undefined })
     .showSuggestionAfterError(true)
+    .version(VERSION, '--version', 'show the version of this program')
+    .addHelpOption(HELP_OPTION)
     .helpCommand('help [command]', 'show help for a command')
   addGlobalFlags(program)
 
@@ -37,6 +41,7 @@ export function buildProgram(context: CliContext, exit: (code: number) => void):
     action: Action<Flags>,
   ): WeirCommand => {
     const command = addGlobalFlags(parent.command(usage).description(description) as WeirCommand)
+    command.optionsGroup('Flags:')
     command.action(async () => {
       program.running = command
       const flags = mergeFlags(program.opts(), command.opts()) as Flags & GlobalFlags
