@@ -9,7 +9,9 @@ import type {
   DescribedJob,
   LogChunk,
   Page,
+  NewTokenRequest,
   SubmittedJob,
+  WireAdminLog,
   WireBuildVersion,
   WireExecution,
   WireHistoryItem,
@@ -18,6 +20,8 @@ import type {
   WireNodeInfo,
   WireNodeToken,
   WireSpecConfig,
+  WireToken,
+  WireWhoAmI,
 } from './wire.js'
 
 export interface ClientOptions extends ConnectionOptions {
@@ -392,6 +396,39 @@ export class WeirClient {
       options,
     )
     return answer.config
+  }
+
+  /** Who the server takes the caller for. */
+  whoAmI(options: CallOptions = {}): Promise<WireWhoAmI> {
+    return this.#json('GET', '/access/whoami', 'ask who you are', options)
+  }
+
+  async tokens(options: CallOptions = {}): Promise<WireToken[]> {
+    const answer = await this.#json<Page<WireToken>>('GET', '/access/tokens', 'list tokens', options)
+    return answer.Items
+  }
+
+  /** The token is in this answer and nowhere else. */
+  createToken(
+    token: NewTokenRequest,
+    options: CallOptions = {},
+  ): Promise<{ Token: string; Record: WireToken }> {
+    return this.#json('POST', '/access/tokens', `make the token "${token.Name}"`, options, token)
+  }
+
+  async revokeToken(id: string, options: CallOptions = {}): Promise<WireToken> {
+    const path = `/access/tokens/${encodeURIComponent(id)}`
+    const answer = await this.#json<{ Record: WireToken }>('DELETE', path, `revoke the token ${id}`, options)
+    return answer.Record
+  }
+
+  /** The newest administrative actions, newest last, with the state of their chain on request. */
+  adminLog(
+    query: { limit?: number; nextToken?: string; verify?: boolean } = {},
+    options: CallOptions = {},
+  ): Promise<WireAdminLog> {
+    const text = queryOf({ limit: query.limit, next_token: query.nextToken, verify: query.verify })
+    return this.#json('GET', `/access/audit${text}`, 'read the record of administrative actions', options)
   }
 
   close(): void {

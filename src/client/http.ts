@@ -9,6 +9,7 @@ import type { Socket } from 'node:net'
 import { WeirError } from '../errors.js'
 import { VERSION } from '../version.js'
 import { formatServerAddress, type ServerAddress } from './address.js'
+import { connectPinned, PinnedAgent, type PinnedTarget } from './pinned-connection.js'
 import { serverError } from './server-error.js'
 
 export interface ConnectionOptions {
@@ -22,8 +23,11 @@ export interface ConnectionOptions {
   token?: string
   /** More headers for every request. */
   headers?: Readonly<Record<string, string>>
-  /** For https: PEM of the authority to trust instead of the usual ones, or no verification at all. */
-  tls?: { ca?: string; insecure?: boolean }
+  /**
+   * For https: PEM of the authority to trust instead of the usual ones; the one key that the server may show
+   * (`SHA256:…`), which settles everything else; or no verification at all.
+   */
+  tls?: { ca?: string; fingerprint?: string; insecure?: boolean }
 }
 
 export interface Call {
@@ -63,11 +67,12 @@ export class HttpConnection {
     }
   }
 
-  get tls(): { ca?: string; rejectUnauthorized?: boolean } {
+  get tls(): { ca?: string; rejectUnauthorized?: boolean; minVersion: 'TLSv1.2' } {
     const { ca, insecure } = this.#options.tls ?? {}
     return {
       ...(ca === undefined ? {} : { ca }),
       ...(insecure === true ? { rejectUnauthorized: false } : {}),
+      minVersion: 'TLSv1.2',
     }
   }
 
@@ -99,7 +104,7 @@ export class HttpConnection {
       const response = await this.#send({ ...call, signal })
       const text = await readAll(response, this.#options.answerBytesMax ?? ANSWER_BYTES_MAX, call.what)
       if (response.statusCode === 200) return text
-      throw serverError(response.statusCode ?? 0, text, call.what)
+      throw this.refusal(response.statusCode ?? 0, text, call.what)
     } catch (error) {
       if (timeout.aborted && call.signal?.aborted !== true) throw this.#tooSlow(timeoutMs, error)
       throw this.explain(error, call.signal)
@@ -112,12 +117,39 @@ export class HttpConnection {
       const response = await this.#send(call)
       if (response.statusCode !== 200) {
         const text = await readAll(response, ANSWER_BYTES_MAX, call.what)
-        throw serverError(response.statusCode ?? 0, text, call.what)
+        throw this.refusal(response.statusCode ?? 0, text, call.what)
       }
       yield* splitLines(response)
     } catch (error) {
       throw this.explain(error, call.signal)
     }
+  }
+
+  /** The server's error; where it wants to know who is calling, with what to do about it. */
+  refusal(status: number, text: string, what: string): WeirError {
+    const error = serverError(status, text, what)
+    if (error.code !== 'api.unauthorized' && error.code !== 'api.forbidden') return error
+    const server = formatServerAddress(this.address)
+    const { reason } = error.details
+    const why = typeof reason === 'string' ? reason : error.message
+    const isUnknown = error.code === 'api.unauthorized'
+    return new WeirError(
+      error.code,
+      `Cannot ${what}: ${isUnknown ? `${server} wants to know who you are` : `${server} does not allow it`} (${why})`,
+      {
+        hint: isUnknown
+          ? `Log in with \`weir auth login ${server}\`, or put a token into the variable WEIR_API_KEY.`
+          : error.hint,
+        details: error.details,
+        cause: error,
+      },
+    )
+  }
+
+  /** A new connection to a pinned server, for websockets; undefined when the server is not pinned. */
+  connectPinned(): Promise<Socket> | undefined {
+    const pinned = this.#pinned
+    return pinned === undefined ? undefined : connectPinned(pinned.target, pinned.fingerprint)
   }
 
   close(): void {
@@ -132,7 +164,7 @@ export class HttpConnection {
     const code = error instanceof Error && 'code' in error ? String(error.code) : ''
     const reason = REASONS[code] ?? (error instanceof Error ? error.message : String(error))
     return new WeirError('api.unreachable', `Cannot reach ${formatServerAddress(this.address)}: ${reason}`, {
-      hint: /CERT|SSL|TLS/.test(code) ? UNTRUSTED : ABSENT,
+      hint: /CERT|SSL|TLS|EPROTO/.test(code) ? UNTRUSTED : ABSENT,
       retryable: true,
       details: { reason: code },
       cause: error,
@@ -180,17 +212,28 @@ export class HttpConnection {
 
   async #newAgent(): Promise<HttpAgent> {
     const keep = { keepAlive: true, maxSockets: 32, maxFreeSockets: 4 }
+    const pinned = this.#pinned
+    if (pinned !== undefined) return new PinnedAgent(keep, pinned.target, pinned.fingerprint)
     if (!this.#isTls) return new HttpAgent(keep)
     const { Agent } = await import('node:https')
     return new Agent({ ...keep, ...this.tls })
   }
 
   async #starter(): Promise<(options: RequestOptions) => ClientRequest> {
-    return this.#isTls ? (await import('node:https')).request : httpRequest
+    // A pinned connection is secure already when the request is written to it.
+    return this.#isTls && this.#pinned === undefined ? (await import('node:https')).request : httpRequest
   }
 
   get #isTls(): boolean {
     return this.address.kind === 'tcp' && this.address.scheme === 'https'
+  }
+
+  get #pinned(): { target: PinnedTarget; fingerprint: string } | undefined {
+    const { address } = this
+    const fingerprint = this.#options.tls?.fingerprint
+    if (!this.#isTls || address.kind !== 'tcp' || fingerprint === undefined) return undefined
+    const { host, port } = address
+    return { target: { host, port, timeoutMs: this.connectTimeoutMs }, fingerprint }
   }
 
   #tooSlow(timeoutMs: number, cause: unknown): WeirError {
@@ -246,7 +289,7 @@ async function* splitLines(response: IncomingMessage): AsyncIterable<string> {
 
 const ABSENT = 'Start a server with `weir serve`, or say where it is with --api-host and --api-port.'
 const UNTRUSTED =
-  'Check that this is the right server, and that the authority of its certificate is trusted here.'
+  'Check that this is the right server, and that it speaks TLS. Accept its key with `weir auth login https://HOST:PORT --fingerprint SHA256:…`, or name the authority of its certificate in API.TLS.CAFile.'
 
 const REASONS: Readonly<Record<string, string>> = {
   ECONNREFUSED: 'nobody listens there',

@@ -15,6 +15,9 @@ export type {
 export type { ConnectionOptions } from './http.js'
 export { downloadResults } from './download/download-results.js'
 export type { DownloadedResults, DownloadOptions, DownloadProgress } from './download/download-results.js'
+export { forgetCredential, readCredential, saveCredential } from './credentials.js'
+export type { ServerCredential } from './credentials.js'
+export { readFingerprint, seenFingerprint } from './pinned-connection.js'
 export { packDirectory } from './upload.js'
 export type { PackOptions } from './upload.js'
 export { executionStateName } from './wire.js'
@@ -23,6 +26,8 @@ export type {
   LogChunk,
   Page,
   SubmittedJob,
+  WireAdminLog,
+  WireAdminRecord,
   WireBuildVersion,
   WireEgressDestination,
   WireEgressSummary,
@@ -37,4 +42,6 @@ export type {
   WireSpecConfig,
   WireState,
   WireTask,
+  WireToken,
+  WireWhoAmI,
 } from './wire.js'

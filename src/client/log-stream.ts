@@ -3,7 +3,6 @@ import { connect } from 'node:net'
 import type { ClientOptions, RawData, WebSocket } from 'ws'
 import { ERROR_CODES, WeirError, type ErrorCode } from '../errors.js'
 import type { HttpConnection } from './http.js'
-import { serverError } from './server-error.js'
 import type { LogChunk } from './wire.js'
 
 /** Chunks that may wait for the reader before the connection is paused. */
@@ -49,7 +48,7 @@ class FrameQueue {
       this.#wake()
     })
     socket.on('unexpected-response', (_request, response) => {
-      readRefusal(response).then(
+      readRefusal(response, connection).then(
         (error) => this.#finish({ error }),
         (error: unknown) => this.#finish({ error }),
       )
@@ -107,7 +106,10 @@ async function openSocket(connection: HttpConnection, path: string): Promise<Web
     const overSocket = { ...options, createConnection: () => connect(address.socketPath) }
     return new Socket(`ws://localhost${path}`, overSocket)
   }
+  const pinned = await connection.connectPinned()
   const host = address.host.includes(':') ? `[${address.host}]` : address.host
+  if (pinned !== undefined)
+    return new Socket(`ws://${host}:${address.port}${path}`, { ...options, createConnection: () => pinned })
   const scheme = address.scheme === 'https' ? 'wss' : 'ws'
   return new Socket(`${scheme}://${host}:${address.port}${path}`, options)
 }
@@ -147,11 +149,11 @@ function textOf(data: RawData): string {
   return Buffer.isBuffer(data) ? data.toString('utf8') : Buffer.from(data).toString('utf8')
 }
 
-async function readRefusal(response: IncomingMessage): Promise<WeirError> {
+async function readRefusal(response: IncomingMessage, connection: HttpConnection): Promise<WeirError> {
   let text = ''
   response.setEncoding('utf8')
   for await (const part of response as AsyncIterable<string>) text = (text + part).slice(0, 65_536)
-  return serverError(response.statusCode ?? 0, text, 'open the log stream')
+  return connection.refusal(response.statusCode ?? 0, text, 'open the log stream')
 }
 
 function brokenOff(code: number): WeirError {

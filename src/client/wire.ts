@@ -226,6 +226,69 @@ export interface LogChunk {
   time: string
 }
 
+export interface WireWhoAmI {
+  /** False where nobody has to authenticate. */
+  Authenticated: boolean
+  ID: string
+  Name: string
+  Kind: 'token' | 'user' | 'everyone'
+  /** Empty for configured users. */
+  Role: string
+  Permissions: string[]
+  /** `*` = all. */
+  Namespaces: string[]
+  ExpiresAt?: string
+}
+
+export interface WireToken {
+  ID: string
+  Name: string
+  Role: string
+  /** `*` = all. */
+  Namespaces: string[]
+  CreatedAt: string
+  CreatedBy: string
+  ExpiresAt?: string
+  LastUsedAt?: string
+  RevokedAt?: string
+}
+
+export interface NewTokenRequest {
+  Name: string
+  Role: string
+  Namespaces?: string[]
+  /** Absent = it does not expire. */
+  ExpiresInSeconds?: number
+}
+
+export interface WireAdminRecord {
+  timeMs: number
+  sequence: number
+  principal: string
+  principalName: string
+  address: string
+  action: string
+  object: string
+  outcome: 'allowed' | 'denied' | 'failed'
+  details?: Record<string, string>
+  previousHash: string
+  hash: string
+}
+
+export interface WireAdminLog {
+  /** Asks for older ones; empty when there are none. */
+  NextToken: string
+  Items: WireAdminRecord[]
+  Verdict?: {
+    intact: boolean
+    records?: number
+    firstSequence?: number
+    head?: string
+    brokenAt?: number
+    reason?: string
+  }
+}
+
 export type { AuditRecord }
 
 /** The name of a `ComputeState.StateType`; `Unknown (n)` for others. */
