@@ -47,11 +47,13 @@ try {
   console.log(`all kills done; waiting for ${workload.active.length} jobs`)
   await workload.waitForEnds(120_000)
   broken = await judge({ client, workload, server })
+  await workload.endServices()
 } finally {
   await workload.stopSubmitting()
   client.close()
   await server.close()
-  if (typeof image !== 'string') await image.remove()
+  if (typeof image !== 'string')
+    await image.remove().catch((error) => console.log(`the image stays: ${error.message}`))
   rmSync(directory, { recursive: true, force: true })
 }
 for (const problem of broken) console.log(`BROKEN  ${problem}`)

@@ -69,6 +69,14 @@ export class Workload {
     }
   }
 
+  /** Nothing that runs on is left behind. */
+  async endServices() {
+    for (const { id, expected } of this.sent) {
+      if (expected.end === 'Running') await this.#parts.client.stop(id, 'the crash test is over')
+    }
+    await this.#nothingRuns(30_000)
+  }
+
   summary() {
     const acknowledged = this.sent.filter(({ id }) => id !== undefined)
     const states = new Map()
@@ -111,6 +119,13 @@ export class Workload {
       }
     }
     return undefined
+  }
+
+  async #nothingRuns(timeoutMs) {
+    for (const end = Date.now() + timeoutMs; Date.now() < end; await sleep(100)) {
+      const nodes = await this.#parts.client.nodes()
+      if (nodes.every(({ Info }) => (Info.ComputeNodeInfo?.RunningExecutions ?? 0) === 0)) return
+    }
   }
 
   async #look() {
