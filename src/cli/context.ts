@@ -23,6 +23,8 @@ export interface CliContext {
   readStandardInput: () => Promise<string>
   /** True when nothing is piped into standard input. */
   inputIsTerminal: boolean
+  /** Asks a person; absent where there is none. */
+  ask?: (question: string, options: { hidden: boolean }) => Promise<string>
 }
 
 /** Where the configuration comes from, given the flags. Throws `cli.usage` when two flags contradict each other. */
@@ -80,9 +82,15 @@ export function serverUrl(config: Pick<Config, 'values' | 'origin'>): string {
     const hasPort = /:\d+\/?$/.test(host)
     return hasPort || config.origin('API.Port') === 'default' ? host : `${host.replace(/\/$/, '')}:${port}`
   }
+  const scheme = speaksTls(config.values) ? 'https' : 'http'
   // Where a server listens on every address, its own machine is one of them.
-  if (host === '0.0.0.0' || host === '::' || host === '[::]') return `http://127.0.0.1:${port}`
-  return `http://${host.includes(':') && !host.startsWith('[') ? `[${host}]` : host}:${port}`
+  if (host === '0.0.0.0' || host === '::' || host === '[::]') return `${scheme}://127.0.0.1:${port}`
+  return `${scheme}://${host.includes(':') && !host.startsWith('[') ? `[${host}]` : host}:${port}`
+}
+
+/** Said for the client, or seen from what the server of the same configuration does. */
+function speaksTls(values: Config['values']): boolean {
+  return values['API.TLS.UseTLS'] || values['API.TLS.SelfSigned'] || values['API.TLS.CertFile'] !== ''
 }
 
 /** True when somebody said where the server is. */
@@ -98,7 +106,8 @@ export async function withClient<Result>(
 ): Promise<Result> {
   const config = await readClientConfig(flags, context)
   const { WeirClient: Client } = await import('../client/index.js')
-  const client = new Client({ baseUrl: serverUrl(config) })
+  const { serverAccess } = await import('./client-options.js')
+  const client = new Client((await serverAccess(config, context)).options)
   try {
     return await use(client)
   } finally {

@@ -10,6 +10,9 @@ const code = await runCli(process.argv.slice(2), {
   environment: process.env,
   cwd: process.cwd(),
   inputIsTerminal: process.stdin.isTTY,
+  ...(process.stdin.isTTY && process.stderr.isTTY
+    ? { ask: async (question, options) => (await import('./ask.js')).askOnTerminal(question, options) }
+    : {}),
   readStandardInput,
 })
 // Both streams empty before the end: to a pipe, writing goes on in the background.

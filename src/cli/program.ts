@@ -5,6 +5,7 @@ import { addConfigCommands } from './config-commands.js'
 import { EXAMPLES } from './examples.js'
 import { addMovedCommands } from './moved-commands.js'
 import { addDevstackCommand, addNodeTokenCommands } from './network-commands.js'
+import { addRetiredFlags, addRetiredServeFlags, withoutRetired } from './retired-flags.js'
 import { listFlags, objectFlags, pageFlags, readObjectFormat, watchFlag } from './output-flags.js'
 import type { Command } from 'commander'
 import type { CliContext, GlobalFlags } from './context.js'
@@ -44,9 +45,9 @@ export function buildProgram(context: CliContext, exit: (code: number) => void):
     command.optionsGroup('Flags:')
     command.action(async () => {
       program.running = command
-      const flags = mergeFlags(program.opts(), command.opts()) as Flags & GlobalFlags
-      if (flags.color === false) context.terminal.withoutColour()
-      exit(await action(command.args, flags))
+      const merged = mergeFlags(program.opts(), command.opts()) as Flags & GlobalFlags
+      if (merged.color === false) context.terminal.withoutColour()
+      exit(await action(command.args, withoutRetired(merged, command, context)))
     })
     return command
   }
@@ -60,6 +61,8 @@ export function buildProgram(context: CliContext, exit: (code: number) => void):
   addConfigCommands(leaf, group('config', 'Show and change the configuration'), context)
   addCompletionCommand(leaf, program, context)
   addMovedCommands(program)
+  for (const { command } of [{ command: program }, ...leavesOf(program)])
+    addRetiredFlags(command as WeirCommand)
   addExamples(program)
   return program
 }
@@ -390,7 +393,7 @@ function addServerCommands(leaf: Leaf, program: WeirCommand, group: Group, conte
   ask('version', 'The version of the server', 'agentVersion')
   ask('config', 'The configuration of the server', 'agentConfig')
 
-  leaf<import('./serve-flags.js').ServeFlags>(
+  const serve = leaf<import('./serve-flags.js').ServeFlags>(
     program,
     'serve',
     'Run a node until Ctrl-C',
@@ -409,6 +412,7 @@ function addServerCommands(leaf: Leaf, program: WeirCommand, group: Group, conte
     .collected('--allow-domain <PATTERN>', 'host that networked jobs may reach; repeatable')
     .collected('--allow-listed-local-paths <PATH[:ro|:rw]>', 'path that jobs may use as input; repeatable')
     .collected('--labels <KEY=VALUE>', 'label of the node; repeatable')
+  addRetiredServeFlags(serve)
 
   addDevstackCommand(leaf, program, context)
 
