@@ -121,6 +121,25 @@ export const LogsQuery = Type.Object({
   execution_id: executionId,
   follow: Type.Optional(Type.Boolean({ description: 'Keep streaming until the execution ends' })),
   tail: Type.Optional(Type.Boolean({ description: 'Skip what exists and begin at now' })),
+  tail_lines: Type.Optional(
+    Type.Integer({
+      minimum: 0,
+      maximum: 1_000_000_000,
+      description: 'Addition of weir: of what exists, only so many last lines of each execution',
+    }),
+  ),
+  since: Type.Optional(
+    Type.String({
+      maxLength: 40,
+      description: 'Addition of weir: only what was written then or later; Unix seconds or RFC 3339',
+    }),
+  ),
+  all_executions: Type.Optional(
+    Type.Boolean({
+      description:
+        'Addition of weir: every execution, also those that were tried again; with follow until the job ends. What cannot be had is told in frames with a "notice"',
+    }),
+  ),
   encoding: oneOf(['utf8', 'base64'], 'Addition of weir: base64 sends the exact bytes in Data. Default utf8'),
 })
 

@@ -79,6 +79,12 @@ export interface LogsRequest extends JobViewQuery {
   follow?: boolean
   /** Skip what exists. */
   fromEnd?: boolean
+  /** Of what exists, only so many last lines of each execution. */
+  tailLines?: number
+  /** Only what was written then or later. */
+  sinceMs?: number
+  /** Every execution, also those that were tried again and, with `follow`, those that come later; with notices. */
+  allExecutions?: boolean
 }
 
 export interface EgressRequest extends JobViewQuery {
@@ -275,6 +281,9 @@ export class WeirClient {
       execution_id: request.executionId,
       follow: request.follow,
       tail: request.fromEnd,
+      tail_lines: request.tailLines,
+      since: request.sinceMs === undefined ? undefined : request.sinceMs / 1000,
+      all_executions: request.allExecutions,
       ...viewOf(request),
       encoding: 'base64',
     })

@@ -5,8 +5,8 @@ import { ERROR_CODES, WeirError, type ErrorCode } from '../errors.js'
 import type { HttpConnection } from './http.js'
 import type { LogChunk } from './wire.js'
 
-/** Chunks that may wait for the reader before the connection is paused. */
-const WAITING_MAX = 256
+/** Characters of frames that may wait for the reader before the connection is paused. */
+const WAITING_MAX = 1024 * 1024
 
 /**
  * The output of a job as it comes. Ends when the server says so; leaving the loop closes the connection. Rejects with
@@ -36,6 +36,7 @@ class FrameQueue {
   readonly #socket: WebSocket
   readonly #signal: AbortSignal | undefined
   readonly #waiting: string[] = []
+  #waitingCharacters = 0
   #end: { error?: unknown } | undefined
   #wake: () => void = () => {}
 
@@ -43,8 +44,10 @@ class FrameQueue {
     this.#socket = socket
     this.#signal = signal
     socket.on('message', (data: RawData) => {
-      this.#waiting.push(textOf(data))
-      if (this.#waiting.length >= WAITING_MAX) socket.pause()
+      const text = textOf(data)
+      this.#waiting.push(text)
+      this.#waitingCharacters += text.length
+      if (this.#waitingCharacters >= WAITING_MAX) socket.pause()
       this.#wake()
     })
     socket.on('unexpected-response', (_request, response) => {
@@ -64,7 +67,8 @@ class FrameQueue {
       this.#signal?.throwIfAborted()
       const text = this.#waiting.shift()
       if (text !== undefined) {
-        if (this.#waiting.length < WAITING_MAX / 2 && this.#socket.isPaused) this.#socket.resume()
+        this.#waitingCharacters -= text.length
+        if (this.#waitingCharacters < WAITING_MAX / 2 && this.#socket.isPaused) this.#socket.resume()
         return text
       }
       if (this.#end !== undefined) {
@@ -126,6 +130,7 @@ function readFrame(text: string): LogChunk {
     data: Buffer.from(value.Data ?? value.Line ?? '', value.Data === undefined ? 'utf8' : 'base64'),
     executionId: value.ExecutionID ?? '',
     time: value.Time ?? '',
+    ...(frame.notice === undefined ? {} : { notice: frame.notice }),
   }
 }
 
@@ -133,6 +138,7 @@ interface Frame {
   error?: string
   code?: string
   hint?: string
+  notice?: string
   value?: { Type?: number; Line?: string; Data?: string; ExecutionID?: string; Time?: string }
 }
 

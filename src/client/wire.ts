@@ -224,6 +224,8 @@ export interface LogChunk {
   executionId: string
   /** RFC 3339; empty when the server does not say. */
   time: string
+  /** Instead of output, which is empty then: something to know about the stream, for people. */
+  notice?: string
 }
 
 export interface WireWhoAmI {

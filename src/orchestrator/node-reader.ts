@@ -8,6 +8,7 @@ import type {
   EgressReadResponse,
   JobStore,
   LogItem,
+  LogQuery,
   OutputReadRequest,
   OutputReadResponse,
   Transport,
@@ -16,9 +17,31 @@ import type { JobWatch } from './job-watch.js'
 import type { OrchestratorLimits } from './options.js'
 
 const OUTPUT_BYTES_PER_READ = 256 * 1024
+/** What all answers that are under way for one reader may hold together, as far as each can be that small. */
+const OUTPUT_BYTES_OPEN = 16 * 1024 ** 2
+const OUTPUT_BYTES_MIN = 16 * 1024
+/** A program that was told to stop is listened to for so long. */
+const LAST_WORDS_MS = 15_000
+const AWAY = Symbol('the node does not answer')
+const UNKNOWN = Symbol('the node does not know the execution')
 const RECORDS_PER_READ = 500
 /** Between tries while a node does not answer, or does not know its new execution yet. */
 const PAUSE_MS = 1_000
+
+/** What is wanted of an execution's output. */
+export type OutputQuery = Pick<LogQuery, 'follow' | 'fromEnd' | 'tailLines' | 'sinceMs'> & {
+  notices?: boolean
+}
+
+interface Looked {
+  execution: Execution | undefined
+  /** It has ended. */
+  isOver: boolean
+  /** It is no longer wanted and has not ended as far as anybody knows. */
+  isStopping: boolean
+  /** Its node is there. */
+  isConnected: boolean
+}
 
 export interface NodeReaderParts {
   store: JobStore
@@ -37,41 +60,64 @@ export class NodeReader {
   }
 
   /**
-   * The output of one execution. With `follow` until it has ended; otherwise what there is. When the node is gone, the
-   * short form in the execution's record stands in.
+   * The output of one execution. With `follow` until it has ended; otherwise what there is. When the node is away, the
+   * short form in the execution's record stands in for what has ended; what still runs is waited for. `notices`: both are
+   * said. `open` says how many are read side by side: they share the memory for answers.
    */
   async *output(
     id: ExecutionId,
-    { follow, fromEnd }: { follow: boolean; fromEnd: boolean },
+    query: OutputQuery,
     signal: AbortSignal,
+    open: () => number,
   ): AsyncIterable<LogItem> {
-    let [cursor, isPositioned, hasDelivered] = [0, !fromEnd, false]
+    const { follow, fromEnd, notices } = query
+    let [cursor, isPositioned, hasDelivered, isAway] = [0, false, false, false]
     while (!signal.aborted) {
-      const { execution, isOver } = await this.#look(id)
+      const { execution, isOver, isStopping, isConnected } = await this.#look(id)
       if (execution === undefined) return
+      const say = (text: string): LogItem[] => (notices === true ? [notice(execution, text)] : [])
+      const waits = follow && !isOver
       const request: OutputReadRequest = {
         executionId: id,
         cursor,
-        waitMs: follow && !isOver ? this.#parts.limits.pollMs : 0,
-        bytesMax: OUTPUT_BYTES_PER_READ,
-        ...(isPositioned ? {} : { fromEnd: true }),
+        waitMs: waits ? this.#parts.limits.pollMs : 0,
+        bytesMax: answerBytes(open()),
+        ...(isPositioned ? {} : startOf(query)),
       }
       const askedMs = this.#parts.clock.now()
-      const answer = await this.#ask<OutputReadResponse>(outputSubject(execution.nodeId), request, execution)
-      if (answer === undefined) {
-        if (isOver && !hasDelivered && !fromEnd) yield* shortOutput(execution)
-        if (isOver || !follow) return
+      const asked = isConnected
+        ? await this.#ask<OutputReadResponse>(outputSubject(execution.nodeId), request, execution)
+        : AWAY
+      if (asked === AWAY || asked === UNKNOWN) {
+        if (isOver || isStopping) {
+          yield* say(goneText(execution, asked, hasDelivered))
+          if (!hasDelivered && !fromEnd) yield* shortOutput(execution, query)
+          return
+        }
+        if (!follow) {
+          if (asked === AWAY) yield* say(awayText(execution))
+          return
+        }
+        if (asked === AWAY && !isAway) yield* say(`${awayText(execution)}; waiting for it`)
+        isAway ||= asked === AWAY
         await this.#pause(execution, signal)
         continue
       }
-      for (const { stream, data, timeMs } of answer.chunks) {
+      if (isAway) yield* say(`${shortId(execution.nodeId)} answers again`)
+      isAway = false
+      for (const { stream, data, timeMs } of asked.chunks) {
         hasDelivered = true
         yield { executionId: id, stream, data: Buffer.from(data, 'base64'), timeMs }
       }
       isPositioned = true
-      cursor = answer.cursor
-      const isDrained = answer.done || answer.chunks.length === 0
-      if (isDrained && (isOver || !follow)) return
+      cursor = asked.cursor
+      const isDrained = asked.done || asked.chunks.length === 0
+      // A program that is being stopped may still say something: until the node says that it is done, or takes too long.
+      const isLast = asked.done || isOver || !follow || this.#isLate(execution)
+      if (isDrained && isLast && (isOver || isStopping || !follow)) {
+        if (asked.truncated) yield* say('more was written than is kept: the rest was dropped')
+        return
+      }
       // The node has nothing more, and the end of the execution has not been heard of yet; or it does not wait.
       if (isDrained && !this.#hasWaited(askedMs)) await this.#pause(execution, signal)
     }
@@ -85,13 +131,13 @@ export class NodeReader {
   ): AsyncIterable<AuditRecord> {
     let after = 0
     while (!signal.aborted) {
-      const { execution, isOver } = await this.#look(id)
+      const { execution, isOver, isStopping } = await this.#look(id)
       if (execution === undefined) return
       const request: EgressReadRequest = {
         executionId: id,
         after,
         limit: RECORDS_PER_READ,
-        waitMs: follow && !isOver ? this.#parts.limits.pollMs : 0,
+        waitMs: follow && !isOver && !isStopping ? this.#parts.limits.pollMs : 0,
       }
       const askedMs = this.#parts.clock.now()
       const answer = await this.#ask<EgressReadResponse>(
@@ -100,42 +146,44 @@ export class NodeReader {
         execution,
         !follow,
       )
-      if (answer === undefined) {
-        if (isOver || !follow) return
+      if (answer === AWAY || answer === UNKNOWN) {
+        if (isOver || isStopping || !follow) return
         await this.#pause(execution, signal)
         continue
       }
       yield* answer.records
       after = answer.records.at(-1)?.sequence ?? after
       const isDrained = answer.done || answer.records.length === 0
-      if (isDrained && (isOver || !follow)) return
+      if (isDrained && (isOver || isStopping || !follow)) return
       if (isDrained && !this.#hasWaited(askedMs)) await this.#pause(execution, signal)
     }
   }
 
   /** Looked up before each question, so that an answer "nothing more" after the end is final. */
-  async #look(id: ExecutionId): Promise<{ execution: Execution | undefined; isOver: boolean }> {
-    const execution = (await this.#parts.store.snapshot()).execution(id)
-    const isOver =
-      execution !== undefined &&
-      (isTerminalObservedState(execution.observed.state) || execution.desired.state === 'Stopped')
-    return { execution, isOver }
+  async #look(id: ExecutionId): Promise<Looked> {
+    const snapshot = await this.#parts.store.snapshot()
+    const execution = snapshot.execution(id)
+    if (execution === undefined) return { execution, isOver: true, isStopping: false, isConnected: false }
+    const isOver = isTerminalObservedState(execution.observed.state)
+    const isStopping = !isOver && execution.desired.state === 'Stopped'
+    const isConnected = snapshot.node(execution.nodeId)?.connection === 'CONNECTED'
+    return { execution, isOver, isStopping, isConnected }
   }
 
-  /** Undefined when the node does not answer or does not know the execution. */
+  /** {@link AWAY} when the node does not answer, {@link UNKNOWN} when it does not know the execution. */
   async #ask<T>(
     subject: string,
-    request: object,
+    request: { waitMs: number },
     execution: Execution,
     strict = false,
-  ): Promise<T | undefined> {
+  ): Promise<T | typeof AWAY | typeof UNKNOWN> {
     const { transport, limits } = this.#parts
     try {
-      return (await transport.request(subject, request, limits.pollMs + limits.nodeAnswerMs)) as T
+      return (await transport.request(subject, request, request.waitMs + limits.nodeAnswerMs)) as T
     } catch (error) {
-      if (isWeirError(error, 'execution.not_found')) return undefined
+      if (isWeirError(error, 'execution.not_found')) return UNKNOWN
       if (!isWeirError(error, 'transport.timeout', 'transport.no_responder')) throw error
-      if (!strict) return undefined
+      if (!strict) return AWAY
       const node = shortId(execution.nodeId)
       throw new WeirError(
         error.code,
@@ -147,6 +195,11 @@ export class NodeReader {
         },
       )
     }
+  }
+
+  /** True when a program that is to stop has had enough time for its last words. */
+  #isLate({ desired }: Execution): boolean {
+    return desired.state === 'Stopped' && this.#parts.clock.now() >= desired.sinceMs + LAST_WORDS_MS
   }
 
   #hasWaited(sinceMs: number): boolean {
@@ -170,11 +223,51 @@ export class NodeReader {
   }
 }
 
-function* shortOutput({ id, observed }: Execution): Iterable<LogItem> {
+function answerBytes(open: number): number {
+  const share = Math.floor(OUTPUT_BYTES_OPEN / Math.max(1, open))
+  return Math.max(OUTPUT_BYTES_MIN, Math.min(OUTPUT_BYTES_PER_READ, share))
+}
+
+/** Where reading begins, for the first question. */
+function startOf({ fromEnd, tailLines, sinceMs }: OutputQuery): Partial<OutputReadRequest> {
+  return {
+    ...(fromEnd ? { fromEnd } : {}),
+    ...(tailLines === undefined ? {} : { tailLines }),
+    ...(sinceMs === undefined ? {} : { sinceMs }),
+  }
+}
+
+function* shortOutput({ id, observed }: Execution, { tailLines, sinceMs }: OutputQuery): Iterable<LogItem> {
   const { runOutput } = observed
   const timeMs = observed.endTimeMs ?? 0
+  if (sinceMs !== undefined && timeMs < sinceMs) return
   for (const stream of ['stdout', 'stderr'] as const) {
-    const text = runOutput?.[stream] ?? ''
+    const whole = runOutput?.[stream] ?? ''
+    const text = tailLines === undefined ? whole : lastLines(whole, tailLines)
     if (text !== '') yield { executionId: id, stream, data: Buffer.from(text), timeMs }
   }
+}
+
+function lastLines(text: string, count: number): string {
+  const lines = text.split(/(?<=\n)/)
+  return count === 0 ? '' : lines.slice(-count).join('')
+}
+
+function notice({ id }: Execution, text: string): LogItem {
+  return { executionId: id, stream: 'stderr', data: new Uint8Array(), timeMs: 0, notice: text }
+}
+
+function awayText({ nodeId }: Execution): string {
+  return `${shortId(nodeId)} does not answer, so its output cannot be read`
+}
+
+/** Of an execution that has ended, or will not be waited for. */
+function goneText(execution: Execution, why: typeof AWAY | typeof UNKNOWN, hasDelivered: boolean): string {
+  const node = shortId(execution.nodeId)
+  const reason = why === AWAY ? `${node} does not answer` : `${node} no longer keeps its output`
+  if (hasDelivered) return `${reason}: output may be missing`
+  const { runOutput } = execution.observed
+  if (runOutput === undefined) return `${reason}: there is no output`
+  const isCut = runOutput.stdoutTruncated || runOutput.stderrTruncated
+  return isCut ? `${reason}: these are the first 2 KiB` : `${reason}: this is what its record has`
 }

@@ -39,7 +39,7 @@ import { makeEvaluation } from './evaluations.js'
 import { Fleet } from './fleet.js'
 import { findExecution, findJob, findNode, findVersion } from './id-lookup.js'
 import { readDemand } from './job-demand.js'
-import { followExecutions } from './job-follow.js'
+import { followExecutions, type FollowParts } from './job-follow.js'
 import { JobWatch } from './job-watch.js'
 import { NodeReader } from './node-reader.js'
 import { NodeRegistry } from './node-registry.js'
@@ -280,9 +280,12 @@ class OrchestratorNode implements Orchestrator {
 
   async *logs(idOrPrefix: string, query: LogQuery, signal: AbortSignal): AsyncIterable<LogItem> {
     const job = await this.job(idOrPrefix, query)
-    yield* this.#readAll(job.id, query, newestPerSlot, signal, (id, gone) =>
-      this.#reader.output(id, query, gone),
-    )
+    const isWhole = query.allExecutions === true
+    yield* this.#readAll(job.id, query, isWhole ? notRefused : newestPerSlot, signal, {
+      read: (id, gone, open) => this.#reader.output(id, { ...query, notices: isWhole }, gone, open),
+      inOrder: isWhole,
+      ...(isWhole ? { sayWaiting: waitingNotice } : {}),
+    })
   }
 
   async *egress(
@@ -291,9 +294,9 @@ class OrchestratorNode implements Orchestrator {
     signal: AbortSignal,
   ): AsyncIterable<AuditRecord> {
     const job = await this.job(idOrPrefix, query)
-    yield* this.#readAll(job.id, query, notRefused, signal, (id, gone) =>
-      this.#reader.egress(id, query, gone),
-    )
+    yield* this.#readAll(job.id, query, notRefused, signal, {
+      read: (id, gone) => this.#reader.egress(id, query, gone),
+    })
   }
 
   async nodes(query: { membership?: NodeMembership; connection?: NodeConnection }): Promise<NodeRecord[]> {
@@ -360,7 +363,7 @@ class OrchestratorNode implements Orchestrator {
     query: { executionId?: string; follow: boolean } & JobView,
     chooseAll: (executions: readonly Execution[]) => Execution[],
     signal: AbortSignal,
-    read: (id: string, signal: AbortSignal) => AsyncIterable<T>,
+    how: Pick<FollowParts<T>, 'read' | 'inOrder' | 'sayWaiting'>,
   ): AsyncIterable<T> {
     const { executionId } = query
     const isOne = executionId !== undefined && executionId !== ''
@@ -372,7 +375,7 @@ class OrchestratorNode implements Orchestrator {
     // One execution never becomes several: its end is the end.
     const follow = query.follow && !isOne
     return followExecutions(
-      { store: this.#options.store, watch: this.#watch, jobId, follow, choose, read },
+      { store: this.#options.store, watch: this.#watch, jobId, follow, choose, ...how },
       signal,
     )
   }
@@ -391,6 +394,11 @@ function wantOf(snapshot: Snapshot, jobId: JobId): Want | undefined {
   } catch {
     return undefined // Nobody can decide on such a job; the planner says so when its time comes.
   }
+}
+
+function waitingNotice(count: number): LogItem {
+  const notice = `${count} more executions run; their output follows when others have ended`
+  return { executionId: '', stream: 'stderr', data: new Uint8Array(), timeMs: 0, notice }
 }
 
 function notRefused(executions: readonly Execution[]): Execution[] {

@@ -68,6 +68,15 @@ export interface LogQuery extends JobView {
   follow: boolean
   /** Skip what exists. */
   fromEnd: boolean
+  /** Only so many lines of what exists, of each execution. Absent = all. */
+  tailLines?: number
+  /** Only what arrived then or later, by the clock of each node. Absent = all. */
+  sinceMs?: number
+  /**
+   * Every execution that was not refused, also those that were tried again since; with `follow` also those that come
+   * later, until the job ends. What cannot be had is said in notices. Absent = of each slot the last one, and no notices.
+   */
+  allExecutions?: boolean
 }
 
 export interface LogItem {
@@ -75,6 +84,8 @@ export interface LogItem {
   stream: OutputStream
   data: Uint8Array
   timeMs: number
+  /** Instead of output, which is empty then: something to know about the stream, for people. */
+  notice?: string
 }
 
 /**

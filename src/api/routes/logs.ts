@@ -3,10 +3,11 @@ import type { FastifyInstance } from 'fastify'
 import type { Static } from 'typebox'
 import type { WebSocket } from 'ws'
 import { isWeirError, WeirError } from '../../errors.js'
-import type { JobService, LogItem } from '../../ports/index.js'
+import type { JobService, JobView, LogItem } from '../../ports/index.js'
 import type { ApiContext } from '../context.js'
 import type { OpenStream } from '../open-streams.js'
 import { readQuery } from '../guards/request-schema.js'
+import { readJobView } from '../job-view.js'
 import { JobPath, LogsQuery, PlainText } from '../schemas.js'
 import { rfc3339, writeJson } from '../wire/index.js'
 import { answers } from './answers.js'
@@ -17,6 +18,7 @@ const PING_MS = 20_000
  * Output of a job over a websocket: one JSON object per text frame, then close 1000.
  *
  *     {"value":{"Type":1,"Line":"text","ExecutionID":"e-…","Time":"…"}}     Type 1 = stdout, 2 = stderr
+ *     {"notice":"…","value":{"Type":0,"Line":"","ExecutionID":"e-…"}}       with all_executions only
  *     {"error":"…","value":{"Type":0,"Line":""}}
  *
  * Close 1001 means that the server stops. Every problem, bad parameters included, is an error frame after the upgrade; clients expect no HTTP status here.
@@ -60,12 +62,17 @@ async function streamLogs(
     stream = context.streams.open()
     socket.once('close', stream.release)
     const parameters = readQuery(LogsQuery, query) as Static<typeof LogsQuery>
+    const view = readJobView(parameters)
     const items = jobs.logs(
       id,
       {
         executionId: parameters.execution_id,
         follow: parameters.follow ?? false,
         fromEnd: parameters.tail ?? false,
+        tailLines: parameters.tail_lines,
+        sinceMs: parameters.since === undefined ? undefined : readSince(parameters.since),
+        allExecutions: parameters.all_executions,
+        ...view,
       },
       stream.signal,
     )
@@ -75,7 +82,7 @@ async function streamLogs(
       isSilent = false
       for (const frame of frames.of(item)) await send(socket, frame)
     }
-    if (isSilent && parameters.follow !== true) await requireExecution(jobs, id)
+    if (isSilent && parameters.follow !== true) await requireExecution(jobs, id, view)
     for (const frame of frames.rest()) await send(socket, frame)
   } catch (error) {
     if (stream?.signal.aborted === true) return
@@ -91,8 +98,8 @@ async function streamLogs(
 }
 
 /** Silence of a program is an answer; a job that nobody runs has none. Rejects with `execution.not_found`. */
-async function requireExecution(jobs: JobService, id: string): Promise<void> {
-  const executions = await jobs.executions(id)
+async function requireExecution(jobs: JobService, id: string, view: JobView): Promise<void> {
+  const executions = await jobs.executions(id, view)
   if (executions.some((execution) => execution.observed.state !== 'Rejected')) return
   throw new WeirError('execution.not_found', `Job ${JSON.stringify(id)} has no execution`, {
     hint: 'Ask again with follow=true to wait for one, or look at the history of the job.',
@@ -109,6 +116,10 @@ class LogFrames {
   }
 
   *of(item: LogItem): Iterable<string> {
+    if (item.notice !== undefined) {
+      yield noticeFrame(item, item.notice)
+      return
+    }
     if (this.#encoding === 'base64') {
       yield frame(item, '', Buffer.from(item.data).toString('base64'))
       return
@@ -145,6 +156,27 @@ function frame(item: LogItem, line: string, data?: string): string {
     },
   }).trimEnd()
 }
+
+/** Clients that know no notices find an empty piece of output of no kind. */
+function noticeFrame({ executionId }: LogItem, notice: string): string {
+  return JSON.stringify({ value: { Type: 0, Line: '', ExecutionID: executionId }, notice })
+}
+
+/** Unix seconds, also with a fraction, or RFC 3339; in milliseconds. Throws `api.bad_request`. */
+function readSince(text: string): number {
+  const ms = /^\d{1,11}(?:\.\d{1,9})?$/.test(text) ? Number(text) * 1000 : readInstant(text)
+  if (Number.isFinite(ms) && ms >= 0) return Math.floor(ms)
+  throw new WeirError('api.bad_request', `invalid since: ${JSON.stringify(text.slice(0, 80))}`, {
+    hint: 'Use Unix seconds, or a time such as 2024-11-29T08:46:40Z.',
+  })
+}
+
+/** NaN for anything that is not RFC 3339 with its zone. */
+function readInstant(text: string): number {
+  return RFC_3339.test(text) ? Date.parse(text.replace(' ', 'T').toUpperCase()) : Number.NaN
+}
+
+const RFC_3339 = /^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?(?:[Zz]|[+-]\d{2}:\d{2})$/
 
 function errorFrame(id: string, error: unknown): string {
   const reason = isWeirError(error) && error.code !== 'internal' ? error.message : 'internal server error'
