@@ -2,6 +2,7 @@ import { gzipSync } from 'node:zlib'
 import { connect } from 'node:net'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { createApiServer } from '../../src/api/index.js'
+import { exchange } from './contract/go-cli.js'
 import { MemoryJobService, nodeInfo } from './memory-job-service.js'
 import { HELLO, NODE_ID, startServer, submit, type Server } from './with-server.js'
 
@@ -327,7 +328,11 @@ describe('a server under a crowd', () => {
       )
       for (const socket of idle) socket.destroy()
       await expect
-        .poll(async () => (await fetch(`http://127.0.0.1:${port}${ALIVE}`).catch(() => undefined))?.status)
+        .poll(async () => {
+          const url = new URL(`http://127.0.0.1:${port}`)
+          const answer = await exchange(url, 'GET', ALIVE, {}).catch(() => undefined)
+          return answer?.status
+        })
         .toBe(200)
     } finally {
       await api.close()
