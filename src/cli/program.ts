@@ -1,5 +1,6 @@
 import { VERSION } from '../version.js'
 import { HELP_OPTION, WeirCommand, addGlobalFlags } from './command.js'
+import { addAuthCommands } from './access-commands.js'
 import { addCompletionCommand } from './completion-command.js'
 import { addConfigCommands } from './config-commands.js'
 import { EXAMPLES } from './examples.js'
@@ -57,6 +58,7 @@ export function buildProgram(context: CliContext, exit: (code: number) => void):
   addRunCommands(leaf, group, context)
   addJobCommands(leaf, group('job', 'Submit, inspect, stop jobs and fetch their results'), context)
   addNodeCommands(leaf, group('node', 'Inspect the nodes of the network'), context)
+  addAuthCommands(leaf, group('auth', 'Log in, and manage tokens'), context)
   addServerCommands(leaf, program, group, context)
   addConfigCommands(leaf, group('config', 'Show and change the configuration'), context)
   addCompletionCommand(leaf, program, context)
@@ -407,7 +409,9 @@ function addServerCommands(leaf: Leaf, program: WeirCommand, group: Group, conte
     )
     .option('--token-file <FILE>', 'file with the join token, needed the first time')
     .option('--name <NAME>', 'name of the node, at its first start (default n- and a random UUID)')
-    .option('--insecure', 'listen beyond this machine although nobody has to authenticate')
+    .option('--auth', 'callers have to authenticate, on this machine too (beyond it they always have to)')
+    .option('--self-signed', 'speak TLS with a certificate of our own, which clients pin')
+    .option('--insecure', 'listen beyond this machine without authentication, or without TLS')
     .option('--accept-networked-jobs', 'accept jobs with network access')
     .collected('--allow-domain <PATTERN>', 'host that networked jobs may reach; repeatable')
     .collected('--allow-listed-local-paths <PATH[:ro|:rw]>', 'path that jobs may use as input; repeatable')

@@ -6,6 +6,8 @@ export interface ServeFlags {
   join?: string[]
   tokenFile?: string
   name?: string
+  auth?: boolean
+  selfSigned?: boolean
   insecure?: boolean
   labels?: string[]
   acceptNetworkedJobs?: boolean
@@ -23,6 +25,8 @@ export function serveFlagSettings(flags: ServeFlags): string[] {
     ...(joins ? ['Orchestrator.Enabled=false'] : flag('Orchestrator.Enabled', flags.orchestrator)),
     ...flag('Compute.Enabled', joins || flags.compute),
     ...list('Compute.Orchestrators', flags.join),
+    ...(flags.auth === true ? ['API.Auth.Mode=on'] : []),
+    ...flag('API.TLS.SelfSigned', flags.selfSigned),
     ...flag('API.AllowInsecure', flags.insecure),
     ...flag('JobAdmissionControl.AcceptNetworkedJobs', flags.acceptNetworkedJobs),
     ...list('Labels', flags.labels),

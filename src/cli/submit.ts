@@ -1,5 +1,6 @@
 import { WeirError, isWeirError } from '../errors.js'
-import { configSources, isServerConfigured, readClientConfig, serverUrl } from './context.js'
+import { configSources, isServerConfigured, readClientConfig } from './context.js'
+import { serverAccess } from './client-options.js'
 import { EXIT } from './exit-codes.js'
 import { listenForInterrupts } from './interrupt.js'
 import { printObject } from './output-format.js'
@@ -42,7 +43,8 @@ export async function submitJob(
     return EXIT.ok
   }
   const config = await readClientConfig(flags, context)
-  const client = new WeirClient({ baseUrl: serverUrl(config) })
+  const { options: access } = await serverAccess(config, context)
+  const client = new WeirClient(access)
   try {
     if (mayEmbed && !isServerConfigured(config) && !(await answers(client))) {
       if (!plan.waits) throw nobodyToLeaveItWith()

@@ -1,3 +1,4 @@
+import { printable } from '../../model/printable.js'
 import { WeirError } from '../../errors.js'
 import { readConfig, suggest } from '../context.js'
 import { EXIT } from '../exit-codes.js'
@@ -34,6 +35,7 @@ export async function serve(flags: GlobalFlags & ServeFlags, context: CliContext
       ...(joinSecret === undefined ? {} : { joinSecret }),
     })
     terminal.talk(`weir serves as node ${node.nodeId} on ${node.apiUrl} (data in ${config.dataDir})`)
+    sayHowToLogIn(node, terminal)
     await nextSteps(node, terminal)
     await aborted(interrupts.first)
     terminal.talk('Stopping… (Ctrl-C again: leave at once)')
@@ -42,6 +44,19 @@ export async function serve(flags: GlobalFlags & ServeFlags, context: CliContext
   } finally {
     interrupts.dispose()
   }
+}
+
+/** The token itself is never shown: only where it is. */
+function sayHowToLogIn(node: RunningNode, terminal: Terminal): void {
+  if (node.fingerprint !== undefined) terminal.talk(`The fingerprint of its key is ${node.fingerprint}`)
+  if (!node.asks) return
+  const pin = node.fingerprint === undefined ? '' : ` --fingerprint ${node.fingerprint}`
+  const file = node.rootTokenFile ?? 'FILE-WITH-YOUR-TOKEN'
+  if (node.rootTokenFile !== undefined)
+    terminal.talk(
+      `Callers have to authenticate. The first token is in ${printable(file)}: make others with it`,
+    )
+  suggest(terminal, [['Log in:', `weir auth login ${node.apiUrl} --token-file ${printable(file)}${pin}`]])
 }
 
 /** What to type next. A join token is made on request only: nothing here is a secret. */

@@ -1,0 +1,119 @@
+import { WeirError } from '../../errors.js'
+import { printable } from '../../model/printable.js'
+import { withClient } from '../context.js'
+import { EXIT } from '../exit-codes.js'
+import { OBJECT_FORMATS, printList, printObject } from '../output-format.js'
+import { readChoice } from '../read-choice.js'
+import type { WireToken } from '../../client/index.js'
+import type { CliContext, GlobalFlags } from '../context.js'
+import type { ListFlags } from '../output-format.js'
+import type { Column } from '../table.js'
+
+export interface TokenFlags {
+  name?: string
+  role?: string
+  namespace?: string[]
+  expiresIn?: string
+  output?: string
+  pretty?: boolean
+}
+
+const UNITS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3_600, d: 86_400, w: 604_800 }
+
+/** `weir auth token create`: the token goes to standard output, once; everything else to standard error. */
+export async function tokenCreate(flags: GlobalFlags & TokenFlags, context: CliContext): Promise<number> {
+  const { terminal } = context
+  const role = flags.role ?? 'submitter'
+  const namespaces = flags.namespace?.flatMap((one) => one.split(',')).map((one) => one.trim())
+  const seconds = flags.expiresIn === undefined ? undefined : readLifetime(flags.expiresIn)
+  const made = await withClient(flags, context, (client) =>
+    client.createToken({
+      Name: flags.name ?? `${role} token`,
+      Role: role,
+      ...(namespaces === undefined
+        ? role === 'admin'
+          ? {}
+          : { Namespaces: ['default'] }
+        : { Namespaces: namespaces }),
+      ...(seconds === undefined ? {} : { ExpiresInSeconds: seconds }),
+    }),
+  )
+  if (flags.output !== undefined) {
+    const format = readChoice('--output', flags.output, OBJECT_FORMATS)
+    await printObject(terminal, made, format, flags.pretty ?? terminal.outIsTerminal)
+    return EXIT.ok
+  }
+  const { Record: record } = made
+  const until = record.ExpiresAt === undefined ? 'does not expire' : `expires ${record.ExpiresAt}`
+  terminal.talk(
+    printable(
+      `Token ${record.ID} "${record.Name}": ${record.Role}, namespaces ${record.Namespaces.join(', ')}, ${until}`,
+    ),
+  )
+  terminal.talk('It is shown this once; the server keeps only its hash:')
+  await terminal.data(`${made.Token}\n`)
+  return EXIT.ok
+}
+
+/** `weir auth token list`. */
+export async function tokenList(
+  flags: GlobalFlags & ListFlags & { all?: boolean },
+  context: CliContext,
+): Promise<number> {
+  const found = await withClient(flags, context, (client) => client.tokens())
+  const now = Date.now()
+  const items = flags.all === true ? found : found.filter((token) => stateOf(token, now) === 'usable')
+  await printList(context.terminal, { rows: items, columns: COLUMNS, items }, flags)
+  return EXIT.ok
+}
+
+/** `weir auth token revoke <ID>`. */
+export async function tokenRevoke(id: string, flags: GlobalFlags, context: CliContext): Promise<number> {
+  const record = await withClient(flags, context, (client) => client.revokeToken(id))
+  context.terminal.talk(
+    printable(`Token ${record.ID} "${record.Name}" is revoked; its open streams are closed`),
+  )
+  return EXIT.ok
+}
+
+/** `weir auth hash-password`: reads a password and prints what `Password` of a configured user takes. */
+export async function authHashPassword(_flags: GlobalFlags, context: CliContext): Promise<number> {
+  const password = (
+    context.ask === undefined
+      ? await context.readStandardInput()
+      : await context.ask('Password (not shown): ', { hidden: true })
+  ).replace(/\r?\n$/, '')
+  if (password.length < 10 || password.length > 255)
+    throw new WeirError('cli.usage', 'Cannot take the password: it must have 10 to 255 characters')
+  const { hashPassword } = await import('../../node/index.js')
+  await context.terminal.data(`${await hashPassword(password)}\n`)
+  return EXIT.ok
+}
+
+function readLifetime(text: string): number {
+  const match = /^(\d{1,6})([smhdw])$/.exec(text.trim().toLowerCase())
+  const seconds = Number(match?.[1]) * (UNITS[match?.[2] ?? ''] ?? Number.NaN)
+  if (seconds > 0) return seconds
+  throw new WeirError('cli.usage', `Cannot read --expires-in ${JSON.stringify(text.slice(0, 60))}`, {
+    hint: 'Write a number with s, m, h, d or w, for example 30d',
+  })
+}
+
+function stateOf(token: WireToken, now: number): 'usable' | 'revoked' | 'expired' {
+  if (token.RevokedAt !== undefined) return 'revoked'
+  return token.ExpiresAt !== undefined && Date.parse(token.ExpiresAt) <= now ? 'expired' : 'usable'
+}
+
+const COLUMNS: readonly Column<WireToken>[] = [
+  { header: 'ID', value: ({ ID }) => ID, cutFirst: 0 },
+  { header: 'NAME', value: ({ Name }) => Name, cutFirst: 3 },
+  { header: 'ROLE', value: ({ Role }) => Role, cutFirst: 1 },
+  { header: 'NAMESPACES', value: ({ Namespaces }) => Namespaces.join(','), cutFirst: 4 },
+  { header: 'STATE', value: (token) => stateOf(token, Date.now()), cutFirst: 1 },
+  { header: 'EXPIRES', value: ({ ExpiresAt = '' }) => day(ExpiresAt), cutFirst: 2 },
+  { header: 'LAST USED', value: ({ LastUsedAt = '' }) => day(LastUsedAt), cutFirst: 2 },
+]
+
+function day(time: string): string {
+  return time === '' ? '-' : time.slice(0, 16).replace('T', ' ')
+}
