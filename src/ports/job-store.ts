@@ -1,3 +1,4 @@
+import type { Constraint } from '../model/job-spec.js'
 import type {
   Evaluation,
   EvaluationId,
@@ -71,7 +72,9 @@ export interface JobQuery {
    * that are added meanwhile move nothing, as they would with `offset`.
    */
   after?: { timeMs: number; id: JobId }
-  /** Called for each candidate, for label selectors. */
+  /** Constraints that the labels of the job fulfil. Absent and empty: all jobs. */
+  labels?: readonly Constraint[]
+  /** Called for each candidate, which may be all jobs there are: slow. */
   accept?: (job: Job) => boolean
 }
 

@@ -30,6 +30,14 @@ export interface ActiveRecords {
   nodes: NodeRecord[]
 }
 
+/** What a change does to the jobs it touches. */
+export interface Prepared {
+  /** Jobs that are written, and those that begin or cease to be active: whether they are active then. */
+  active: ReadonlyMap<JobId, boolean>
+  /** Jobs that are new or have other labels than before. */
+  relabelled: readonly JobId[]
+}
+
 /** True while the node may still hold the execution or the orchestrator still wants it. */
 export function isActiveExecution(execution: Execution): boolean {
   return !isTerminalObservedState(execution.observed.state) || execution.desired.state === 'Running'
@@ -93,13 +101,14 @@ export class ActiveState {
   }
 
   /**
-   * Call before the change is written: loads the ended jobs it touches, and tells of each job that is written or for which
-   * it changes whether it will be active. Throws `internal` for an execution without a job.
+   * Call before the change is written: loads the ended jobs it touches, and tells what it does to jobs. Throws `internal`
+   * for an execution without a job.
    */
-  prepare(change: Change): Map<JobId, boolean> {
+  prepare(change: Change): Prepared {
     const stored = new Map((change.jobs ?? []).map((job) => [job.id, job]))
     const changed = groupByJob(change.executions ?? [])
     const active = new Map<JobId, boolean>()
+    const relabelled: JobId[] = []
     for (const id of touchedJobs(change)) {
       const before = this.#jobs.get(id) ?? this.#archive.job(id)
       const job = stored.get(id) ?? before
@@ -109,8 +118,9 @@ export class ActiveState {
       if (before !== undefined && !wasActive) this.#warm(before)
       const isActive = isActiveJob(job, this.#executionsAfter(id, changed.get(id) ?? []))
       if (isActive !== wasActive || stored.has(id)) active.set(id, isActive)
+      if (before?.spec.Labels !== job.spec.Labels) relabelled.push(id)
     }
-    return active
+    return { active, relabelled }
   }
 
   /** Undoes {@link prepare} for a change that will not be applied. */

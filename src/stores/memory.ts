@@ -1,5 +1,5 @@
 import { WeirError } from '../errors.js'
-import { isTerminalJobState } from '../model/index.js'
+import { isTerminalJobState, matchConstraints } from '../model/index.js'
 import type { Execution, ExecutionId, HistoryEvent, Job, JobId } from '../model/index.js'
 import type {
   Change,
@@ -258,9 +258,10 @@ class MemoryArchive implements Archive {
 const TRIM_FACTOR = 1.25
 
 function isWanted(job: Job, query: JobQuery): boolean {
-  const { namespace, states, accept } = query
+  const { namespace, states, labels, accept } = query
   if (namespace !== undefined && namespace !== '*' && job.spec.Namespace !== namespace) return false
   if (states !== undefined && !states.includes(job.state)) return false
+  if (labels !== undefined && !matchConstraints(labels, job.spec.Labels).matches) return false
   return accept === undefined || accept(job)
 }
 

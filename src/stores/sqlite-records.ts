@@ -1,4 +1,6 @@
+import { FAVOUR_PREFIX } from '../model/index.js'
 import type {
+  Constraint,
   Evaluation,
   Execution,
   ExecutionId,
@@ -8,11 +10,12 @@ import type {
   NewHistoryEvent,
   NodeRecord,
 } from '../model/index.js'
-import type { Change, EndedJobsQuery, HistoryQuery, JobQuery, Revision } from '../ports/index.js'
+import type { Change, EndedJobsQuery, HistoryQuery, Revision } from '../ports/index.js'
 import { VERSIONS_MAX } from '../ports/index.js'
 import type { ActiveRecords, Archive } from './active-state.js'
 import { nameOf } from './job-name.js'
-import { boundedLimit, boundedOffset } from './query-bounds.js'
+import type { JobList } from './job-list.js'
+import { boundedLimit } from './query-bounds.js'
 import { ENDED } from './sqlite-schema.js'
 import { storeError, type Database, type Statement } from './sqlite-driver.js'
 import type { WriteBatch } from './write-batch.js'
@@ -70,12 +73,13 @@ export class SqliteRecords implements Archive {
   }
 
   /** Inside the transaction that is open; what an error leaves of it is for the caller to roll back. */
-  write({ jobs, executions, evaluations, nodes, history, active }: WriteBatch): void {
+  write({ jobs, executions, evaluations, nodes, history, active, relabelled }: WriteBatch): void {
     const statements = this.#statements
     for (const execution of executions.values()) {
       statements.putExecution.run(execution.id, execution.jobId, JSON.stringify(execution))
     }
     for (const job of jobs.values()) this.#putJob(job, active.get(job.id) ?? true)
+    for (const id of relabelled) this.#putLabels(id, jobs.get(id)?.spec.Labels ?? {})
     for (const [id, isActive] of active) if (!jobs.has(id)) statements.markActive.run(isActive ? 1 : 0, id)
     for (const [id, evaluation] of evaluations) {
       if (evaluation === undefined) statements.deleteEvaluation.run(id)
@@ -101,6 +105,7 @@ export class SqliteRecords implements Archive {
       statements.deleteHistory.run(id, Number.MAX_SAFE_INTEGER)
       statements.deleteExecutions.run(id)
       statements.deleteVersions.run(id, Number.MAX_SAFE_INTEGER)
+      statements.deleteLabels.run(id)
       statements.deleteJob.run(id)
       this.#sequences.delete(id)
     }
@@ -121,34 +126,47 @@ export class SqliteRecords implements Archive {
     return ids(rows)
   }
 
-  listJobs(query: JobQuery): { jobs: Job[]; more: boolean } {
-    const column = query.orderBy === 'created_at' ? 'created' : 'modified'
-    const direction = query.reverse ? 'DESC' : 'ASC'
-    const { where, values } = jobFilter(query)
-    const [offset, limit] = [boundedOffset(query.offset), boundedLimit(query.limit)]
-    // Without a callback SQL pages; with one the rows are counted here, after it has spoken.
-    const page = query.accept === undefined ? `LIMIT ${limit + 1} OFFSET ${offset}` : ''
-    const { after } = query
-    const from =
-      after === undefined
-        ? ''
-        : `${where === '' ? 'WHERE' : 'AND'} (${column}, id) ${query.reverse ? '<' : '>'} (?, ?)`
-    if (after !== undefined) values.push(after.timeMs, after.id)
-    const rows = this.#database
-      .prepare(
-        `SELECT body FROM jobs ${where} ${from} ORDER BY ${column} ${direction}, id ${direction} ${page}`,
+  /** Reads a bounded part of a list; true when it is complete. */
+  readOn(list: JobList): boolean {
+    if (list.isPaged) return list.take(this.#page(list), true)
+    const few = list.isFresh ? this.#fewLabelled(list.query.labels ?? []) : undefined
+    if (few !== undefined)
+      return list.takeUnordered(few.flatMap((id) => body<Job>(this.#statements.job.get(id)) ?? []))
+    const jobs = this.#page(list)
+    return list.take(jobs, jobs.length < list.size)
+  }
+
+  /** By the index alone, then the jobs on the page. */
+  #page(list: JobList): Job[] {
+    const { where, values } = list.conditions()
+    const { column, direction } = list
+    return bodies<Job>(
+      this.#database
+        .prepare(
+          `SELECT jobs.body FROM (
+             SELECT id, ${column} AS time FROM jobs ${where}
+             ORDER BY ${column} ${direction}, id ${direction} LIMIT ${list.size} OFFSET ${list.offset}
+           ) AS page JOIN jobs ON jobs.id = page.id ORDER BY page.time ${direction}, page.id ${direction}`,
+        )
+        .all(...values),
+    )
+  }
+
+  /** All jobs that can match, where some label tells that they are few. */
+  #fewLabelled(labels: readonly Constraint[]): JobId[] | undefined {
+    for (const { Key, Operator, Values } of labels) {
+      if (Key.startsWith(FAVOUR_PREFIX)) continue
+      const isNamed = Operator === '=' || Operator === '==' || Operator === 'in'
+      if (!isNamed && Operator !== 'exists' && Operator !== 'gt' && Operator !== 'lt') continue
+      const values = isNamed ? `AND value IN (${Values.map(() => '?').join(', ')})` : ''
+      const found = ids(
+        this.#database
+          .prepare(`SELECT job AS id FROM job_labels WHERE key = ? ${values} LIMIT ${FEW + 1}`)
+          .all(Key, ...(isNamed ? Values : [])),
       )
-      .iterate(...values)
-    const jobs: Job[] = []
-    let skip = query.accept === undefined ? 0 : offset
-    for (const row of rows) {
-      const job = body<Job>(row)
-      if (job === undefined || query.accept?.(job) === false) continue
-      if (skip-- > 0) continue
-      if (jobs.length === limit) return { jobs, more: true }
-      jobs.push(job)
+      if (found.length <= FEW) return found
     }
-    return { jobs, more: false }
+    return undefined
   }
 
   /** By age first; only when none is too old are those counted that are too many. */
@@ -211,6 +229,12 @@ export class SqliteRecords implements Archive {
     )
   }
 
+  #putLabels(id: JobId, labels: Record<string, string>): void {
+    const { deleteLabels, putLabel } = this.#statements
+    deleteLabels.run(id)
+    for (const [key, value] of Object.entries(labels)) putLabel.run(key, value, id)
+  }
+
   #append(event: NewHistoryEvent): void {
     const { jobId } = event
     const sequence = (this.#sequences.get(jobId) ?? this.#lastSequence(jobId)) + 1
@@ -226,6 +250,9 @@ export class SqliteRecords implements Archive {
     return (this.#statements.lastSequence.get(jobId) as { last: number | null }).last ?? 0
   }
 }
+
+/** Jobs with a label that are read one by one, rather than all jobs in order. */
+const FEW = 1_000
 
 /** Jobs of which the number of the last line is remembered. */
 const SEQUENCES_MAX = 20_000
@@ -277,6 +304,8 @@ function prepare(database: Database) {
     endedBefore: sql(`SELECT id FROM jobs WHERE ${ENDED} AND modified < ? ORDER BY modified, id LIMIT ?`),
     endedCount: sql(`SELECT COUNT(*) AS count FROM jobs WHERE ${ENDED} AND active = 0`),
     endedOldest: sql(`SELECT id FROM jobs WHERE ${ENDED} AND active = 0 ORDER BY modified, id LIMIT ?`),
+    putLabel: sql('INSERT OR REPLACE INTO job_labels (key, value, job) VALUES (?, ?, ?)'),
+    deleteLabels: sql('DELETE FROM job_labels WHERE job = ?'),
     deleteJob: sql('DELETE FROM jobs WHERE id = ?'),
     deleteExecution: sql('DELETE FROM executions WHERE id = ?'),
     deleteExecutions: sql('DELETE FROM executions WHERE job = ?'),
@@ -286,20 +315,6 @@ function prepare(database: Database) {
       executions: sql('SELECT id FROM executions WHERE id >= ? AND id < ? ORDER BY id LIMIT ?'),
     },
   }
-}
-
-function jobFilter(query: JobQuery): { where: string; values: (string | number)[] } {
-  const conditions: string[] = []
-  const values: (string | number)[] = []
-  if (query.namespace !== undefined && query.namespace !== '*') {
-    conditions.push('namespace = ?')
-    values.push(query.namespace)
-  }
-  if (query.states !== undefined) {
-    conditions.push(`state IN (${query.states.map(() => '?').join(', ')})`)
-    values.push(...query.states)
-  }
-  return { where: conditions.length === 0 ? '' : `WHERE ${conditions.join(' AND ')}`, values }
 }
 
 function body<T>(row: unknown): T | undefined {

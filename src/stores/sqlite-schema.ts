@@ -44,6 +44,19 @@ const MIGRATIONS: readonly string[] = [
   ) WITHOUT ROWID;
   CREATE INDEX job_versions_token ON job_versions (token) WHERE token IS NOT NULL;
   `,
+  // Pages of jobs are found without reading the jobs that are not on them; labels lead to jobs.
+  `
+  DROP INDEX jobs_created;
+  DROP INDEX jobs_modified;
+  CREATE INDEX jobs_created ON jobs (created, id, namespace, state);
+  CREATE INDEX jobs_modified ON jobs (modified, id, namespace, state);
+  CREATE TABLE job_labels (
+    key TEXT NOT NULL, value TEXT NOT NULL, job TEXT NOT NULL, PRIMARY KEY (key, value, job)
+  ) WITHOUT ROWID;
+  INSERT INTO job_labels
+    SELECT label.key, label.value, jobs.id FROM jobs, json_each(jobs.body, '$.spec.Labels') AS label;
+  CREATE INDEX job_labels_job ON job_labels (job);
+  `,
 ]
 
 /** The version of the tables that this program writes. */

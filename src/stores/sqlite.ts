@@ -10,8 +10,10 @@ import type {
   Revision,
   Snapshot,
 } from '../ports/index.js'
-import { ActiveState, type Archive } from './active-state.js'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { ActiveState, type Archive, type Prepared } from './active-state.js'
 import { ChangeFeed, type CommittedChange } from './change-feed.js'
+import { JobList } from './job-list.js'
 import { HISTORY_PER_JOB_MAX } from './query-bounds.js'
 import { checkRevision } from './revision-check.js'
 import { openDatabase, storeError, type Database } from './sqlite-driver.js'
@@ -104,11 +106,10 @@ class SqliteStore implements JobStore {
     checkRevision(ifRevision, this.#state.revision)
     const revision = this.#state.revision + 1
     const state = this.#state
-    let active: Map<JobId, boolean>
     try {
-      active = state.prepare(change)
-      if (WriteBatch.isOwn(change)) this.#writeOwn(change, active)
-      else this.#batch.add(change, active)
+      const prepared = state.prepare(change)
+      if (WriteBatch.isOwn(change)) this.#writeOwn(change, prepared)
+      else this.#batch.add(change, prepared)
     } catch (error) {
       state.abandon(change)
       throw storeError(error, `Cannot write to the database "${this.#path}"`)
@@ -144,7 +145,9 @@ class SqliteStore implements JobStore {
   }
 
   async listJobs(query: JobQuery): Promise<{ jobs: Job[]; more: boolean }> {
-    return this.#read(() => this.#records.listJobs(query))
+    const list = new JobList(query)
+    while (!this.#read(() => this.#records.readOn(list))) await nextTurn()
+    return list.page
   }
 
   async endedJobs(query: EndedJobsQuery): Promise<JobId[]> {
@@ -207,10 +210,10 @@ class SqliteStore implements JobStore {
   }
 
   /** A change of which the order against others matters. When it fails, so does what waits: all are one transaction. */
-  #writeOwn(change: Change, active: ReadonlyMap<JobId, boolean>): void {
+  #writeOwn(change: Change, prepared: Prepared): void {
     try {
       this.#settle()
-      this.#batch.add(change, active)
+      this.#batch.add(change, prepared)
       this.#settle()
       this.#records.writeDeletions(change)
     } catch (error) {

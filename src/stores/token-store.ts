@@ -1,3 +1,4 @@
+import { chmodSync, closeSync, openSync } from 'node:fs'
 import type { Database, Statement } from './sqlite-driver.js'
 import { WeirError } from '../errors.js'
 import { ROLES, type NamespaceScope, type Role } from '../model/access.js'
@@ -18,6 +19,7 @@ export interface TokenStoreOptions {
  * `store.unavailable` when the file cannot be opened or is damaged: nobody is let in by a guess.
  */
 export async function openTokenStore(path: string, options: TokenStoreOptions = {}): Promise<TokenStore> {
+  makePrivate(path)
   const database = await openDatabase(path)
   try {
     database.pragma('journal_mode = WAL')
@@ -26,6 +28,16 @@ export async function openTokenStore(path: string, options: TokenStoreOptions = 
     return new SqliteTokenStore(database, options)
   } catch (error) {
     database.close()
+    throw storeError(error, `Cannot open the tokens in "${path}"`)
+  }
+}
+
+/** Before SQLite makes it for everybody to read; its other files get the same mode. */
+function makePrivate(path: string): void {
+  try {
+    closeSync(openSync(path, 'a', 0o600))
+    chmodSync(path, 0o600)
+  } catch (error) {
     throw storeError(error, `Cannot open the tokens in "${path}"`)
   }
 }

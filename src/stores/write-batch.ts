@@ -10,6 +10,7 @@ import type {
   NodeRecord,
 } from '../model/index.js'
 import type { Change } from '../ports/index.js'
+import type { Prepared } from './active-state.js'
 
 /**
  * Changes that are to be written together. Of each record only its last version: under load a job is often changed more
@@ -25,6 +26,8 @@ export class WriteBatch {
   readonly history: NewHistoryEvent[] = []
   /** Jobs that became active, or are no longer, or are written anyway. */
   readonly active = new Map<JobId, boolean>()
+  /** Jobs whose labels have to be written anew. */
+  readonly relabelled = new Set<JobId>()
   /** Jobs of the executions. */
   readonly #jobIds = new Set<JobId>()
 
@@ -38,7 +41,7 @@ export class WriteBatch {
     return [deleteJobs, deleteExecutions, replacedJobs].some((list) => list !== undefined && list.length > 0)
   }
 
-  add(change: Change, active: ReadonlyMap<JobId, boolean>): void {
+  add(change: Change, { active, relabelled }: Prepared): void {
     for (const job of change.jobs ?? []) this.jobs.set(job.id, job)
     for (const execution of change.executions ?? []) {
       this.executions.set(execution.id, execution)
@@ -50,6 +53,7 @@ export class WriteBatch {
     for (const id of change.deleteNodes ?? []) this.nodes.set(id, undefined)
     for (const event of change.history ?? []) this.history.push(event)
     for (const [id, isActive] of active) this.active.set(id, isActive)
+    for (const id of relabelled) this.relabelled.add(id)
   }
 
   hasExecutionsOf(jobId: JobId): boolean {

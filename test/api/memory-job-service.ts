@@ -1,6 +1,7 @@
 import { WeirError } from '../../src/errors.js'
 import {
   isTerminalJobState,
+  matchConstraints,
   type AuditRecord,
   type Execution,
   type HistoryEvent,
@@ -108,6 +109,7 @@ export class MemoryJobService implements JobService {
         (query.namespace === undefined ||
           query.namespace === '*' ||
           job.spec.Namespace === query.namespace) &&
+        matchConstraints(query.labels ?? [], job.spec.Labels).matches &&
         (query.accept?.(job) ?? true),
     )
     if (query.reverse) all.reverse()

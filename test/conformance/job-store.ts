@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { afterEach, describe, expect, it } from 'vitest'
+import { matchConstraints, parseConstraints } from '../../src/model/index.js'
 import type { Execution, Job, NodeRecord } from '../../src/model/index.js'
 import type { Change, HistoryQuery, JobQuery, JobStore, Snapshot } from '../../src/ports/index.js'
 import { sampleExecution, sampleJob, sampleNode } from '../orchestrator/samples.js'
@@ -142,6 +143,74 @@ export function describeJobStore(
       expect(await ids({ accept: (job) => job.id !== 'j-3', limit: 2, offset: 1 })).toEqual(['j-1', 'j-0'])
       expect((await store.listJobs({ ...LIST, limit: 3 })).more).toBe(true)
       expect((await store.listJobs({ ...LIST, limit: 4 })).more).toBe(false)
+    })
+
+    it('finds jobs by their labels as a look at each job would, page by page', async () => {
+      const { store } = await fresh()
+      const all: Job[] = []
+      for (let index = 0; index < 60; index++) {
+        const Labels: Record<string, string> = { size: String(index % 7) }
+        if (index % 5 === 0) Labels.team = index % 10 === 0 ? 'a' : 'b'
+        const Namespace = index % 3 === 0 ? 'x' : 'default'
+        const job = sampleJob(
+          {
+            id: `j-${String((index * 37) % 60).padStart(2, '0')}`,
+            createTimeMs: 1_000 + (index % 20),
+            modifyTimeMs: 5_000 - index,
+            state: index % 4 === 0 ? 'Completed' : 'Running',
+          },
+          { Labels, Namespace },
+        )
+        all.push(job)
+        // Some are written twice between two flushes, and some of these lose their labels.
+        const first = store.commit({ jobs: [job] })
+        if (index % 6 === 5) {
+          const bare = { ...job, spec: { ...job.spec, Labels: {} }, revision: 2 }
+          all[index] = bare
+          await store.commit({ jobs: [bare] })
+        }
+        await first
+      }
+      const selectors = [
+        'team=a',
+        'team in (a,b),size>2',
+        'team',
+        '!team',
+        'size!=3',
+        'size=9',
+        'size<4,team=b',
+      ]
+      for (const text of selectors) {
+        const labels = parseConstraints(text)
+        const accept = (job: Job): boolean => matchConstraints(labels, job.spec.Labels).matches
+        for (const more of [{}, { namespace: 'x' }, { states: ['Completed' as const], reverse: true }]) {
+          for (const orderBy of ['created_at', 'modified_at'] as const) {
+            const query = { ...LIST, ...more, orderBy }
+            const wanted = (await store.listJobs({ ...query, accept, limit: 100 })).jobs.map((job) => job.id)
+            const known = new Set(all.filter(accept).map((job) => job.id))
+            expect(wanted.every((id) => known.has(id))).toBe(true)
+            if (Object.keys(more).length === 0) expect(wanted).toHaveLength(known.size)
+            const found: string[] = []
+            let after: JobQuery['after']
+            for (;;) {
+              const page = await store.listJobs({ ...query, labels, limit: 4, after })
+              found.push(...page.jobs.map((job) => job.id))
+              const last = page.jobs.at(-1)
+              if (!page.more || last === undefined) break
+              after = {
+                timeMs: orderBy === 'created_at' ? last.createTimeMs : last.modifyTimeMs,
+                id: last.id,
+              }
+            }
+            expect(found).toEqual(wanted)
+            const offset = await store.listJobs({ ...query, labels, limit: 3, offset: 2 })
+            expect(offset.jobs.map((job) => job.id)).toEqual(wanted.slice(2, 5))
+            expect(offset.more).toBe(wanted.length > 5)
+          }
+        }
+      }
+      await store.commit({ deleteJobs: all.map((job) => job.id) })
+      expect((await store.listJobs({ ...LIST, labels: parseConstraints('team') })).jobs).toEqual([])
     })
 
     it('finds ids by prefix, without any wildcard', async () => {

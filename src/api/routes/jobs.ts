@@ -147,7 +147,7 @@ async function listJobs(jobs: JobService, query: Static<typeof ListJobsQuery>): 
     limit: page.limit,
     offset: 'offset' in page ? page.offset : 0,
     after: 'after' in page ? page.after : undefined,
-    accept: selector === undefined ? undefined : (job) => selector.matches(job.spec.Labels),
+    labels: selector?.constraints,
   })
   const last = found.jobs.at(-1)
   if (!found.more || last === undefined) return { NextToken: '', Items: found.jobs.map(jobToWire) }
