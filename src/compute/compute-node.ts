@@ -56,9 +56,16 @@ export interface ComputeNode {
    * Stops taking executions, says goodbye to the orchestrator and closes all that this node opened. What could not be
    * reported is reported at the next start. Those that are active are ended; with `drain` it waits for them before, at most
    * `drainTimeoutMs` (1 h by default); with `keep` it leaves them as they are, to be taken up by the next process of this
-   * node, and ends only programs that cannot outlive this one. Idempotent.
+   * node, and ends only programs that cannot outlive this one. `farewell: false` is for a node whose orchestrator goes down
+   * with it: what this call ends is reported at the next start, when there is a node again that could try it anew.
+   * Idempotent.
    */
-  close(options?: { drain?: boolean; drainTimeoutMs?: number; keep?: boolean }): Promise<void>
+  close(options?: {
+    drain?: boolean
+    drainTimeoutMs?: number
+    keep?: boolean
+    farewell?: boolean
+  }): Promise<void>
   /**
    * Replaces the rules of admission as a whole; they count for everything that has not begun to run. Running
    * jobs are the gateway's matter. Throws `pattern.invalid` and keeps the old rules when a list cannot be read.
@@ -72,6 +79,13 @@ export interface ComputeNode {
 export function createComputeNode(options: ComputeNodeOptions): ComputeNode {
   checkNodeId(options.nodeId)
   return new Node(options)
+}
+
+interface Shutdown {
+  /** 0 = at once. */
+  drainMs: number
+  keep: boolean
+  farewell: boolean
 }
 
 /** One execution that has not ended. */
@@ -160,8 +174,8 @@ class Node implements ComputeNode {
     })
   }
 
-  close({ drain = false, drainTimeoutMs = DRAIN_MS, keep = false } = {}): Promise<void> {
-    return (this.#closed ??= this.#shutDown(drain ? drainTimeoutMs : 0, keep))
+  close({ drain = false, drainTimeoutMs = DRAIN_MS, keep = false, farewell = true } = {}): Promise<void> {
+    return (this.#closed ??= this.#shutDown({ drainMs: drain ? drainTimeoutMs : 0, keep, farewell }))
   }
 
   setPolicy(policy: ComputePolicy): void {
@@ -411,13 +425,14 @@ class Node implements ComputeNode {
     work.catch((error: unknown) => this.#logger.error({ error }, 'a record could not be changed'))
   }
 
-  async #shutDown(drainMs: number, keep: boolean): Promise<void> {
+  async #shutDown({ drainMs, keep, farewell }: Shutdown): Promise<void> {
     const { clock } = this.#options
     this.#draining = true
     this.#sync.trigger('now')
     const patience = new AbortController()
     const all = () => Promise.all([...this.#live.values()].map(({ done }) => done))
     if (drainMs > 0) await Promise.race([all(), sleepFor(clock, drainMs, patience.signal)])
+    if (!farewell) await this.#sync.close({ farewell })
     for (const { controller } of this.#live.values()) controller.abort(keep ? keptEnd() : shutdownEnd())
     await Promise.race([all(), sleepFor(clock, this.#limits.stopGraceMs + STOP_PATIENCE_MS, patience.signal)])
     patience.abort()

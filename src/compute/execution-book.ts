@@ -435,8 +435,9 @@ function revive(saved: SavedState, dirs: ExecutionDirs, desired: DesiredExecutio
     observed: { ...observed, sequence: observed.sequence + step },
     events,
     eventIndex: eventIndex + step,
-    // May be behind the truth: then the last report is sent once more, which is harmless.
-    acknowledged,
+    // For an end it may be behind the truth: then the last report is sent once more, which is harmless. What was active
+    // may have come further than what is written here: nothing is said of it before it is known how it goes on.
+    acknowledged: ended ? acknowledged : observed.sequence + step,
     notes: 0,
     ending: ended,
     logBytes,

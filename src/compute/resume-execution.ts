@@ -5,6 +5,7 @@ import type { RunningExecution } from '../ports/index.js'
 import { admitTaskNetwork, kind, type AdmissionView } from './admission.js'
 import { bounded, sleepFor } from './bounded-work.js'
 import { clearWorkDirs } from './execution-dirs.js'
+import { ExecutionEnd } from './execution-end.js'
 import { prepareOutputs } from './prepare-outputs.js'
 import {
   afterExit,
@@ -39,13 +40,15 @@ export async function resumeExecution(
   const outcome = await concluded(run, async (facts) => {
     // Until it is ours again, nothing may be taken away from it.
     run.isLeft = true
-    const running = await takeUp(run)
+    // Whoever stops it can only do so once it is taken up.
+    const signal = untilLeft(run.signal)
+    const running = await takeUp(run, signal)
     if (running === 'not started') {
       notStarted = true
       return NOTHING_YET
     }
     const outputs = await prepareOutputs(run, { taken: true })
-    const { network, lost } = await takeOverNetwork(run, running)
+    const { network, lost } = await takeOverNetwork(run, running, signal)
     closeWithRun(run, running)
     run.isLeft = false
     tell(run, running, view)
@@ -87,9 +90,21 @@ function publishAgain(run: Run, { exited, startTimeMs }: RunMemory): Promise<Out
   })
 }
 
+/** Aborts when the execution is left to the next process of the node, and for no other end. */
+function untilLeft(signal: AbortSignal): AbortSignal {
+  const left = new AbortController()
+  const look = () => {
+    const { reason } = signal
+    if (reason instanceof ExecutionEnd && reason.kind === 'kept') left.abort(reason)
+  }
+  if (signal.aborted) look()
+  else signal.addEventListener('abort', look, { once: true })
+  return left.signal
+}
+
 /** An engine that is not there yet, because the machine is just starting, is waited for. */
-async function takeUp(run: Run): Promise<RunningExecution | 'not started'> {
-  const { desired, parts, log, signal } = run
+async function takeUp(run: Run, signal: AbortSignal): Promise<RunningExecution | 'not started'> {
+  const { desired, parts, log } = run
   const { clock, limits } = parts
   const executor = parts.executors.get(kind(task(desired.jobSpec).Engine.Type))
   const spec = { executionId: desired.executionId, output: log, outputBytesMax: limits.outputBytesMax }
@@ -114,23 +129,24 @@ async function takeUp(run: Run): Promise<RunningExecution | 'not started'> {
   }
 }
 
-/** `lost` resolves when a program that runs must not go on, because its network cannot be guarded. */
+/** `lost`: resolves when a program that runs must not go on, because its network cannot be guarded. */
 async function takeOverNetwork(
   run: Run,
   { hadEnded: ended = false }: RunningExecution,
-): Promise<{ network: RunNetwork; lost: Promise<WeirError> }> {
+  signal: AbortSignal,
+): Promise<{ network: RunNetwork; lost: Promise<WeirError> | undefined }> {
   try {
-    const network = await adoptNetwork(run, { ended })
+    const network = await adoptNetwork(run, { ended, signal })
     return { network, lost: network.lost }
   } catch (error) {
-    run.signal.throwIfAborted()
+    signal.throwIfAborted()
     const reason = toWeirError(error, 'egress.unavailable')
     const { executionId } = run.desired
     run.parts.logger.warn({ executionId, reason: reason.message }, 'a network could not be taken over')
     // What is left of the slot still has to be given back.
-    const rest = ended ? undefined : await adoptNetwork(run, { ended: true }).catch(() => undefined)
-    const network = rest ?? { slot: NO_SLOT, env: {}, lost: NEVER, closeEgress: () => settleEgress(run) }
-    return { network, lost: ended ? NEVER : Promise.resolve(reason) }
+    const rest = ended ? undefined : await adoptNetwork(run, { ended: true, signal }).catch(() => undefined)
+    const network = rest ?? { slot: NO_SLOT, env: {}, closeEgress: () => settleEgress(run) }
+    return { network, lost: ended ? undefined : Promise.resolve(reason) }
   }
 }
 
@@ -160,5 +176,4 @@ function lost(reason: string): WeirError {
 const TOPIC = 'Execution'
 const ENGINE_PATIENCE_MS = 120_000
 const ENGINE_RETRY_MS = 1_000
-const NEVER = new Promise<never>(() => {})
 const NO_SLOT: RunNetwork['slot'] = Object.freeze({ mode: 'none' as const, release: async () => {} })

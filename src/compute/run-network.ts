@@ -12,8 +12,8 @@ export interface RunNetwork {
   slot: NetworkSlot
   /** For the job's environment; empty without http. */
   env: Record<string, string>
-  /** Resolves when the network cannot be guarded any more; never without http. */
-  lost: Promise<WeirError>
+  /** Resolves when the network cannot be guarded any more. Absent: that cannot happen. */
+  lost?: Promise<WeirError>
   /** Ends the right to leave; the final summary, or undefined without http. Never rejects. Idempotent. */
   closeEgress(): Promise<EgressSummary | undefined>
 }
@@ -24,7 +24,7 @@ export interface RunNetwork {
  */
 export async function openNetwork(run: Run): Promise<RunNetwork> {
   const slot = await acquireSlot(run)
-  return withLease(run, slot, { again: false })
+  return withLease(run, slot, { again: false, signal: run.signal })
 }
 
 /**
@@ -32,11 +32,14 @@ export async function openNetwork(run: Run): Promise<RunNetwork> {
  * by the lists of now. Until then nothing has left, and if it cannot be done nothing will: rejects with `egress.unavailable`
  * or `engine.unavailable`, and the program must be stopped. With `ended` the program is gone: only its records are settled.
  */
-export async function adoptNetwork(run: Run, { ended }: { ended: boolean }): Promise<RunNetwork> {
-  const slot = await adoptSlot(run, ended)
-  if (!ended) return withLease(run, slot, { again: true })
+export async function adoptNetwork(
+  run: Run,
+  { ended, signal }: { ended: boolean; signal: AbortSignal },
+): Promise<RunNetwork> {
+  const slot = await adoptSlot(run, { ended, signal })
+  if (!ended) return withLease(run, slot, { again: true, signal })
   run.closing.add('network slot', () => giveBack(run, slot))
-  return { slot, env: {}, lost: NEVER, closeEgress: () => settleEgress(run) }
+  return { slot, env: {}, closeEgress: () => settleEgress(run) }
 }
 
 /** The final summary of an execution whose lease died with an earlier gateway. Never rejects. */
@@ -57,14 +60,14 @@ export async function settleEgress({ parts, desired }: Run): Promise<EgressSumma
   }
 }
 
-async function withLease(run: Run, slot: NetworkSlot, how: { again: boolean }): Promise<RunNetwork> {
+async function withLease(run: Run, slot: NetworkSlot, how: Opening): Promise<RunNetwork> {
   run.closing.add('network slot', () => giveBack(run, slot))
-  if (slot.mode !== 'http') return { slot, env: {}, lost: NEVER, closeEgress: async () => undefined }
+  if (slot.mode !== 'http') return { slot, env: {}, closeEgress: async () => undefined }
   const lease = await openLease(run, slot, how)
   let closed: Promise<EgressSummary | undefined> | undefined
   const closeEgress = () => (closed ??= closeLease(run, lease))
   run.closing.add('egress lease', closeEgress)
-  return { slot, env: lease.env, lost: lease.lost ?? NEVER, closeEgress }
+  return { slot, env: lease.env, ...(lease.lost !== undefined && { lost: lease.lost }), closeEgress }
 }
 
 /** A program that goes on without us keeps its network. */
@@ -72,7 +75,10 @@ async function giveBack(run: Run, slot: NetworkSlot): Promise<void> {
   await (run.isLeft && slot.leave !== undefined ? slot.leave() : slot.release())
 }
 
-async function adoptSlot({ desired, parts, signal }: Run, ended: boolean): Promise<NetworkSlot> {
+async function adoptSlot(
+  { desired, parts }: Run,
+  { ended, signal }: { ended: boolean; signal: AbortSignal },
+): Promise<NetworkSlot> {
   const { executionId, jobSpec } = desired
   const mode = modeOf(jobSpec)
   const provider = parts.executors.get(kind(task(jobSpec).Engine.Type))?.network
@@ -112,10 +118,16 @@ async function acquireSlot({ desired, parts, signal }: Run): Promise<NetworkSlot
   throw new WeirError('internal', `The engine gave network "${slot.mode}" where "${mode}" was asked for`)
 }
 
+interface Opening {
+  /** There was a lease before, of a gateway that is gone. */
+  again: boolean
+  signal: AbortSignal
+}
+
 async function openLease(
-  { desired, parts, signal }: Run,
+  { desired, parts }: Run,
   slot: NetworkSlot,
-  how: { again: boolean },
+  { again, signal }: Opening,
 ): Promise<EgressLease> {
   const { jobId, executionId, jobSpec } = desired
   const { gateway, clock, limits } = parts
@@ -132,7 +144,7 @@ async function openLease(
   }
   const policy = { mode: 'http' as const, allow: task(jobSpec).Network.Domains }
   try {
-    return await bounded(() => gateway.open({ jobId, executionId }, policy, attachment, how), {
+    return await bounded(() => gateway.open({ jobId, executionId }, policy, attachment, { again }), {
       clock,
       signal,
       ms: limits.checkTimeoutMs,
@@ -163,7 +175,6 @@ function modeOf(jobSpec: JobSpec): NetworkSlot['mode'] {
   return MODES[task(jobSpec).Network.Type]
 }
 
-const NEVER = new Promise<never>(() => {})
 const MODES = { None: 'none', HTTP: 'http', Full: 'full' } as const
 const LEASE_CLOSE_MS = 10_000
 const RETRY = { retryable: true, hint: 'Try again; see the log of the node' }

@@ -121,8 +121,8 @@ export interface WatchedProgram {
   /** What its inputs take of the disk limit. */
   inputBytes: number
   startTimeMs: number
-  /** Resolves when its network cannot be guarded any more. */
-  networkLost: Promise<WeirError>
+  /** Resolves when its network cannot be guarded any more. Absent: that cannot happen. */
+  networkLost?: Promise<WeirError> | undefined
 }
 
 /** Nobody watched: a program that took too long by then was too late all the same. */
@@ -157,7 +157,7 @@ function firstEnd(
       { dirs: [dirs.outputs, dirs.scratch], filesMax: parts.limits.resultFilesMax },
     ]
     void watchDisk(places, bounds, rhythm, signal).then((end) => end !== undefined && resolve(end))
-    void networkLost.then((reason) => resolve(networkEnd(reason)))
+    void networkLost?.then((reason) => resolve(networkEnd(reason)))
     void ownPlaces(run, running).then((own) => places.push(...own))
   })
 }

@@ -53,8 +53,11 @@ export class SyncAgent {
     this.#wake.abort()
   }
 
-  /** Says goodbye with all that is not acknowledged; gives up after a few seconds. Idempotent. */
-  async close(): Promise<void> {
+  /**
+   * Says goodbye with all that is not acknowledged, unless `farewell` is false; gives up after a few seconds. Idempotent: only
+   * the first call counts.
+   */
+  async close({ farewell = true } = {}): Promise<void> {
     if (this.#closing.signal.aborted) return
     this.#closing.abort()
     this.#wake.abort()
@@ -65,7 +68,7 @@ export class SyncAgent {
     ])
     patience.abort()
     // An exchange that hangs means that nobody hears a goodbye either.
-    if (!left) return
+    if (!left || !farewell) return
     for (let tries = 0; tries < GOODBYES_MAX; tries++) {
       const more = await this.#exchange(true)
       if (more !== true) return

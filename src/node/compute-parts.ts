@@ -133,12 +133,13 @@ function networkHosts({ config, roles }: Context): string[] {
 }
 
 /** What becomes of running jobs in a planned stop. */
-function stopOf({ config: { values }, isLasting }: Context): Parameters<ComputeNode['close']>[0] {
+function stopOf({ config: { values }, isLasting, roles }: Context): Parameters<ComputeNode['close']>[0] {
   if (!isLasting) return {}
   return {
     keep: values['Compute.OnStop'] === 'keep',
     drain: values['Compute.OnStop'] === 'drain',
     drainTimeoutMs: values['Compute.DrainTimeout'],
+    farewell: !roles.orchestrator,
   }
 }
 
