@@ -1,5 +1,6 @@
-import { type ChildProcess, spawn } from 'node:child_process'
-import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { EXAMPLES } from '../../src/cli/examples.js'
@@ -16,6 +17,9 @@ const skipped = missing === '' ? '' : ` (skipped: ${missing})`
 const commands = leavesOf(buildProgram({} as CliContext, () => undefined)).filter(
   ({ words }) => words !== 'help',
 )
+
+/** Commands about several nodes: run against those of `weir devstack`. */
+const OF_A_NETWORK = ['devstack', 'node approve', 'node reject', 'node delete']
 
 describe('help', () => {
   it('shows examples for every command', () => {
@@ -57,9 +61,12 @@ describe.skipIf(missing !== '')(`examples of the help${skipped}`, () => {
   })
   afterAll(() => world?.close())
 
-  // Of one node nothing can be approved or removed.
-  const apart = ['serve', 'node approve', 'node reject', 'node delete', 'job stop']
-  const examples = Object.entries(EXAMPLES).flatMap(([words, lines]) => (apart.includes(words) ? [] : lines))
+  // Of one node nothing can be approved or removed; others need a server of their own.
+  const apart = [...OF_A_NETWORK, 'serve', 'job stop']
+  const examples = Object.entries(EXAMPLES).flatMap(([words, lines]) =>
+    // Those of `auth` need a server that asks who is calling: test/cli/auth.test.ts.
+    apart.includes(words) || words.startsWith('auth ') || words.startsWith('node token ') ? [] : lines,
+  )
 
   it.concurrent.each(examples)('%s', async (example) => {
     const line = filledIn(example, world.image, jobId, nodeId)
@@ -70,26 +77,78 @@ describe.skipIf(missing !== '')(`examples of the help${skipped}`, () => {
     expect(stderr).not.toContain('Error:')
   })
 
-  it('weir job stop j-1a2b3c4d', async () => {
+  it.each(EXAMPLES['job stop'] ?? [])('%s', async (example) => {
     const started = await world.weir(['docker', 'run', '--detach', world.image, 'sleep', '60'])
-    const [example = ''] = EXAMPLES['job stop'] ?? []
     const { code } = await shell(world, filledIn(example, world.image, started.stdout.trim(), nodeId))
     expect(code).toBe(0)
   })
 
-  it.each(EXAMPLES.serve ?? [])('%s', async (example) => {
-    let isSent = false
-    const { code, stderr } = await shell(world, `exec ${example}`, (seen, child) => {
-      if (isSent || !seen.includes('weir serves as node')) return
-      isSent = true
-      child.kill('SIGINT')
-    })
+  it.each((EXAMPLES.serve ?? []).filter((example) => !example.includes('--join')))('%s', async (example) => {
+    const { code, stderr } = await served(world, example)
     expect(code, stderr).toBe(0)
   })
 })
 
+const hasNats = spawnSync('nats-server', ['--version'], { stdio: 'ignore' }).status === 0
+const noNetwork = hasNats ? '' : ' (skipped: needs nats-server)'
+
+describe.skipIf(noNetwork !== '')(`examples of a network${noNetwork}`, () => {
+  const place: Place = { dir: mkdtempSync(join(tmpdir(), 'weir-cli-network-')), port: '' }
+  prepare(place)
+  afterAll(() => rmSync(place.dir, { recursive: true, force: true }))
+
+  it('are what they say: a stack, tokens, a machine that joins, and nodes that come and go', async () => {
+    const [plainStack = '', ...otherStacks] = EXAMPLES.devstack ?? []
+    const stack = serving(place, plainStack, /export WEIR_API_PORT=(\d+)/)
+    try {
+      place.port = await stack.ready
+      for (const example of [...of('node token create'), ...of('node token list')])
+        expectFine(example, await shell(place, example))
+      const listed = JSON.parse((await shell(place, 'weir node token list --output json')).stdout) as [
+        { ID: string },
+      ]
+      const joinUrl =
+        /--join (nats:\S+)/.exec((await shell(place, 'weir node token create')).stderr)?.[1] ?? ''
+      for (const example of of('serve').filter((line) => line.includes('--join'))) {
+        expectFine(example, await served(place, example.replace(/nats:\S+/, joinUrl)))
+      }
+      for (const [index, example] of of('node token revoke').entries())
+        expectFine(example, await shell(place, example.replace('t-1a2b3c4d', listed[index]?.ID ?? '')))
+      const nodes = await shell(place, 'weir node list --output json')
+      const node = (JSON.parse(nodes.stdout) as { Info: { NodeID: string; NodeType: string } }[]).find(
+        ({ Info }) => Info.NodeType === 'Compute',
+      )
+      for (const words of ['node reject', 'node approve', 'node reject', 'node delete']) {
+        for (const example of of(words))
+          expectFine(example, await shell(place, example.replace('n-1a2b3c4d', node?.Info.NodeID ?? '')))
+      }
+    } finally {
+      expectFine(plainStack, await stack.stop())
+    }
+    for (const example of otherStacks) {
+      const other = serving(place, example, /export WEIR_API_PORT=(\d+)/)
+      await other.ready.finally(async () => expectFine(example, await other.stop()))
+    }
+  }, 120_000)
+})
+
+function of(words: string): readonly string[] {
+  return EXAMPLES[words] ?? []
+}
+
+function expectFine(example: string, { code, stderr }: { code: number | null; stderr: string }): void {
+  expect(code, `${example}\n${stderr}`).toBe(0)
+}
+
+/** Runs a server until it serves, and stops it with Ctrl-C. */
+async function served(place: Place, example: string): Promise<{ code: number | null; stderr: string }> {
+  const server = serving(place, example, /weir serves as node (\S+)/)
+  await server.ready
+  return server.stop()
+}
+
 /** The files that examples name, and the program on the path. */
-function prepare({ dir }: World): void {
+function prepare({ dir }: Pick<World, 'dir'>): void {
   mkdirSync(join(dir, 'bin'))
   const program = join(dir, 'bin/weir')
   writeFileSync(program, `#!/bin/sh\nexec '${process.execPath}' '${entryPoint('cli/main.js')}' "$@"\n`)
@@ -122,12 +181,21 @@ function filledIn(example: string, image: string, jobId: string, nodeId: string)
     .replace(/ busybox /, ` ${image} `)
 }
 
+/** Where examples are run, and the port of the server that they talk to. */
+type Place = Pick<World, 'dir' | 'port'>
+
+interface Answer {
+  code: number | null
+  stdout: string
+  stderr: string
+}
+
 /** Runs a line as a reader would who has the server's address in the environment. */
 function shell(
-  { dir, port }: World,
+  { dir, port }: Place,
   line: string,
   onError?: (seen: string, child: ChildProcess) => void,
-): Promise<{ code: number | null; stderr: string }> {
+): Promise<Answer> {
   const isServer = line.startsWith('exec ')
   return new Promise((resolve, reject) => {
     const child = spawn('bash', ['-euo', 'pipefail', '-c', line], {
@@ -137,17 +205,52 @@ function shell(
         HOME: dir,
         NO_COLOR: '1',
         WEIR_DIR: join(dir, isServer ? 'another' : 'client'),
-        WEIR_API_PORT: isServer ? '0' : port,
-        ...(isServer ? { WEIR_ENGINES_DISABLED: 'docker', WEIR_PUBLISHERS_TYPES_LOCAL_PORT: '0' } : {}),
+        ...(isServer ? SERVER_ENVIRONMENT : { WEIR_API_PORT: port }),
       },
-      stdio: ['ignore', 'ignore', 'pipe'],
+      stdio: ['ignore', 'pipe', 'pipe'],
     })
-    let stderr = ''
+    let [stdout, stderr] = ['', '']
+    child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text))
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
       stderr += text
       onError?.(stderr, child)
     })
     child.once('error', reject)
-    child.once('close', (code) => resolve({ code, stderr }))
+    child.once('close', (code) => resolve({ code, stdout, stderr }))
   })
+}
+
+/** Free ports: others use this machine too. */
+const SERVER_ENVIRONMENT = {
+  WEIR_API_PORT: '0',
+  WEIR_ENGINES_DISABLED: 'docker',
+  WEIR_ORCHESTRATOR_PORT: '0',
+  WEIR_PUBLISHERS_TYPES_LOCAL_PORT: '0',
+}
+
+/** Starts a server; `ready` is what the pattern finds in what it says. */
+function serving(
+  place: Place,
+  example: string,
+  pattern: RegExp,
+): { ready: Promise<string>; stop: () => Promise<Answer> } {
+  let process: ChildProcess | undefined
+  let found: (text: string) => void = () => undefined
+  const ready = new Promise<string>((resolve, reject) => {
+    found = resolve
+    queueMicrotask(() => ended.then(({ stderr }) => reject(new Error(`${example} ended: ${stderr}`)), reject))
+  })
+  const ended = shell(place, `exec ${example}`, (seen, child) => {
+    process = child
+    const match = pattern.exec(seen)
+    // The line may still be growing.
+    if (match !== null && seen.indexOf('\n', match.index) > 0) found(match[1] ?? '')
+  })
+  return {
+    ready,
+    stop: () => {
+      process?.kill('SIGINT')
+      return ended
+    },
+  }
 }
