@@ -197,6 +197,8 @@ export class ExecutionBook {
     record.memory = { ...record.memory, ...change }
     try {
       await this.#save(record, record.observed)
+      // The program begins only when this survives a power cut, too.
+      if (change.phase === 'starting') await syncToDisk(record.dirs.stateFile, record.dirs.root)
     } catch (error) {
       throw unwritable(error)
     }

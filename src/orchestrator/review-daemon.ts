@@ -26,6 +26,7 @@ export function reviewDaemon(review: JobReview): void {
     const tries = before.filter((attempt) => attempt.fate !== 'rejected')
     if (review.mayTry(tries)) review.start(before[0]?.execution.slot ?? slotsUsed++, nodeId)
   }
+  askAgain(review, byNode)
   if (review.started > 0 || review.live.length > 0) review.run()
   else review.queue(noMatchingNodes(found.shortage), shortageDetails(found.shortage))
 }
@@ -36,5 +37,15 @@ function stopMismatched(review: JobReview): void {
     const node = review.nodes.get(attempt.execution.nodeId)
     if (node === undefined || matchConstraints(Constraints, node.record.info.labels).matches) continue
     review.stop(attempt, STOP_NO_MATCH)
+  }
+}
+
+/** A node that refused for reasons that may pass is asked again; nothing else would bring the job back to it. */
+function askAgain(review: JobReview, byNode: ReadonlyMap<NodeId, readonly Attempt[]>): void {
+  for (const attempts of byNode.values()) {
+    const last = attempts.at(-1)
+    if (last?.fate !== 'rejected' || !last.execution.observed.retryable) continue
+    const atMs = last.endedAtMs + review.limits.queueRecheckMs
+    if (atMs > review.now) review.lookAgain(atMs, 'exec-retry')
   }
 }

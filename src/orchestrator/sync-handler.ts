@@ -85,18 +85,19 @@ function decideReports(request: SyncRequest, snapshot: Snapshot, now: TimeMs): D
   return { change, result: outcome }
 }
 
-/** The execution with the report in it; the same object when the report says nothing new. What has ended stays so. */
+/**
+ * The execution with the report in it; the same object when the report says nothing new. A report carries every event
+ * that was not acknowledged, so an older one has nothing that a newer one had not. What has ended stays so, in the
+ * history too: a node that could not write the end down may tell another one after its restart.
+ */
 function takeReport(before: Execution, { observed, events }: ObservedReport, now: TimeMs): Execution {
-  const isNewer =
-    observed.sequence > before.observed.sequence && !isTerminalObservedState(before.observed.state)
+  if (observed.sequence <= before.observed.sequence) return before
+  if (isTerminalObservedState(before.observed.state)) return before
   const lastEvent = Math.max(0, ...events.map((event) => event.index))
-  if (!isNewer && lastEvent <= (before.eventIndex ?? 0)) return before
   return {
     ...before,
-    observed: isNewer ? observed : before.observed,
-    ...(isNewer && observed.state === 'Running' && before.runningSinceMs === undefined
-      ? { runningSinceMs: now }
-      : {}),
+    observed,
+    ...(observed.state === 'Running' && before.runningSinceMs === undefined ? { runningSinceMs: now } : {}),
     ...(lastEvent > (before.eventIndex ?? 0) ? { eventIndex: lastEvent } : {}),
     revision: before.revision + 1,
     modifyTimeMs: now,
