@@ -1,6 +1,6 @@
 import type { NatsConnection, TlsOptions } from '@nats-io/transport-node'
 import { X509Certificate } from 'node:crypto'
-import { rootCertificates } from 'node:tls'
+import { checkServerIdentity, type PeerCertificate, rootCertificates } from 'node:tls'
 import { WeirError } from '../errors.js'
 import type { KeyPair } from './key-pair.js'
 
@@ -41,7 +41,7 @@ export async function openNats(options: NatsConnectionOptions): Promise<NatsConn
       name: identity,
       inboxPrefix: inboxOf(identity),
       authenticator: (nonce = '') => ({ nkey: key.publicKey, sig: key.sign(nonce) }),
-      ...tlsOf(options, scheme),
+      ...tlsOf(options, { scheme, host }),
       timeout: timeoutMs,
       // What is lost is built anew, with who is allowed in asked anew.
       reconnect: false,
@@ -82,10 +82,22 @@ const NATS_URL =
   /^(?:(?<scheme>nats|tls):\/\/)?(?<host>\[[0-9a-f:.]+\]|[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?)(?::(?<port>\d{1,5}))?\/?$/i
 const PING_MS = 10_000
 
-function tlsOf({ isTlsRequired, caFile, pinned }: NatsAddress, scheme: 'nats' | 'tls'): { tls?: TlsOptions } {
+function tlsOf(
+  { isTlsRequired, caFile, pinned }: NatsAddress,
+  { scheme, host }: { scheme: 'nats' | 'tls'; host: string },
+): { tls?: TlsOptions } {
   if (pinned !== undefined) return { tls: pinnedTls(pinned) }
-  if (caFile !== undefined && caFile !== '') return { tls: { caFile } }
-  return isTlsRequired || scheme === 'tls' ? { tls: {} } : {}
+  const hasAuthority = caFile !== undefined && caFile !== ''
+  if (!hasAuthority && !isTlsRequired && scheme === 'nats') return {}
+  return { tls: { ...(hasAuthority ? { caFile } : {}), ...namedTls(host) } }
+}
+
+/** Left alone, the library compares the names of the certificate with "localhost" where the address is a number. */
+function namedTls(host: string): TlsOptions {
+  const name = host.replace(/^\[|\]$/g, '')
+  return {
+    checkServerIdentity: (_host: string, peer: PeerCertificate) => checkServerIdentity(name, peer),
+  } as unknown as TlsOptions
 }
 
 /** What the library hands on to Node's TLS. The chain ends in what is pinned, or in an authority of this machine. */

@@ -23,6 +23,8 @@ export interface NatsProcessOptions {
   configFile: string
   /** Where the process is noted, so that the next start finds it. */
   pidFile: string
+  /** Path of nats-server; absent = where it is installed. */
+  program?: string
   /** A line of its log. */
   onLine: (line: string) => void
 }
@@ -34,8 +36,8 @@ export interface NatsProcessOptions {
  */
 export async function startNatsProcess(options: NatsProcessOptions): Promise<NatsProcess> {
   await endLeftover(options)
-  const program = findProgram('nats-server')
-  if (program === undefined) throw missing()
+  const program = options.program ?? findProgram('nats-server')
+  if (program === undefined || !existsSync(program)) throw missing()
   const setpriv = findProgram('setpriv')
   const command = [program, '--config', options.configFile]
   const [file = program, ...args] =
@@ -52,8 +54,9 @@ export async function startNatsProcess(options: NatsProcessOptions): Promise<Nat
     child.once('error', (error) => resolve(error.message))
     child.once('close', (code, signal) => resolve(signal ?? `exit code ${code}`))
   })
-  if (child.pid !== undefined) await notePid(child.pid, options)
-  const port = await readyPort(child, log, ended)
+  // Listening first: it may be ready before the note is on the disk.
+  const ready = readyPort(child, log, ended)
+  const [port] = await Promise.all([ready, child.pid === undefined ? undefined : notePid(child.pid, options)])
   return {
     pid: child.pid ?? 0,
     port,

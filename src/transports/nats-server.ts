@@ -27,6 +27,8 @@ export interface NatsServerOptions {
   dir: string
   listener: NatsListener
   users: readonly NatsUser[]
+  /** Path of nats-server; absent = where it is installed. */
+  program?: string
   clock: Clock
   logger: TransportLogger
 }
@@ -138,6 +140,7 @@ class OwnServer implements MessageServer {
     return startNatsProcess({
       configFile: this.#configFile,
       pidFile: join(this.#options.dir, 'nats-server.pid'),
+      ...(this.#options.program === undefined ? {} : { program: this.#options.program }),
       onLine: (line) => this.#log.line(line),
     })
   }

@@ -169,7 +169,7 @@ class RosterFile implements Roster {
     if (this.#tokens.size >= TOKENS_MAX)
       throw bad(`there are ${TOKENS_MAX} open tokens; revoke some: weir node token revoke ID`)
     const now = this.#options.clock.now()
-    const secret = `weir_${randomBytes(32).toString('base64url')}`
+    const secret = `weir-join_${randomBytes(32).toString('base64url')}`
     const token: StoredToken = {
       id: `t-${this.#options.chance.uuid().slice(0, 8)}`,
       description,
@@ -206,7 +206,12 @@ class RosterFile implements Roster {
       )
     }
     this.#tokens.delete(id)
-    await this.#save()
+    try {
+      await this.#save()
+    } catch (error) {
+      this.#tokens.set(id, token)
+      throw error
+    }
     await this.#changed()
   }
 
