@@ -21,7 +21,7 @@ export async function connectPinned(target: PinnedTarget, fingerprint: string): 
   socket.destroy()
   throw new WeirError(
     'tls.untrusted',
-    `Cannot trust ${target.host}:${target.port}: its key is not the one that was accepted before`,
+    `Cannot trust ${target.host}:${target.port}: its key is not the expected one`,
     {
       hint: `Somebody may be in between, or the server has a new key. Ask its operator for the fingerprint; if it is ${found}, accept it with \`weir auth login https://${target.host}:${target.port} --fingerprint ${found}\``,
       details: { expected: fingerprint, found },

@@ -235,17 +235,18 @@ function serving(
   pattern: RegExp,
 ): { ready: Promise<string>; stop: () => Promise<Answer> } {
   let process: ChildProcess | undefined
-  let found: (text: string) => void = () => undefined
-  const ready = new Promise<string>((resolve, reject) => {
-    found = resolve
-    queueMicrotask(() => ended.then(({ stderr }) => reject(new Error(`${example} ended: ${stderr}`)), reject))
-  })
+  const { promise: found, resolve } = deferred()
   const ended = shell(place, `exec ${example}`, (seen, child) => {
     process = child
     const match = pattern.exec(seen)
     // The line may still be growing.
-    if (match !== null && seen.indexOf('\n', match.index) > 0) found(match[1] ?? '')
+    if (match !== null && seen.indexOf('\n', match.index) > 0) resolve(match[1] ?? '')
   })
+  const tooEarly = ended.then(({ stderr }): never => {
+    throw new Error(`${example} ended: ${stderr}`)
+  })
+  tooEarly.catch(() => undefined) // Once it serves, its end is expected.
+  const ready = Promise.race([found, tooEarly])
   return {
     ready,
     stop: () => {
@@ -253,4 +254,12 @@ function serving(
       return ended
     },
   }
+}
+
+function deferred(): { promise: Promise<string>; resolve: (value: string) => void } {
+  let resolve: (value: string) => void = () => undefined
+  const promise = new Promise<string>((settle) => {
+    resolve = settle
+  })
+  return { promise, resolve }
 }
