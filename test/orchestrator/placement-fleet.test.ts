@@ -32,13 +32,13 @@ const CONSTRAINTS: Constraint[][] = [
   ],
 ]
 
-const recordOf = (index: number, kind: number): NodeRecord => {
+const recordOf = (index: number, kind: number, shift = 0): NodeRecord => {
   const capacity = CAPACITIES[kind % 3] ?? CAPACITIES[0]!
   return sampleNode(
     `n-${index}`,
     {
       roles: kind % 11 === 10 ? ['orchestrator'] : ['compute'],
-      labels: { region: ['eu', 'us', 'asia'][kind % 3] ?? '', rank: String(kind % 4) },
+      labels: { region: ['eu', 'us', 'asia'][(kind + shift) % 3] ?? '', rank: String((kind + shift) % 4) },
       engines: kind % 7 === 6 ? ['wasm'] : ['docker', 'wasm'],
       publishers: kind % 5 === 4 ? [] : ['local'],
       maxCapacity: capacity,
@@ -84,6 +84,7 @@ const demand = fc
 
 type Step =
   | { do: 'node'; index: number; kind: number }
+  | { do: 'relabel'; index: number; shift: number }
   | { do: 'remove'; index: number }
   | {
       do: 'ask'
@@ -102,6 +103,7 @@ type Step =
 const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 2, arbitrary: fc.record({ do: fc.constant('node' as const), index, kind }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('remove' as const), index }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('relabel' as const), index, shift: fc.nat(11) }) },
   {
     weight: 8,
     arbitrary: fc.record({
@@ -142,6 +144,7 @@ class World {
   readonly store: JobStore = openMemoryStore()
   readonly fleet = new Fleet()
   readonly records = new Map<string, NodeRecord>()
+  readonly kinds = new Map<number, number>()
   readonly executions = new Map<string, Execution>()
   #planned: [string, NodeView['used']][] = []
 
@@ -188,7 +191,7 @@ describe('the fleet', () => {
           const world = new World()
           await world.store.commit({ jobs: [sampleJob({ id: 'j-all', state: 'Running' })] })
           await world.follow()
-          for (const [at, one] of kinds.entries()) take(world, recordOf(at, one))
+          for (const [index, kind] of kinds.entries()) await act(world, { do: 'node', index, kind })
           for (const one of steps) {
             await world.follow()
             await act(world, one)
@@ -249,7 +252,12 @@ function take(world: World, record: NodeRecord): void {
 async function act(world: World, one: Step): Promise<void> {
   switch (one.do) {
     case 'node':
+      world.kinds.set(one.index, one.kind)
       return take(world, recordOf(one.index, one.kind))
+    case 'relabel': {
+      const kind = world.kinds.get(one.index)
+      return kind === undefined ? undefined : take(world, recordOf(one.index, kind, one.shift))
+    }
     case 'remove':
       world.records.delete(`n-${one.index}`)
       return world.fleet.delete(`n-${one.index}`)
@@ -274,12 +282,12 @@ async function act(world: World, one: Step): Promise<void> {
     }
     case 'pass':
       return world.commit({ jobs: [sampleJob({ id: 'j-other' })] })
-    case 'fail':
-      // What was never stored must not be counted.
-      return world.commit(
-        { executions: [sampleExecution({ id: 'e-lost', jobId: 'j-all', nodeId: 'n-1' })] },
-        true,
-      )
+    case 'fail': {
+      // What was never stored must not be counted, also when another commit comes before the next look.
+      const lost = sampleExecution({ id: 'e-lost', jobId: 'j-all', nodeId: 'n-1', resources: CAPACITIES[0]! })
+      await world.commit({ executions: [lost] }, true)
+      return world.commit({ jobs: [sampleJob({ id: 'j-other' })] })
+    }
     case 'ask':
       return compareAnswers(world, one)
   }

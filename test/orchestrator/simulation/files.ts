@@ -45,7 +45,8 @@ function powerCut(mount: Mount, survives: () => boolean): void {
 
 function mountOf(path: unknown): Mount | undefined {
   if (typeof path !== 'string' || mounts.size === 0) return undefined
-  for (const mount of mounts.values()) if (path.startsWith(mount.dir)) return mount
+  for (const mount of mounts.values())
+    if (path === mount.dir || path.startsWith(`${mount.dir}/`)) return mount
   return undefined
 }
 

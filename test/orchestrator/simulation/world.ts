@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DEFAULT_LIMITS, createOrchestrator, type Orchestrator } from '../../../src/orchestrator/index.js'
 import { isTerminalJobState } from '../../../src/model/index.js'
-import type { DesiredExecution, Execution, SyncRequest } from '../../../src/model/index.js'
+import type { DesiredExecution, Execution, SyncRequest, SyncResponse } from '../../../src/model/index.js'
 import { SYNC_SUBJECT, type Change, type Message, type Transport } from '../../../src/ports/index.js'
 import { createInProcessTransport, type Faults } from '../../../src/transports/index.js'
 import type { Behaviour } from '../simulated-node.js'
@@ -18,7 +18,7 @@ import { ClockError, ProcessLife, processClock, processTransport } from './proce
 import { ProgramPromises } from './program-promises.js'
 import { RealNode } from './real-node.js'
 import { applyChange, checkChange, noRecords, type Records } from './record-promises.js'
-import { checkPlacements } from './placement-promises.js'
+import { checkPlacements, type PlacementContext } from './placement-promises.js'
 import { Users, randomLabel, temperOf, type Temper } from './users.js'
 import type { Departure, NodeOffer, WorldNode } from './world-node.js'
 
@@ -105,10 +105,12 @@ class World {
   readonly #broken: string[] = []
   readonly #lines: string[] = []
   readonly #forgotten = new Set<string>()
+  readonly #offerChangedMs = new Map<string, number>()
   readonly #dir: string
   readonly #approveNodes: boolean
   readonly #limits: typeof SIMULATED_LIMITS
   readonly #usualDisk: DiskFaults
+  readonly #placing: PlacementContext
   #faults: Partial<Faults>
   #life: ProcessLife | undefined
   #orchestrator: Orchestrator | undefined
@@ -134,6 +136,11 @@ class World {
           delayMsMin: 0,
           delayMsMax: dice.pick([5, 200, 2_500]),
         }
+    this.#placing = {
+      limits: this.#limits,
+      // Who changed a moment ago may be known in memory and not be stored yet.
+      isSettled: (nodeId) => this.time.now() - (this.#offerChangedMs.get(nodeId) ?? 0) > 90_000,
+    }
     this.#usualDisk = { ...SOUND_DISK, flushMsMax: dice.pick([0, 0, 5, 100, 800]) }
     this.log = new DurableLog(this.time, new Dice(seed, 'disk'))
     this.log.faults = this.#usualDisk
@@ -223,7 +230,6 @@ class World {
       'node is added': 4,
       membership: 5,
       'offer changes': 6,
-      stranger: 2,
     })
     const orchestrator = this.#orchestrator
     const node = dice.pick([...this.nodes.values()])
@@ -275,8 +281,6 @@ class World {
         return this.#decideOnNode(node, dice)
       case 'offer changes':
         return this.#changeOffer(node, dice)
-      case 'stranger':
-        return this.#adopt(node, dice)
     }
     if (orchestrator !== undefined) this.#count(what)
   }
@@ -338,6 +342,7 @@ class World {
 
   #comeBack(dice: Dice): void {
     if (dice.happens(0.15)) void this.#restoreOlderCopy(dice)
+    if (dice.happens(0.3)) this.#adopt(dice.pick([...this.nodes.values()]), dice)
     this.time.schedule(dice.pick([0, dice.between(0, 2_000), dice.between(0, 45_000)]), () => {
       if (this.#life === undefined) this.#startOrchestrator()
     })
@@ -432,6 +437,7 @@ class World {
 
   #changeOffer(node: WorldNode, dice: Dice): void {
     node.offer = randomOffer(dice, node.kind)
+    this.#offerChangedMs.set(node.nodeId, this.time.now())
     this.say(`${node.nodeId} offers ${JSON.stringify(node.offer)}`)
     this.#count('offers changed')
     // The real one reads its configuration when it starts.
@@ -504,7 +510,11 @@ class World {
     return async (body: Message, signal: AbortSignal): Promise<Message> => {
       this.#count('syncs')
       const answer = await handler(body, signal)
-      const { nodeId, leaving } = body as SyncRequest
+      const { nodeId, leaving, knownRevision, observed } = body as SyncRequest
+      const { revision, complete, desired } = answer as SyncResponse
+      this.#options.onLine?.(
+        `        ${nodeId} knows ${knownRevision % 1e7}, reports ${observed.length}; hears of ${desired.length} up to ${revision % 1e7}${complete ? ', all' : ''}`,
+      )
       if (!leaving) this.programs.heard(nodeId)
       else this.programs.saidGoodbye(nodeId)
       return { ...(answer as object), answeredMs: this.time.now() }
@@ -631,7 +641,7 @@ class World {
     this.#note(change, revision)
     for (const promise of checkChange(change, revision, this.records, this.#limits.triesMax))
       this.breaks(promise)
-    for (const promise of checkPlacements(change, this.records, this.#limits)) this.breaks(promise)
+    for (const promise of checkPlacements(change, this.records, this.#placing)) this.breaks(promise)
     for (const one of change.executions ?? []) this.programs.stored(one)
     applyChange(change, revision, this.records)
   }
