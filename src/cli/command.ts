@@ -8,6 +8,8 @@ export class WeirCommand extends Command {
   running: WeirCommand | undefined
   /** An old name: neither in the help nor in completions. */
   isRetired = false
+  /** Long names of the flags made by {@link optionalNumber}. */
+  private readonly numbers = new Set<string>()
 
   override createCommand(name?: string): WeirCommand {
     return new WeirCommand(name)
@@ -38,6 +40,16 @@ export class WeirCommand extends Command {
     return this.addOption(new Option(flags, description).argParser(collect))
   }
 
+  /**
+   * A flag that may stand alone or with a number behind it (`--tail`, `--tail 20`). What follows and is no number is not
+   * its value: `logs --tail j-1` is the flag alone. Alone its value is true or an empty text.
+   */
+  optionalNumber(flags: string, description: string): this {
+    const option = new Option(flags, description)
+    this.numbers.add(option.long ?? '')
+    return this.addOption(option)
+  }
+
   /** An old name that still works, or a flag for few: not part of the help. */
   hidden(flags: string, isCollected = false): this {
     const option = new Option(flags).hideHelp()
@@ -52,9 +64,9 @@ export class WeirCommand extends Command {
     for (let index = 0; index < argv.length; index++) {
       const token = argv[index] ?? ''
       if (token === '--' || !token.startsWith('-') || token === '-') return [...result, ...argv.slice(index)]
-      const { replaced, takesNext } = this.plainFlag(token)
-      result.push(...replaced)
       const next = argv[index + 1]
+      const { replaced, takesNext } = this.plainFlag(token, next)
+      result.push(...replaced)
       if (takesNext && next !== undefined) {
         result.push(next)
         index += 1
@@ -63,10 +75,14 @@ export class WeirCommand extends Command {
     return result
   }
 
-  private plainFlag(token: string): { replaced: string[]; takesNext: boolean } {
+  private plainFlag(token: string, next: string | undefined): { replaced: string[]; takesNext: boolean } {
     const [name = '', value] = token.startsWith('--') ? token.split(/=(.*)/s) : [token]
     const option = this.options.find(({ long, short }) => long === name || short === name)
     if (option === undefined) return { replaced: [token], takesNext: false }
+    if (this.numbers.has(option.long ?? '') && value === undefined) {
+      const isNumber = /^\d/.test(next ?? '')
+      return { replaced: [isNumber ? token : `${option.long}=`], takesNext: isNumber }
+    }
     if (option.required || option.optional)
       return { replaced: [token], takesNext: option.required && value === undefined }
     if (value === 'true') return { replaced: [name], takesNext: false }

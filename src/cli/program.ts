@@ -4,6 +4,8 @@ import { addAuthCommands } from './access-commands.js'
 import { addCompletionCommand } from './completion-command.js'
 import { addConfigCommands } from './config-commands.js'
 import { EXAMPLES } from './examples.js'
+import { addJobVersionCommands } from './job-version-commands.js'
+import { jobViewFlags } from './job-view-flags.js'
 import { addMovedCommands } from './moved-commands.js'
 import { addDevstackCommand, addNodeTokenCommands } from './network-commands.js'
 import { addRetiredFlags, addRetiredServeFlags, withoutRetired } from './retired-flags.js'
@@ -171,6 +173,7 @@ function addJobFlags(command: WeirCommand): void {
     .option('--memory <BYTES>', 'for example 512mb or 1gi')
     .option('--disk <BYTES>', 'for example 10gb')
     .option('--gpu <NUMBER>', 'whole devices')
+    .option('--force', 'make a new version of the named job although nothing changed')
     .option('--timeout <SECONDS>', 'limit for the whole job')
     .option('--queue-timeout <SECONDS>', 'how long the job may wait for a node (default 0: fail at once)')
     .optionsGroup('Data flags:')
@@ -237,6 +240,7 @@ function addJobCommands(leaf: Leaf, job: WeirCommand, context: CliContext): void
     .option('--output-dir <DIR>', 'where to (default ./job-<id>)')
     .option('--output <FORMAT>', 'json or yaml: print the job at the end', readObjectFormat)
     .option('--hide-warnings', 'do not show what was ignored')
+    .option('--force', 'make a new version of the named job although nothing changed')
   addWatchFlags(run)
 
   templateFlags(
@@ -258,6 +262,7 @@ function addJobCommands(leaf: Leaf, job: WeirCommand, context: CliContext): void
   list
     .option('--labels <SELECTOR>', 'only jobs with such labels')
     .option('--namespace <NAME>', 'only jobs of this namespace (default all)')
+    .collected('--state <STATE>', 'only jobs in this state; repeatable, or several with commas')
   pageFlags(watchFlag(listFlags(list)), '10', 'created_at or modified_at')
 
   const describe = objectFlags(
@@ -269,7 +274,7 @@ function addJobCommands(leaf: Leaf, job: WeirCommand, context: CliContext): void
         (await import('./commands/job-describe.js')).jobDescribe(operands[0] ?? '', flags, context),
     ),
   )
-  watchFlag(describe)
+  jobViewFlags(watchFlag(describe), 'versions')
   const executions = leaf<import('./commands/job-lists.js').PageFlags>(
     job,
     'executions <ID>',
@@ -277,6 +282,7 @@ function addJobCommands(leaf: Leaf, job: WeirCommand, context: CliContext): void
     async (operands, flags) =>
       (await import('./commands/job-lists.js')).jobExecutions(operands[0] ?? '', flags, context),
   )
+  jobViewFlags(executions, 'versions')
   pageFlags(watchFlag(listFlags(executions)), '20', 'created_at or modified_at')
 
   const history = leaf<Parameters<typeof import('./commands/job-lists.js').jobHistory>[1]>(
@@ -289,22 +295,38 @@ function addJobCommands(leaf: Leaf, job: WeirCommand, context: CliContext): void
   history
     .option('--event-type <all|job|execution>', 'only events of this level (default all)')
     .option('--execution-id <ID>', 'only events of this execution')
+  jobViewFlags(history, 'versions')
   pageFlags(listFlags(history), 'all')
 
-  leaf<Parameters<typeof import('./commands/job-logs.js').jobLogs>[1]>(
+  const logs = leaf<import('./commands/job-logs.js').LogFlags>(
     job,
     'logs <ID>',
-    'Show the output of a job',
+    'Show the output of a job: of every execution, also of those that were tried again',
     async (operands, flags) =>
       (await import('./commands/job-logs.js')).jobLogs(operands[0] ?? '', flags, context),
   )
-    .option('-f, --follow', 'go on until the execution ends')
-    .option('-t, --tail', 'skip what is there already')
-    .option('-e, --execution-id <ID>', 'of this execution (default the newest)')
+  logs
+    .option('-f, --follow', 'go on until the job ends, through new tries')
+    .optionalNumber(
+      '-t, --tail [LINES]',
+      'only so many last lines of each execution; alone: skip what is there',
+    )
+    .option('--since <TIME>', 'only what was written since: 10m, 2h30m, 1d, or 2024-11-29T08:46:40Z')
+    .option('--timestamps', 'the time before each line')
+    .option('--no-prefix', 'no execution before each line')
+    .option('-e, --execution-id <ID>', 'only of this execution')
+  jobViewFlags(logs, 'versions')
 
-  leaf<{ quiet?: boolean }>(job, 'stop <ID>', 'Stop a job', async (operands, flags) =>
-    (await import('./commands/job-stop.js')).jobStop(operands[0] ?? '', flags, context),
-  ).option('--quiet', 'print only the id of the evaluation')
+  const stop = leaf<{ quiet?: boolean; namespace?: string }>(
+    job,
+    'stop <ID>',
+    'Stop a job',
+    async (operands, flags) =>
+      (await import('./commands/job-stop.js')).jobStop(operands[0] ?? '', flags, context),
+  ).option('--quiet', 'print only the id of the evaluation') as WeirCommand
+  jobViewFlags(stop, 'namespace')
+
+  addJobVersionCommands(leaf, job, context, { template: templateFlags, watch: addWatchFlags })
 
   leaf<Parameters<typeof import('./commands/job-get.js').jobGet>[2]>(
     job,

@@ -15,7 +15,7 @@ import { readChoice } from './read-choice.js'
 import { printOutputs, streamOutput } from './program-output.js'
 import { formatDuration } from './times.js'
 import { watchJob } from './watch-job.js'
-import type { WeirClient, WireExecution, WireHistoryItem, WireJob } from '../client/index.js'
+import type { SubmittedJob, WeirClient, WireExecution, WireHistoryItem, WireJob } from '../client/index.js'
 import type { JobSpec } from '../model/job-spec.js'
 import type { CliContext } from './context.js'
 import type { Interrupts } from './interrupt.js'
@@ -34,6 +34,8 @@ export interface RunFlags {
   waitTimeoutSecs?: string
   /** `stop` (default) or `detach`. */
   onInterrupt?: string
+  /** Make a new version although nothing changed. */
+  force?: boolean
 }
 
 export interface RunOptions {
@@ -54,14 +56,40 @@ export async function runJob(
   { flags, format, isEmbedded }: RunOptions,
   context: CliContext,
 ): Promise<number> {
+  const submit = (): Promise<SubmittedJob> =>
+    client.submit(spec, { idempotencyToken: randomUUID(), force: flags.force })
+  return watchRun(client, submit, spec.Type, { flags, format, isEmbedded }, context)
+}
+
+/** Runs a job again, as its next version, and shows it like one that was just submitted. */
+export async function rerunJob(
+  client: WeirClient,
+  id: string,
+  request: { namespace?: string; jobVersion?: number; reason?: string },
+  flags: RunFlags,
+  context: CliContext,
+): Promise<number> {
+  const { Job } = await client.job(id, { namespace: request.namespace, jobVersion: request.jobVersion })
+  const submit = (): Promise<SubmittedJob> =>
+    client.rerun(Job.ID, { ...request, idempotencyToken: randomUUID() })
+  return watchRun(client, submit, Job.Type, { flags, isEmbedded: false }, context)
+}
+
+async function watchRun(
+  client: WeirClient,
+  submit: () => Promise<SubmittedJob>,
+  type: JobSpec['Type'],
+  { flags, format, isEmbedded }: RunOptions,
+  context: CliContext,
+): Promise<number> {
   const plan = readPlan(flags)
   const interrupts = listenForInterrupts()
   try {
-    const submitted = await client.submit(spec, { idempotencyToken: randomUUID() })
-    const run = new Run(client, submitted.JobID, context, interrupts, plan)
+    const submitted = await submit()
+    const run = new Run(client, submitted, context, interrupts, plan)
     for (const warning of submitted.Warnings ?? [])
       run.say(`${context.terminal.talkStyle.yellow('Warning:')} ${printable(warning)}`)
-    return await run.carryOut(spec, { flags, format, isEmbedded })
+    return await run.carryOut(type, { flags, format, isEmbedded })
   } finally {
     interrupts.dispose()
   }
@@ -96,6 +124,8 @@ export function readPlan(flags: RunFlags): Plan {
 class Run {
   private readonly client: WeirClient
   private readonly jobId: string
+  /** Absent when the server does not say (Bacalhau): then whatever is the latest. */
+  private readonly jobVersion: number | undefined
   private readonly context: CliContext
   private readonly interrupts: Interrupts
   private readonly plan: Plan
@@ -103,9 +133,16 @@ class Run {
   private isStopping = false
   private heldEvent: WireHistoryItem | undefined
 
-  constructor(client: WeirClient, jobId: string, context: CliContext, interrupts: Interrupts, plan: Plan) {
+  constructor(
+    client: WeirClient,
+    { JobID, JobVersion }: SubmittedJob,
+    context: CliContext,
+    interrupts: Interrupts,
+    plan: Plan,
+  ) {
     this.client = client
-    this.jobId = jobId
+    this.jobId = JobID
+    this.jobVersion = JobVersion
     this.context = context
     this.interrupts = interrupts
     this.plan = plan
@@ -116,22 +153,29 @@ class Run {
     if (!this.plan.quiet) this.context.terminal.talk(line)
   }
 
-  async carryOut(spec: JobSpec, { flags, format, isEmbedded }: RunOptions): Promise<number> {
+  async carryOut(type: JobSpec['Type'], { flags, format, isEmbedded }: RunOptions): Promise<number> {
     const { terminal } = this.context
     if (flags.idOnly === true || !this.plan.waits) await terminal.data(`${this.jobId}\n`)
     if (!this.plan.waits) {
+      if ((this.jobVersion ?? 1) > 1) this.sayVersion()
       this.suggestLooking(['follow', 'describe', 'stop'])
       return EXIT.ok
     }
-    this.say(`Job ${terminal.talkStyle.bold(this.jobId)} submitted`)
-    const ended = await this.watch(spec, flags)
+    this.sayVersion()
+    const ended = await this.watch(type, flags)
     if (ended !== 'ended') return this.leave(ended)
     return this.finish(flags, format, isEmbedded)
   }
 
+  private sayVersion(): void {
+    const job = `Job ${this.context.terminal.talkStyle.bold(this.jobId)}`
+    const version = this.jobVersion ?? 1
+    this.say(version > 1 ? `${job}: version ${version} replaces version ${version - 1}` : `${job} submitted`)
+  }
+
   /** Shows events (or the output, with `--follow`) until the job ends or somebody wants to leave. */
   private async watch(
-    spec: JobSpec,
+    type: JobSpec['Type'],
     flags: RunFlags,
   ): Promise<'ended' | 'started' | 'interrupted' | 'timeout'> {
     const leave = new AbortController()
@@ -147,10 +191,10 @@ class Run {
     const timer =
       this.plan.waitMs === undefined ? undefined : setTimeout(() => leave.abort('timeout'), this.plan.waitMs)
     try {
-      const runsForever = spec.Type === 'service' || spec.Type === 'daemon'
-      for await (const item of watchJob(this.client, this.jobId, leave.signal, (error) =>
-        this.sayRetry(error),
-      )) {
+      const runsForever = type === 'service' || type === 'daemon'
+      const watched = { id: this.jobId, version: this.jobVersion }
+      const items = watchJob(this.client, watched, leave.signal, (error) => this.sayRetry(error))
+      for await (const item of items) {
         if (flags.follow !== true) this.showEvent(item)
         if (!isStart(item)) continue
         const executionId = item.ExecutionID ?? ''
@@ -249,7 +293,10 @@ class Run {
   private async settled(): Promise<{ Job: WireJob; executions: readonly WireExecution[] }> {
     const end = performance.now() + SETTLE_MS
     for (;;) {
-      const { Job, Executions } = await this.client.job(this.jobId, { include: ['executions'] })
+      const { Job, Executions } = await this.client.job(this.jobId, {
+        include: ['executions'],
+        jobVersion: this.jobVersion,
+      })
       const executions = Executions?.Items ?? []
       const isOver = performance.now() > end || this.interrupts.second.aborted
       if (isOver || executions.every(hasEnded)) return { Job, executions }

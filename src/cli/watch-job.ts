@@ -6,19 +6,20 @@ import type { WeirClient, WireHistoryItem } from '../client/index.js'
 const RETRY_PAUSES_MS = [100, 300, 1000, 2000, 4000] as const
 
 /**
- * Every event of a job from its beginning to its end, once each. A connection that breaks is opened again a few times;
+ * Every event of a job (of the version that is named; absent = the latest) from its beginning to its end, once each. A connection that breaks is opened again a few times;
  * `onRetry` hears of it. Rejects with the signal's reason, or with the last error.
  */
 export async function* watchJob(
   client: WeirClient,
-  jobId: string,
+  job: { id: string; version?: number },
   signal: AbortSignal,
   onRetry: (error: unknown) => void,
 ): AsyncIterable<WireHistoryItem> {
   let lastSeen = 0
+  const request = { eventType: 'all', jobVersion: job.version } as const
   for (let failures = 0; ; ) {
     try {
-      for await (const item of client.pollHistory(jobId, { eventType: 'all' }, { signal })) {
+      for await (const item of client.pollHistory(job.id, request, { signal })) {
         failures = 0
         if (item.SeqNum <= lastSeen) continue
         lastSeen = item.SeqNum

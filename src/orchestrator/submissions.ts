@@ -169,7 +169,7 @@ export class Submissions {
 function unchanged({ id, version, spec }: Job): WeirError {
   const job = JSON.stringify(clip(spec.Name, 80))
   return new WeirError('job.unchanged', `Cannot update job ${job}: it is the same already`, {
-    hint: 'Change it, submit it with Force, or run it again with "weir job rerun".',
+    hint: 'Change it, submit it with --force, or run it again with "weir job rerun".',
     details: { jobId: id, jobVersion: version },
   })
 }

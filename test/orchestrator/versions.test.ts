@@ -41,7 +41,11 @@ async function makeWorld(
   const chance = seededChance(1)
   const transport = createInProcessTransport({ clock, chance })
   const orchestrator = createOrchestrator({
-    ...{ store, transport, clock, chance, limits },
+    store,
+    transport,
+    clock,
+    chance,
+    limits,
     nodeId: 'n-orchestrator',
   })
   await orchestrator.start()
@@ -60,7 +64,9 @@ async function makeWorld(
     mostAtOnce: () => most,
     async addNode(nodeId, behaviour = {}) {
       const node = new SimulatedNode({
-        ...{ nodeId, transport, clock },
+        nodeId,
+        transport,
+        clock,
         behave: () => ({ runMs: 1_000, ...behaviour }),
         onBegin: ({ jobId, slot }) => {
           const key = `${jobId}/${slot}`

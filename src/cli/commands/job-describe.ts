@@ -6,6 +6,7 @@ import { EGRESS_COLUMNS, egressRows, egressTotals } from '../egress-lines.js'
 import { eventLine } from '../event-line.js'
 import { executionState } from '../execution-words.js'
 import { EXIT } from '../exit-codes.js'
+import { readJobView } from '../job-view-flags.js'
 import { OBJECT_FORMATS, jsonOf, printObject, yamlOf } from '../output-format.js'
 import { readChoice } from '../read-choice.js'
 import { renderTable } from '../table.js'
@@ -14,11 +15,12 @@ import { Screen, watch } from '../watch.js'
 import { HISTORY_COLUMNS, hasEnded } from './job-lists.js'
 import type { DescribedJob, WireExecution, WireHistoryItem, WireJob } from '../../client/index.js'
 import type { CliContext, GlobalFlags } from '../context.js'
+import type { JobViewFlags } from '../job-view-flags.js'
 import type { ObjectFormat } from '../output-format.js'
 import type { Column } from '../table.js'
 import type { Terminal } from '../terminal.js'
 
-export interface DescribeFlags extends GlobalFlags {
+export interface DescribeFlags extends GlobalFlags, JobViewFlags {
   output?: string
   pretty?: boolean
   watch?: boolean
@@ -28,12 +30,12 @@ export interface DescribeFlags extends GlobalFlags {
 export async function jobDescribe(id: string, flags: DescribeFlags, context: CliContext): Promise<number> {
   const { terminal } = context
   const format = flags.output === undefined ? undefined : readChoice('--output', flags.output, OBJECT_FORMATS)
-  const include = ['executions', 'history'] as const
+  const wanted = { include: ['executions', 'history'] as const, ...readJobView(flags) }
   return withClient(flags, context, async (client) => {
     if (flags.watch === true) {
-      return watchDescription(terminal, format, (signal) => client.job(id, { include, signal }))
+      return watchDescription(terminal, format, (signal) => client.job(id, { ...wanted, signal }))
     }
-    const described = await client.job(id, { include })
+    const described = await client.job(id, wanted)
     if (format !== undefined) {
       await printObject(terminal, described, format, flags.pretty ?? terminal.outIsTerminal)
       return EXIT.ok

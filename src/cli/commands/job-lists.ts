@@ -1,7 +1,9 @@
 import { shortId } from '../../model/ids.js'
+import { JOB_STATES, type JobState } from '../../model/state.js'
 import { withClient, suggest } from '../context.js'
 import { EXIT } from '../exit-codes.js'
 import { wholeNumber } from '../job-from-flags.js'
+import { readJobView } from '../job-view-flags.js'
 import { pageOf, suggestNextPage } from '../next-page.js'
 import { printList } from '../output-format.js'
 import { readChoice } from '../read-choice.js'
@@ -9,6 +11,7 @@ import { dateTime, millisecondsOf } from '../times.js'
 import { watchList } from '../watch-list.js'
 import type { WireExecution, WireHistoryItem, WireJob } from '../../client/index.js'
 import type { CliContext, GlobalFlags } from '../context.js'
+import type { JobViewFlags } from '../job-view-flags.js'
 import type { ListFlags } from '../output-format.js'
 import type { Column } from '../table.js'
 import { executionState, DESIRED_STATES } from '../execution-words.js'
@@ -26,13 +29,14 @@ const ORDERS = ['created_at', 'modified_at'] as const
 
 /** `weir job list`. */
 export async function jobList(
-  flags: PageFlags & { labels?: string; namespace?: string },
+  flags: PageFlags & { labels?: string; namespace?: string; state?: string[] },
   context: CliContext,
 ): Promise<number> {
   const limit = wholeNumber('--limit', flags.limit) ?? 10
   const query = {
     labels: [flags.labels ?? 'bacalhau_canary!=true'],
     namespace: flags.namespace,
+    states: readStates(flags.state),
     limit,
     nextToken: flags.nextToken,
     orderBy: flags.orderBy === undefined ? undefined : readChoice('--order-by', flags.orderBy, ORDERS),
@@ -58,6 +62,15 @@ export async function jobList(
   })
 }
 
+const STATE_WORDS = JOB_STATES.map((state) => state.toLowerCase())
+
+/** Comma-separated or repeated, in any case. */
+function readStates(texts: readonly string[] = []): JobState[] {
+  const words = texts.flatMap((text) => text.split(','))
+  const chosen = words.map((word) => readChoice('--state', word, STATE_WORDS))
+  return JOB_STATES.filter((state) => chosen.includes(state.toLowerCase()))
+}
+
 function jobColumns(isWide: boolean): Column<WireJob>[] {
   return [
     { header: 'CREATED', value: ({ CreateTime }) => dateTime(millisecondsOf(CreateTime)), cutFirst: 3 },
@@ -71,18 +84,24 @@ function jobColumns(isWide: boolean): Column<WireJob>[] {
 }
 
 /** `weir job executions ID`. With `--watch` until the job has ended. */
-export async function jobExecutions(id: string, flags: PageFlags, context: CliContext): Promise<number> {
+export async function jobExecutions(
+  id: string,
+  flags: PageFlags & JobViewFlags,
+  context: CliContext,
+): Promise<number> {
   const limit = wholeNumber('--limit', flags.limit) ?? 20
+  const view = readJobView(flags)
   const query = {
+    ...view,
     orderBy: flags.orderBy === undefined ? undefined : readChoice('--order-by', flags.orderBy, ORDERS),
     reverse: flags.orderReversed,
   }
-  const columns = executionColumns(flags.wide ?? false)
+  const columns = executionColumns(flags.wide ?? false, flags.allVersions)
   return withClient(flags, context, async (client) => {
     if (flags.watch === true) {
       const load = async (signal: AbortSignal): Promise<{ rows: WireExecution[]; isOver: boolean }> => {
         // The job first: what ended it is then among the executions.
-        const { Job } = await client.job(id, { signal })
+        const { Job } = await client.job(id, { ...view, signal })
         const { Items } = await client.executions(id, query, { signal })
         return { rows: pageOf(Items, limit, flags.nextToken).items, isOver: hasEnded(Job) }
       }
@@ -102,8 +121,9 @@ export function hasEnded({ State }: Pick<WireJob, 'State'>): boolean {
   return ['Completed', 'Failed', 'Stopped'].includes(State.StateType)
 }
 
-export function executionColumns(isWide: boolean): Column<WireExecution>[] {
+export function executionColumns(isWide: boolean, allVersions = false): Column<WireExecution>[] {
   return [
+    ...(allVersions ? [versionColumn<WireExecution>()] : []),
     { header: 'CREATED', value: ({ CreateTime }) => dateTime(millisecondsOf(CreateTime)), cutFirst: 4 },
     { header: 'MODIFIED', value: ({ ModifyTime }) => dateTime(millisecondsOf(ModifyTime)), cutFirst: 7 },
     { header: 'ID', value: ({ ID }) => (isWide ? ID : shortId(ID)), cutFirst: 0 },
@@ -125,16 +145,21 @@ export function executionColumns(isWide: boolean): Column<WireExecution>[] {
   ]
 }
 
+function versionColumn<Row extends { JobVersion: number }>(): Column<Row> {
+  return { header: 'VERSION', value: ({ JobVersion }) => String(JobVersion), alignRight: true, cutFirst: 0 }
+}
+
 const EVENT_TYPES = ['all', 'job', 'execution'] as const
 
 /** `weir job history ID`. */
 export async function jobHistory(
   id: string,
-  flags: PageFlags & { eventType?: string; executionId?: string },
+  flags: PageFlags & JobViewFlags & { eventType?: string; executionId?: string },
   context: CliContext,
 ): Promise<number> {
   const limit = wholeNumber('--limit', flags.limit)
   const request = {
+    ...readJobView(flags),
     eventType: readChoice('--event-type', flags.eventType ?? 'all', EVENT_TYPES),
     executionId: flags.executionId,
     limit,
@@ -142,7 +167,11 @@ export async function jobHistory(
   }
   const page = await withClient(flags, context, (client) => client.history(id, request))
   const items = flags.orderReversed === true ? page.Items.toReversed() : page.Items
-  await printList(context.terminal, { rows: items, columns: HISTORY_COLUMNS, items }, flags)
+  const columns = [
+    ...(flags.allVersions === true ? [versionColumn<WireHistoryItem>()] : []),
+    ...HISTORY_COLUMNS,
+  ]
+  await printList(context.terminal, { rows: items, columns, items }, flags)
   if (limit !== undefined) {
     const nextToken = items.length < limit ? '' : page.NextToken
     suggestNextPage(context.terminal, ['job', 'history', id], flags, { limit, nextToken })

@@ -47,7 +47,8 @@ export async function jobValidate(
   return EXIT.ok
 }
 
-async function readJobFile(
+/** The job of a file, `-` or absent: of standard input. */
+export async function readJobFile(
   file: string | undefined,
   flags: TemplateFlags,
   context: CliContext,

@@ -6,12 +6,12 @@ import type { CliContext, GlobalFlags } from '../context.js'
 /** `weir job stop ID`: prints the id of the evaluation that carries it out. */
 export async function jobStop(
   id: string,
-  flags: GlobalFlags & { quiet?: boolean },
+  flags: GlobalFlags & { quiet?: boolean; namespace?: string },
   context: CliContext,
 ): Promise<number> {
   const { terminal } = context
   const { EvaluationID } = await withClient(flags, context, (client) =>
-    client.stop(id, 'Stopped at user request'),
+    client.stop(id, 'Stopped at user request', { namespace: flags.namespace }),
   )
   if (EvaluationID === '') {
     if (flags.quiet !== true) terminal.talk('The job was stopped before')
