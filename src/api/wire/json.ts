@@ -1,3 +1,9 @@
+import { randomUUID } from 'node:crypto'
+
+/** Stands before the digits of a number that `JSON.stringify` cannot write; nobody outside can guess it. */
+const MARK = `${randomUUID()}:`
+const MARKED = new RegExp(`"${MARK}(-?\\d+)"`, 'g')
+
 /**
  * Writes JSON for the wire, with a trailing newline.
  *
@@ -6,45 +12,18 @@
  * RangeError instead of turning into null. Properties that are undefined are left out.
  */
 export function writeJson(value: unknown, indent = 0): string {
-  return `${writeValue(value, ' '.repeat(indent), '\n')}\n`
-}
-
-function writeValue(value: unknown, step: string, line: string): string {
-  switch (typeof value) {
-    case 'string':
-      return JSON.stringify(value)
-    case 'bigint':
-    case 'boolean':
-      return String(value)
-    case 'number':
-      return writeNumber(value)
-    case 'object':
-      if (value === null) return 'null'
-      return Array.isArray(value) ? writeList(value, step, line) : writeRecord(value, step, line)
-    default:
-      return 'null'
+  let isMarked = false
+  const exact = (_key: string, item: unknown): unknown => {
+    if (typeof item === 'bigint') {
+      isMarked = true
+      return `${MARK}${item}`
+    }
+    if (typeof item !== 'number') return item
+    if (!Number.isFinite(item)) throw new RangeError(`Cannot write ${item} as JSON`)
+    if (!Number.isInteger(item) || Math.abs(item) < 1e21) return item
+    isMarked = true
+    return `${MARK}${BigInt(item)}`
   }
-}
-
-function writeNumber(value: number): string {
-  if (!Number.isFinite(value)) throw new RangeError(`Cannot write ${value} as JSON`)
-  return Number.isInteger(value) && Math.abs(value) >= 1e21 ? BigInt(value).toString() : String(value)
-}
-
-function writeList(list: readonly unknown[], step: string, line: string): string {
-  if (list.length === 0) return '[]'
-  const inner = line + step
-  const parts = list.map((item) => writeValue(item, step, inner))
-  return step === '' ? `[${parts.join(',')}]` : `[${inner}${parts.join(`,${inner}`)}${line}]`
-}
-
-function writeRecord(record: object, step: string, line: string): string {
-  const inner = line + step
-  const parts: string[] = []
-  for (const [key, item] of Object.entries(record)) {
-    if (item === undefined) continue
-    parts.push(`${JSON.stringify(key)}:${step === '' ? '' : ' '}${writeValue(item, step, inner)}`)
-  }
-  if (parts.length === 0) return '{}'
-  return step === '' ? `{${parts.join(',')}}` : `{${inner}${parts.join(`,${inner}`)}${line}}`
+  const text = JSON.stringify(value, exact, indent) ?? 'null'
+  return `${isMarked ? text.replace(MARKED, '$1') : text}\n`
 }
