@@ -138,10 +138,12 @@ export class NodeRegistry {
    */
   #forgiveAbsence(): void {
     const { clock, limits, logger } = this.#parts
-    const awayMs = clock.now() - this.#sweptMs - limits.sweepMs
+    const now = clock.now()
+    const awayMs = now - this.#sweptMs - limits.sweepMs
     if (Math.abs(awayMs) <= limits.sweepMs + AWAY_MS) return
     logger.warn({ awayMs }, 'The clock was set or the process stood still; nodes get that time')
-    for (const node of this.#nodes.values()) node.heardMs += awayMs
+    // Some have spoken since: nobody was heard later than now.
+    for (const node of this.#nodes.values()) node.heardMs = Math.min(node.heardMs + Math.max(0, awayMs), now)
   }
 
   async #sweep(): Promise<void> {

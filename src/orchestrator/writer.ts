@@ -20,6 +20,8 @@ export class Writer {
   readonly #early: ((change: Change, base: Snapshot) => void)[] = []
   readonly #underWay = new Set<Promise<unknown>>()
   #turn: Promise<unknown> = Promise.resolve()
+  /** The newest commit. When it is durable, so are those before it. */
+  #newest: Promise<void> = Promise.resolve()
   #isClosed = false
 
   constructor(store: JobStore) {
@@ -37,8 +39,9 @@ export class Writer {
   }
 
   /**
-   * Runs `decide` on a snapshot and commits what it says; resolves when that is durable. `decide` is synchronous and
-   * runs again when another process committed in between. Rejects with what `decide` throws, or `store.*`.
+   * Runs `decide` on a snapshot and commits what it says; resolves when that is durable, and with it all that the
+   * snapshot showed, also when there is nothing to commit. `decide` is synchronous and runs again when another process
+   * committed in between. Rejects with what `decide` throws, or `store.*`.
    */
   async transact<T>(decide: (snapshot: Snapshot) => Decision<T>): Promise<T> {
     if (this.#isClosed) {
@@ -78,13 +81,17 @@ export class Writer {
   ): Promise<{ result: T; durable: Promise<void> }> {
     const snapshot = await this.#store.snapshot()
     const { change, result } = decide(snapshot)
-    if (change === undefined || isEmpty(change)) return { result, durable: Promise.resolve() }
+    // What was decided rests on what the snapshot shows, and that may not be durable yet.
+    if (change === undefined || isEmpty(change)) return { result, durable: this.#newest }
     for (const listener of this.#early) listener(change, snapshot)
     const durable = this.#store.commit(change, snapshot.revision).then(() => {
       for (const listener of this.#listeners) listener(change)
     })
-    // Handled by whoever waits for it; this keeps Node.js from calling it unhandled until then.
-    durable.catch(() => undefined)
+    this.#newest = durable
+    // Whoever waits for it hears of the failure; what is decided after it rests on nothing that was lost.
+    durable.catch(() => {
+      if (this.#newest === durable) this.#newest = Promise.resolve()
+    })
     return { result, durable }
   }
 
