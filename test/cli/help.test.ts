@@ -127,7 +127,11 @@ describe.skipIf(noNetwork !== '')(`examples of a network${noNetwork}`, () => {
     }
     for (const example of otherStacks) {
       const other = serving(place, example, /export WEIR_API_PORT=(\d+)/)
-      await other.ready.finally(async () => expectFine(example, await other.stop()))
+      try {
+        await other.ready
+      } finally {
+        expectFine(example, await other.stop())
+      }
     }
   }, 120_000)
 })

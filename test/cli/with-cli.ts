@@ -61,7 +61,7 @@ export interface TestServer {
 }
 
 /** Starts `weir serve` on a free port with a data directory of its own. */
-export async function startServer(): Promise<TestServer> {
+export async function startServer(more: readonly string[] = []): Promise<TestServer> {
   const dir = mkdtempSync(join(tmpdir(), 'weir-cli-'))
   const env = { WEIR_DIR: join(dir, 'data') }
   let child: ChildProcess | undefined
@@ -72,6 +72,7 @@ export async function startServer(): Promise<TestServer> {
       'Publishers.Types.Local.Port=0',
       'Logging.Level=error',
       'Engines.Disabled=docker',
+      ...more,
     ]
     ended = weir(['serve', ...settings.flatMap((setting) => ['-c', setting])], {
       env,
