@@ -7,13 +7,17 @@ export interface CommittedChange {
   change: Change
 }
 
+/** Records in the commits that are held, all together: large commits are forgotten sooner. */
+const RECORDS_MAX = 16_384
+
 /**
- * Hands commits to watchers in order. The last `kept` commits are held; a watcher that asks for older ones, or falls
+ * Hands commits to watchers in order. The last `kept` commits are held, or fewer where they are large; a watcher that asks for older ones, or falls
  * behind by more, is told so by `store.stale` and starts again from a snapshot.
  */
 export class ChangeFeed {
   readonly #kept: number
-  #recent: CommittedChange[] = []
+  #recent: (CommittedChange & { records: number })[] = []
+  #records = 0
   /** Commits up to this one are no longer held. */
   #forgotten: Revision
   #wakeUps = new Set<() => void>()
@@ -25,8 +29,10 @@ export class ChangeFeed {
   }
 
   publish(revision: Revision, change: Change): void {
-    this.#recent.push({ revision, change })
-    if (this.#recent.length > 2 * this.#kept) this.#forgetOldest()
+    const records = countRecords(change)
+    this.#recent.push({ revision, change, records })
+    this.#records += records
+    if (this.#recent.length > 2 * this.#kept || this.#records > 2 * RECORDS_MAX) this.#forgetOldest()
     this.#wake()
   }
 
@@ -44,7 +50,7 @@ export class ChangeFeed {
         continue
       }
       seen = next.revision
-      yield next
+      yield { revision: next.revision, change: next.change }
     }
   }
 
@@ -54,8 +60,17 @@ export class ChangeFeed {
     this.#wake()
   }
 
+  /** Half of them at a time: one by one the whole list would move each time. */
   #forgetOldest(): void {
-    const forgotten = this.#recent.splice(0, this.#recent.length - this.#kept)
+    let count = Math.max(0, this.#recent.length - this.#kept)
+    let left = this.#records
+    for (const [index, { records }] of this.#recent.entries()) {
+      if (index >= count && left <= RECORDS_MAX) break
+      left -= records
+      count = Math.max(count, index + 1)
+    }
+    const forgotten = this.#recent.splice(0, count)
+    this.#records = left
     this.#forgotten = forgotten.at(-1)?.revision ?? this.#forgotten
   }
 
@@ -84,4 +99,11 @@ export class ChangeFeed {
   #wake(): void {
     for (const wakeUp of this.#wakeUps) wakeUp()
   }
+}
+
+function countRecords(change: Change): number {
+  return Object.values(change).reduce(
+    (sum: number, records: unknown[] | undefined) => sum + (records?.length ?? 0),
+    1,
+  )
 }

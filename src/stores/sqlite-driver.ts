@@ -21,7 +21,9 @@ export function storeError(error: unknown, what: string): WeirError {
   if (error instanceof WeirError) return error
   const code = sqliteCode(error)
   const text = error instanceof Error ? error.message : String(error)
-  if (code.startsWith('SQLITE_CORRUPT') || code === 'SQLITE_NOTADB') {
+  // A record that is no JSON: the database did not notice, but what it holds is not what was written.
+  const isGarbled = error instanceof SyntaxError || text.includes('malformed JSON')
+  if (code.startsWith('SQLITE_CORRUPT') || code === 'SQLITE_NOTADB' || isGarbled) {
     return new WeirError('store.unavailable', `${what}: the file is damaged or not a database (${text})`, {
       hint: 'Restore it from a backup, or move it away to start with an empty one.',
       cause: error,

@@ -21,7 +21,10 @@ import { SqliteRecords } from './sqlite-records.js'
 import { migrate } from './sqlite-schema.js'
 import { WriteBatch } from './write-batch.js'
 
-/** Under load a flush waits for so many times what the last one took, at most so long: others join it meanwhile. */
+/**
+ * While commits come faster than flushes, one waits for so many times what the last one took, at most so long: others
+ * join it meanwhile. Who commits alone is not held up.
+ */
 const PAUSE_PER_FLUSH = 2
 const PAUSE_MS_MAX = 5
 /** Pages of the write-ahead log after which it is carried over: 16 MiB. */
@@ -86,6 +89,7 @@ class SqliteStore implements JobStore {
   #batch = new WriteBatch()
   #flushedMs = 0
   #flushTookMs = 0
+  #flushedCommits = 0
   #closed = false
 
   constructor(database: Database, path: string, historyPerJobMax: number) {
@@ -168,7 +172,7 @@ class SqliteStore implements JobStore {
 
   /** At the end of this turn of the event loop, or a little later when flushes follow each other. */
   #flushSoon(): void {
-    const pauseMs = Math.min(PAUSE_MS_MAX, PAUSE_PER_FLUSH * this.#flushTookMs)
+    const pauseMs = this.#flushedCommits > 1 ? Math.min(PAUSE_MS_MAX, PAUSE_PER_FLUSH * this.#flushTookMs) : 0
     const waitMs = this.#flushedMs + pauseMs - performance.now()
     if (waitMs <= 0) setImmediate(() => this.#flush())
     else setTimeout(() => this.#flush(), waitMs)
@@ -189,6 +193,7 @@ class SqliteStore implements JobStore {
     }
     this.#flushedMs = performance.now()
     this.#flushTookMs = this.#flushedMs - startedMs
+    this.#flushedCommits = this.#waiting.length
     const waiting = this.#waiting.splice(0)
     for (const { revision, change, resolve } of waiting) {
       this.#feed.publish(revision, change)

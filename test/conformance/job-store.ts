@@ -350,6 +350,36 @@ export function describeJobStore(
       )
     })
 
+    it('tells a watcher that fell too far behind to begin anew, and never leaves a commit out', async () => {
+      const { store } = await fresh()
+      const { revision } = await store.snapshot()
+      const enough = new AbortController()
+      const watching = store.watch(revision, enough.signal)[Symbol.asyncIterator]()
+      const large = Array.from({ length: 2_000 }, (_, index) => sampleJob({ id: `j-${index}` }))
+      const seen: number[] = []
+      const first = watching.next()
+      for (let round = 0; round < 18; round++) {
+        await Promise.all(
+          [1, 2].map((part) => store.commit({ jobs: large.slice(0, part === 1 ? 2_000 : 1) })),
+        )
+        if (round === 0) seen.push((await first).value?.revision as number)
+      }
+      await expect(
+        (async () => {
+          for (let next = await watching.next(); next.done !== true; next = await watching.next())
+            seen.push(next.value.revision)
+        })(),
+      ).rejects.toMatchObject({ code: 'store.stale', hint: expect.stringContaining('snapshot') as string })
+      expect(seen).toEqual([revision + 1])
+      // Whoever begins anew is told everything again.
+      const now = await store.snapshot()
+      const again = store.watch(now.revision, enough.signal)[Symbol.asyncIterator]()
+      const next = again.next()
+      await store.commit({ jobs: [sampleJob()] })
+      expect((await next).value?.revision).toBe(now.revision + 1)
+      enough.abort()
+    })
+
     it('tells watchers each commit in order, also those before they came', async () => {
       const { store } = await fresh()
       const { revision } = await store.snapshot()
