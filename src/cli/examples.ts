@@ -32,7 +32,11 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
     "weir job list --labels 'team=research' --limit 5 --output json",
     'weir job list --state running,queued',
   ],
-  'job describe': ['weir job describe j-1a2b3c4d', 'weir job describe j-1a2b3c4d --output yaml'],
+  'job describe': [
+    'weir job describe j-1a2b3c4d',
+    'weir job describe j-1a2b3c4d --output yaml',
+    'weir job describe --watch j-1a2b3c4d',
+  ],
   'job executions': ['weir job executions j-1a2b3c4d', 'weir job executions j-1a2b3c4d --output csv'],
   'job history': ['weir job history j-1a2b3c4d', 'weir job history j-1a2b3c4d --event-type execution'],
   'job logs': [
@@ -40,7 +44,7 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
     'weir job logs --follow j-1a2b3c4d',
     'weir job logs --tail 20 --since 10m --timestamps j-1a2b3c4d',
   ],
-  'job rerun': ['weir job rerun j-1a2b3c4d', "weir job rerun --version 1 --reason 'new data' j-1a2b3c4d"],
+  'job rerun': ["weir job rerun --version 1 --reason 'new data' j-1a2b3c4d"],
   'job versions': ['weir job versions j-1a2b3c4d'],
   'job diff': ['weir job diff job.yaml'],
   'job stop': ['weir job stop j-1a2b3c4d'],

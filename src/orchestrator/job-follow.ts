@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import { isTerminalJobState, isTerminalObservedState } from '../model/index.js'
 import type { Execution, ExecutionId, Job, JobId } from '../model/index.js'
 import type { JobStore } from '../ports/index.js'
@@ -69,6 +70,8 @@ class Reading<T> {
   constructor(parts: FollowParts<T>, merged: MergedStream<T>) {
     this.#parts = parts
     this.#merged = merged
+    // Each execution that is read listens.
+    setMaxListeners(0, this.#gone.signal)
   }
 
   /** Those that are not known yet. */

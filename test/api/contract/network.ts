@@ -26,6 +26,8 @@ export interface Network {
   url: string
   port: number
   orchestrator: Orchestrator
+  /** A node that was closed, with what it kept on disk. */
+  restartWorker(nodeId: string): Promise<ComputeNode>
   /** One more approved compute node, until the network closes or the node is closed. */
   addWorker(nodeId: string, labels?: Record<string, string>): Promise<ComputeNode>
   close(): Promise<void>
@@ -93,6 +95,7 @@ export async function startNetwork(options: NetworkOptions = {}): Promise<Networ
     port,
     orchestrator,
     addWorker,
+    restartWorker: addNode,
     async close() {
       for (const close of closers.splice(0).reverse()) await close()
     },
