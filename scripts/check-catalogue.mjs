@@ -94,7 +94,8 @@ function commandsPage(commands) {
 
 \`weir COMMAND --help\` prints the same. Flags stand before the image or program; what follows belongs to it. On/off flags
 also take \`=true\` and \`=false\`. An id may be any unique beginning of it. What was asked for goes to standard output,
-progress, advice and errors to standard error; what the exit codes mean is in [exit-codes.md](exit-codes.md).
+progress, advice and errors to standard error; what the exit codes mean is in [exit-codes.md](exit-codes.md), where values
+come from and which variables are read in [environment.md](environment.md).
 
 | Command | Does |
 | --- | --- |
