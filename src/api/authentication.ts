@@ -30,7 +30,10 @@ export interface AuthMethod {
  * and keep it. The stock alternative, a signature of the client's own key, would prove nothing: any key is accepted, and
  * the phrase it signs is the same for ever, so another server can pass a signature on.
  */
-export function tokenMethod(access: Access): AuthMethod {
+export function tokenMethod(
+  access: Access,
+  onRefused: (refusal: { address: string; reason: string }) => void = () => {},
+): AuthMethod {
   return {
     name: 'token',
     requirement: {
@@ -47,6 +50,7 @@ export function tokenMethod(access: Access): AuthMethod {
         await access.authenticate({ kind: 'bearer', token }, address)
         return { success: true, token }
       } catch (error) {
+        if (isWeirError(error)) onRefused({ address, reason: error.message })
         if (isWeirError(error, 'api.unauthorized')) return { success: false, reason: 'credentials rejected' }
         throw error
       }

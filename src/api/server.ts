@@ -125,7 +125,8 @@ const DEFAULT_LIMITS: ApiLimits = {
 /** Builds the HTTP face of a node: everything is in place, nothing listens yet. */
 export async function createApiServer(options: ApiServerOptions): Promise<ApiServer> {
   const limits = { ...DEFAULT_LIMITS, ...options.limits }
-  const context = buildContext(options, limits)
+  const refusals = new RefusalRecord(options.adminLog, options.logger ?? SILENT)
+  const context = buildContext(options, limits, refusals)
   let originRules: OriginRules = {
     loopbackOnly: true,
     allowedHosts: (options.allowedHosts ?? []).map((name) => name.toLowerCase()),
@@ -149,7 +150,6 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
   firstHooks(app, hooks)
   await limitRate(app, limits)
   const scope = new CallerScope()
-  const refusals = new RefusalRecord(context.adminLog, context.logger)
   authorizeRequests(app, {
     access: options.access,
     scope,
@@ -201,7 +201,7 @@ function addRoutes(app: FastifyInstance, context: ApiContext): void {
   nodeTokenRoutes(app, context)
 }
 
-function buildContext(options: ApiServerOptions, limits: ApiLimits): ApiContext {
+function buildContext(options: ApiServerOptions, limits: ApiLimits, refusals: RefusalRecord): ApiContext {
   return {
     jobs: options.jobs,
     nodeTokens: options.nodeTokens,
@@ -216,7 +216,7 @@ function buildContext(options: ApiServerOptions, limits: ApiLimits): ApiContext 
     authMethods: options.authMethods ?? [
       options.access === undefined
         ? challengeMethod({ phrase: options.identity.nodeId })
-        : tokenMethod(options.access),
+        : tokenMethod(options.access, (refusal) => refusals.note(refusal)),
     ],
     access: options.access,
     adminLog: options.adminLog,

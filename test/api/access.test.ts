@@ -2,7 +2,8 @@ import { once } from 'node:events'
 import { connect } from 'node:net'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { WebSocket } from 'ws'
-import { RULED_ROUTES, ruleOf } from '../../src/api/index.js'
+import { createApiServer, RULED_ROUTES, ruleOf } from '../../src/api/index.js'
+import { nodeInfo } from './memory-job-service.js'
 import { permissionsOf, ROLES, type Role } from '../../src/model/index.js'
 import { HELLO } from './with-server.js'
 import { HandClock, startGuardedServer, type GuardedServer } from './with-access.js'
@@ -54,19 +55,43 @@ describe('a server that asks who is calling', () => {
       expect(wrong).toEqual([])
     })
 
-    it('refuses a route without a rule to everybody', async () => {
-      const other = await startGuardedServer({
-        server: {},
+    it('refuses a route without a rule to everybody, and finds no others', async () => {
+      const admin = server.token('admin').text
+      expect((await server.as(admin, 'GET', '/api/v1/absent')).status).toBe(404)
+      expect((await server.call('GET', '/api/v1/absent')).status).toBe(401)
+      const api = await createApiServer({
+        access: server.access,
+        identity: { nodeId: 'n-1' },
+        nodeInfo: () => nodeInfo('n-1'),
+        version: { weir: '0' },
       })
+      api.fastify.get('/api/v1/new', () => ({ secret: true }))
       try {
-        expect(ruleOf('GET', '/api/v1/new')).toBeUndefined()
-        const admin = other.token('admin').text
-        // A path that has no route is found by nobody, and looked for by nobody unknown.
-        expect((await other.as(admin, 'GET', '/api/v1/new')).status).toBe(404)
-        expect((await other.call('GET', '/api/v1/new')).status).toBe(401)
+        const headers = { authorization: `Bearer ${admin}` }
+        const answer = await api.fastify.inject({
+          url: '/api/v1/new',
+          headers: { ...headers, host: 'localhost' },
+        })
+        expect([answer.statusCode, answer.body.includes('secret')]).toEqual([403, false])
       } finally {
-        await other.close()
+        await api.close()
       }
+    })
+
+    it('takes little from those who have not said who they are', async () => {
+      const body = { MethodData: 'A'.repeat(200_000) }
+      expect((await server.call('POST', '/api/v1/auth/token', body)).status).toBe(413)
+    })
+
+    it('records who tried what only an admin may, once a minute', async () => {
+      const { text, id } = server.token('submitter')
+      for (let count = 0; count < 3; count++)
+        await server.as(text, 'POST', '/api/v1/access/tokens', { Name: 'x', Role: 'admin' })
+      await server.as(text, 'GET', '/api/v1/agent/config')
+      const lines = (await server.adminLog.read({ limit: 100 })).filter(({ principal }) => principal === id)
+      expect(lines.map(({ action, object, outcome }) => [action, object, outcome])).toEqual([
+        ['access', 'POST /api/v1/access/tokens', 'denied'],
+      ])
     })
   })
 

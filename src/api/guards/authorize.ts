@@ -3,6 +3,7 @@ import { isWeirError, WeirError } from '../../errors.js'
 import { EVERYONE, type Permission, type Principal } from '../../model/access.js'
 import type { Access } from '../../ports/index.js'
 import type { Caller, CallerScope } from '../caller.js'
+import type { Refusal } from '../refusal-record.js'
 import { ruleOf, type RouteRule } from '../route-rules.js'
 import { readCredential, refuseCredentialInQuery } from './credential.js'
 import { PrincipalRate } from './principal-rate.js'
@@ -15,8 +16,8 @@ export interface AuthorizeOptions {
   requestsPerSecond: number
   /** True for addresses from which jobs could call. */
   isJobAddress: (address: string) => boolean
-  /** Told about refused credentials. */
-  onRefused: (refusal: { address: string; reason: string }) => void
+  /** Told about refused credentials, and about administrative actions that were refused. */
+  onRefused: (refusal: Refusal) => void
 }
 
 /**
@@ -42,19 +43,23 @@ export function authorizeRequests(app: FastifyInstance, options: AuthorizeOption
       request.caller = { principal: EVERYONE, ended: NEVER, address }
       return
     }
+    let principal: Principal | undefined
     try {
       refuseCredentialInQuery(request.query)
-      const principal = rule === 'open' ? NOBODY : await recognise(access, request, address)
-      if (rule !== 'open') rate.take(principal.id)
-      checkPermission(principal, rule)
-      const ended = principal === NOBODY ? NEVER : access.endOf(principal)
-      request.caller = { principal, ended, address }
+      if (rule !== 'open') principal = await recognise(access, request, address)
+      if (principal !== undefined) rate.take(principal.id)
+      checkPermission(principal ?? NOBODY, rule)
+      const ended = principal === undefined ? NEVER : access.endOf(principal)
+      request.caller = { principal: principal ?? NOBODY, ended, address }
     } catch (error) {
-      if (
-        isWeirError(error, 'api.unauthorized', 'api.overload') &&
-        request.headers.authorization !== undefined
-      )
-        options.onRefused({ address, reason: reasonOf(error) })
+      if (isNoteworthy(error, request, rule))
+        options.onRefused({
+          address,
+          reason: reasonOf(error),
+          ...(principal === undefined
+            ? {}
+            : { principal, route: `${request.method} ${request.routeOptions.url ?? ''}` }),
+        })
       throw error
     }
   })
@@ -136,6 +141,18 @@ function refuseJobs(
       hint: 'On the machine of the node, talk to 127.0.0.1; from elsewhere, turn authentication on (API.Auth.Mode) and log in.',
     },
   )
+}
+
+/** A wrong credential, or somebody who tries what only an admin may; a missing credential is how clients begin. */
+function isNoteworthy(
+  error: unknown,
+  request: FastifyRequest,
+  rule: RouteRule | undefined,
+): error is WeirError {
+  if (isWeirError(error, 'api.unauthorized', 'api.overload'))
+    return request.headers.authorization !== undefined
+  if (!isWeirError(error, 'api.forbidden') || !Array.isArray(rule)) return false
+  return rule.some((permission: Permission) => permission === 'write:node' || permission === 'manage:access')
 }
 
 function reasonOf({ message, details: { reason } }: WeirError): string {

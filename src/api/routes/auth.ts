@@ -6,6 +6,9 @@ import { bodyText } from '../guards/json-body.js'
 import { AuthAnswer, AuthBody, AuthMethodsAnswer, AuthPath, AuthRequirementAnswer } from '../schemas.js'
 import { answers } from './answers.js'
 
+/** Anybody may send one, so it must be cheap to read. */
+const BODY_BYTES_MAX = 128 * 1024
+
 /** How clients obtain a token. The stock CLI cannot work with a server that has no method. */
 export function authRoutes(app: FastifyInstance, context: ApiContext): void {
   const methods = new Map(context.authMethods.map((method) => [method.name, method]))
@@ -24,7 +27,7 @@ export function authRoutes(app: FastifyInstance, context: ApiContext): void {
 
   app.post<{ Params: { name: string } }>(
     '/api/v1/auth/:name',
-    { schema: { tags, params: AuthPath, body: AuthBody, ...answers(AuthAnswer) } },
+    { bodyLimit: BODY_BYTES_MAX, schema: { tags, params: AuthPath, body: AuthBody, ...answers(AuthAnswer) } },
     async (request, reply) => {
       const method = findMethod(methods, request.params.name)
       const data = Buffer.from(bodyText(request.body, 'MethodData', 65_536), 'base64')

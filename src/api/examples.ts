@@ -1,0 +1,174 @@
+import { COMMON_NODE, EGRESS, EXECUTION, HISTORY, JOB, NODE, VERSION } from './example-records.js'
+
+/** One request and its answer. */
+export interface OperationExample {
+  /** Absent for operations without a body. */
+  body?: unknown
+  answer: unknown
+}
+
+const JOB_ID = JOB.ID
+const EVALUATION_ID = EXECUTION.EvalID
+
+const SUBMISSION = {
+  body: {
+    Job: {
+      Name: 'hello',
+      Type: 'batch',
+      Tasks: [
+        {
+          Name: 'main',
+          Engine: { Type: 'docker', Params: { Image: 'alpine', Parameters: ['echo', 'hi'] } },
+          Network: { Type: 'HTTP', Domains: ['example.org'] },
+        },
+      ],
+    },
+    IdempotencyToken: 'any text of yours',
+  },
+  answer: { JobID: JOB_ID, JobVersion: 1, EvaluationID: EVALUATION_ID, Warnings: [] },
+}
+const DIFF = {
+  body: { Job: { ...SUBMISSION.body.Job, Priority: 5 } },
+  answer: { Diff: '- Priority: 0\n+ Priority: 5\n', Warnings: [] },
+}
+const RERUN = {
+  body: { JobVersion: 0, Reason: 'new data' },
+  answer: { JobID: JOB_ID, JobVersion: 2, EvaluationID: EVALUATION_ID, Warnings: [] },
+}
+const NODE_TOKEN = {
+  ID: 'nt-1a2b3c4d',
+  Description: 'machines of the laboratory',
+  CreatedAt: '2026-01-10T08:00:00.000Z',
+  ExpiresAt: '2026-01-11T08:00:00.000Z',
+  UsesMax: 1,
+  Uses: 0,
+}
+const TOKEN = {
+  ID: 't-1a2b3c4d',
+  Name: 'ci',
+  Role: 'submitter',
+  Namespaces: ['default'],
+  CreatedAt: '2026-01-10T08:00:00.000Z',
+  CreatedBy: 'admin',
+}
+const CHALLENGE = { type: 'challenge', params: { InputPhrase: 'bi0xYTJiM2M0ZA==' } }
+
+/** An example of every operation, by method and path; a test holds each against its schemas and the server. */
+export const EXAMPLES: Readonly<Record<string, OperationExample>> = {
+  'PUT /api/v1/orchestrator/jobs': SUBMISSION,
+  'POST /api/v1/orchestrator/jobs': SUBMISSION,
+  'GET /api/v1/orchestrator/jobs': { answer: { NextToken: '', Items: [JOB] } },
+  'GET /api/v1/orchestrator/jobs/{id}': {
+    answer: {
+      Job: JOB,
+      History: { NextToken: '', Items: HISTORY },
+      Executions: { NextToken: '', Items: [EXECUTION] },
+    },
+  },
+  'DELETE /api/v1/orchestrator/jobs/{id}': { answer: { EvaluationID: EVALUATION_ID } },
+  'GET /api/v1/orchestrator/jobs/{id}/history': { answer: { NextToken: '', Items: HISTORY } },
+  'GET /api/v1/orchestrator/jobs/{id}/executions': { answer: { NextToken: '', Items: [EXECUTION] } },
+  'GET /api/v1/orchestrator/jobs/{id}/results': {
+    answer: { NextToken: '', Items: [EXECUTION.PublishedResult] },
+  },
+  'GET /api/v1/orchestrator/jobs/{id}/versions': { answer: { NextToken: '', Items: [JOB] } },
+  'PUT /api/v1/orchestrator/jobs/diff': DIFF,
+  'POST /api/v1/orchestrator/jobs/diff': DIFF,
+  'PUT /api/v1/orchestrator/jobs/{id}/rerun': RERUN,
+  'POST /api/v1/orchestrator/jobs/{id}/rerun': RERUN,
+  'GET /api/v1/orchestrator/jobs/{id}/logs': {
+    answer: '{"value":{"Type":1,"Line":"hi\\n"}}',
+  },
+  'GET /api/v1/orchestrator/jobs/{id}/egress': { answer: { NextToken: '', Items: [EGRESS] } },
+  'GET /api/v1/orchestrator/nodes': { answer: { NextToken: '', Nodes: [NODE], nodes: [NODE] } },
+  'GET /api/v1/orchestrator/nodes/{id}': { answer: { Node: NODE, node: NODE } },
+  'PUT /api/v1/orchestrator/nodes/{id}': {
+    body: { Action: 'approve', Message: 'seen' },
+    answer: { Success: true, success: true },
+  },
+  'POST /api/v1/orchestrator/nodes': {
+    body: { Action: 'approve', Message: 'seen', NodeID: COMMON_NODE },
+    answer: { Success: true, success: true },
+  },
+  'GET /api/v1/orchestrator/node_tokens': { answer: { NextToken: '', Items: [NODE_TOKEN] } },
+  'POST /api/v1/orchestrator/node_tokens': {
+    body: { Description: 'machines of the laboratory', ExpiresAfterSeconds: 86_400, UsesMax: 1 },
+    answer: { Secret: 'shown once', JoinURL: 'tls://weir.example:4222', Token: NODE_TOKEN },
+  },
+  'DELETE /api/v1/orchestrator/node_tokens/{id}': { answer: { Success: true, success: true } },
+  'GET /api/v1/access/whoami': {
+    answer: {
+      Authenticated: true,
+      ID: TOKEN.ID,
+      Name: TOKEN.Name,
+      Kind: 'token',
+      Role: TOKEN.Role,
+      Permissions: ['read:job', 'write:job', 'read:node', 'read:agent'],
+      Namespaces: TOKEN.Namespaces,
+    },
+  },
+  'GET /api/v1/access/tokens': { answer: { NextToken: '', Items: [TOKEN] } },
+  'POST /api/v1/access/tokens': {
+    body: { Name: 'ci', Role: 'submitter', Namespaces: ['default'] },
+    answer: { Token: 'shown once', Record: TOKEN },
+  },
+  'DELETE /api/v1/access/tokens/{id}': {
+    answer: { Record: { ...TOKEN, RevokedAt: '2026-01-10T09:00:00.000Z' } },
+  },
+  'GET /api/v1/access/audit': {
+    answer: {
+      NextToken: '',
+      Items: [
+        {
+          timeMs: 1_768_032_000_000,
+          sequence: 1,
+          principal: 't-0a0b0c0d',
+          principalName: 'admin',
+          address: '192.0.2.7',
+          action: 'token.create',
+          object: 'ci',
+          outcome: 'allowed',
+          details: { role: 'submitter' },
+          previousHash: '0'.repeat(64),
+          hash: 'ab'.repeat(32),
+        },
+      ],
+    },
+  },
+  'GET /api/v1/auth': { answer: { NextToken: '', Methods: { clientkey: CHALLENGE } } },
+  'GET /api/v1/auth/{name}': { answer: CHALLENGE },
+  'POST /api/v1/auth/{name}': {
+    body: { Name: 'clientkey', MethodData: 'eyJQaHJhc2VTaWduYXR1cmUiOiLigKYiLCJQdWJsaWNLZXkiOiLigKYifQ==' },
+    answer: { Authentication: { success: true, token: 'opaque to clients' } },
+  },
+  'GET /api/v1/agent/alive': { answer: { Status: 'OK' } },
+  'GET /api/v1/agent/version': { answer: VERSION },
+  'GET /api/v1/agent/node': { answer: { ...NODE, ...NODE.Info } },
+  'GET /api/v1/agent/config': { answer: { config: { API: { Host: '127.0.0.1', Port: 1234 } } } },
+  'GET /api/v1/agent/debug': { answer: { Process: { UptimeSeconds: 60, ResidentBytes: 80_000_000 } } },
+  'GET /api/v1/agent/authconfig': {
+    answer: {
+      Version: '1.0.0',
+      Config: {
+        ProviderID: '',
+        ProviderName: '',
+        DeviceAuthorizationEndpoint: '',
+        TokenEndpoint: '',
+        Issuer: '',
+        JWKSUri: '',
+        DeviceClientID: '',
+        PollingInterval: 0,
+        Audience: '',
+        Scopes: [],
+      },
+    },
+  },
+  'GET /api/v1/node_info': { answer: NODE },
+  'GET /api/v1/version': { answer: VERSION },
+  'POST /api/v1/version': { body: { client_id: 'me' }, answer: { build_version_info: VERSION } },
+  'POST /api/v1/compute/debug': { answer: { Process: { UptimeSeconds: 60, ResidentBytes: 80_000_000 } } },
+  'GET /api/v1/livez': { answer: 'OK' },
+  'GET /api/v1/healthz': { answer: 'OK' },
+  'GET /api/v1/id': { answer: COMMON_NODE },
+  'GET /': { answer: JSON.stringify(VERSION) },
+}

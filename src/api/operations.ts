@@ -1,0 +1,208 @@
+import type { ErrorCode } from '../errors.js'
+
+/** What people read about one operation; schemas say the rest. */
+export interface OperationText {
+  /** Unique word for generated clients. */
+  id: string
+  /** One line: what it gives or does. */
+  summary: string
+  /** Errors that belong to this operation; those that every operation has are added. */
+  errors: readonly ErrorCode[]
+}
+
+/** Every operation of the API by method and path. The OpenAPI document and `docs/api.md` are made from it. */
+export const OPERATIONS: Readonly<Record<string, OperationText>> = {
+  'PUT /api/v1/orchestrator/jobs': {
+    id: 'submitJob',
+    summary: 'A new job, or a new version of the job with the same name',
+    errors: ['spec.invalid', 'job.unchanged', 'spec.too_large', 'job.too_many', 'store.unavailable'],
+  },
+  'POST /api/v1/orchestrator/jobs': {
+    id: 'submitJobByPost',
+    summary: 'The same as PUT',
+    errors: ['spec.invalid', 'job.unchanged', 'spec.too_large', 'job.too_many', 'store.unavailable'],
+  },
+  'GET /api/v1/orchestrator/jobs': {
+    id: 'listJobs',
+    summary: 'Jobs, oldest first: by namespace, labels, order and page',
+    errors: ['api.bad_request'],
+  },
+  'GET /api/v1/orchestrator/jobs/{id}': {
+    id: 'getJob',
+    summary: 'A job; with include=history,executions what became of it',
+    errors: ['job.not_found', 'job.ambiguous'],
+  },
+  'DELETE /api/v1/orchestrator/jobs/{id}': {
+    id: 'stopJob',
+    summary: 'Stops a job; the reason in the body ({"reason":"…"}) or as ?reason=',
+    errors: ['job.not_found', 'job.ambiguous', 'job.terminal'],
+  },
+  'GET /api/v1/orchestrator/jobs/{id}/history': {
+    id: 'listHistory',
+    summary: 'Events of a job; the token is empty only when the job has ended and all was delivered',
+    errors: ['api.bad_request', 'job.not_found', 'job.ambiguous'],
+  },
+  'GET /api/v1/orchestrator/jobs/{id}/executions': {
+    id: 'listExecutions',
+    summary: 'Attempts to run a job, with their output and what they reached',
+    errors: ['api.bad_request', 'job.not_found', 'job.ambiguous'],
+  },
+  'GET /api/v1/orchestrator/jobs/{id}/results': {
+    id: 'listResults',
+    summary: 'Where results were published',
+    errors: ['job.not_found', 'job.ambiguous'],
+  },
+  'GET /api/v1/orchestrator/jobs/{id}/versions': {
+    id: 'listVersions',
+    summary: 'Every version of a job that is kept, oldest first',
+    errors: ['job.not_found', 'job.ambiguous'],
+  },
+  'PUT /api/v1/orchestrator/jobs/diff': {
+    id: 'diffJob',
+    summary: 'What submitting would change in the job with the same name',
+    errors: ['spec.invalid'],
+  },
+  'POST /api/v1/orchestrator/jobs/diff': {
+    id: 'diffJobByPost',
+    summary: 'The same as PUT',
+    errors: ['spec.invalid'],
+  },
+  'PUT /api/v1/orchestrator/jobs/{id}/rerun': {
+    id: 'rerunJob',
+    summary: 'Runs a job again, as it is or as an earlier version was',
+    errors: ['job.not_found', 'job.ambiguous', 'job.too_many'],
+  },
+  'POST /api/v1/orchestrator/jobs/{id}/rerun': {
+    id: 'rerunJobByPost',
+    summary: 'The same as PUT',
+    errors: ['job.not_found', 'job.ambiguous', 'job.too_many'],
+  },
+  'GET /api/v1/orchestrator/jobs/{id}/logs': {
+    id: 'streamLogs',
+    summary: 'Output of a job over a websocket',
+    errors: ['api.bad_request'],
+  },
+  'GET /api/v1/orchestrator/jobs/{id}/egress': {
+    id: 'listEgress',
+    summary: 'Audit records of what a job tried to reach; with follow=true one JSON object per line',
+    errors: ['api.bad_request', 'job.not_found', 'job.ambiguous', 'execution.not_found'],
+  },
+  'GET /api/v1/orchestrator/nodes': {
+    id: 'listNodes',
+    summary: 'Nodes: by labels, filter-approval, filter-status and order',
+    errors: ['api.bad_request'],
+  },
+  'GET /api/v1/orchestrator/nodes/{id}': {
+    id: 'getNode',
+    summary: 'A node',
+    errors: ['node.not_found', 'node.ambiguous'],
+  },
+  'PUT /api/v1/orchestrator/nodes/{id}': {
+    id: 'updateNode',
+    summary:
+      '{"Action":"approve|reject|delete"}; status 200 with Success and Error, real errors for clients of 1.8 and later',
+    errors: ['api.bad_request', 'node.not_found', 'node.conflict'],
+  },
+  'POST /api/v1/orchestrator/nodes': {
+    id: 'updateNodeByBody',
+    summary: 'The same with the id as NodeID of the body, as the Python client sends it',
+    errors: ['api.bad_request', 'node.not_found', 'node.conflict'],
+  },
+  'GET /api/v1/orchestrator/node_tokens': {
+    id: 'listNodeTokens',
+    summary: 'Tokens with which machines may join, without their secrets',
+    errors: ['api.not_found'],
+  },
+  'POST /api/v1/orchestrator/node_tokens': {
+    id: 'createNodeToken',
+    summary: 'A token with which machines may join; the secret is shown once',
+    errors: ['api.bad_request', 'api.not_found'],
+  },
+  'DELETE /api/v1/orchestrator/node_tokens/{id}': {
+    id: 'revokeNodeToken',
+    summary: 'Revokes such a token; machines that joined stay',
+    errors: ['api.not_found'],
+  },
+  'GET /api/v1/access/whoami': {
+    id: 'whoAmI',
+    summary: 'Who the server takes the caller for, and what the caller may do',
+    errors: [],
+  },
+  'GET /api/v1/access/tokens': {
+    id: 'listTokens',
+    summary: 'API tokens, without the tokens themselves',
+    errors: ['api.not_found'],
+  },
+  'POST /api/v1/access/tokens': {
+    id: 'createToken',
+    summary: 'An API token with a role; it is shown once',
+    errors: ['api.bad_request', 'api.not_found'],
+  },
+  'DELETE /api/v1/access/tokens/{id}': {
+    id: 'revokeToken',
+    summary: 'Revokes an API token at once',
+    errors: ['api.not_found'],
+  },
+  'GET /api/v1/access/audit': {
+    id: 'listAdminActions',
+    summary: 'The record of administrative actions; verify=true checks its chain',
+    errors: ['api.bad_request', 'audit.unavailable'],
+  },
+  'GET /api/v1/auth': {
+    id: 'listAuthMethods',
+    summary: 'How to obtain a token as Bacalhau’s clients do',
+    errors: [],
+  },
+  'GET /api/v1/auth/{name}': {
+    id: 'getAuthMethod',
+    summary: 'What one method asks for',
+    errors: ['api.not_found'],
+  },
+  'POST /api/v1/auth/{name}': {
+    id: 'authenticate',
+    summary: 'The answer to it: a token, or status 401 with the reason',
+    errors: ['api.bad_request', 'api.not_found'],
+  },
+  'GET /api/v1/agent/alive': { id: 'isAlive', summary: '{"Status":"OK"}', errors: [] },
+  'GET /api/v1/agent/version': {
+    id: 'getVersion',
+    summary: 'Version, as Bacalhau’s clients compare it, and weir’s own',
+    errors: [],
+  },
+  'GET /api/v1/agent/node': {
+    id: 'getAgentNode',
+    summary: 'The node that answers, in the shapes of old and new clients at once',
+    errors: [],
+  },
+  'GET /api/v1/agent/config': {
+    id: 'getConfig',
+    summary: 'Its effective configuration, without secrets',
+    errors: [],
+  },
+  'GET /api/v1/agent/debug': { id: 'getDebug', summary: 'What it is doing, in no fixed shape', errors: [] },
+  'GET /api/v1/agent/authconfig': {
+    id: 'getAuthConfig',
+    summary: 'Single sign-on, as later clients ask for it: none',
+    errors: [],
+  },
+  'GET /api/v1/node_info': { id: 'getNodeInfo', summary: 'Older form of agent/node', errors: [] },
+  'GET /api/v1/version': { id: 'getVersionPlain', summary: 'Older form of agent/version', errors: [] },
+  'POST /api/v1/version': {
+    id: 'postVersion',
+    summary: 'Older form of agent/version, as old clients ask for it',
+    errors: [],
+  },
+  'POST /api/v1/compute/debug': { id: 'getComputeDebug', summary: 'Older form of agent/debug', errors: [] },
+  'GET /api/v1/livez': { id: 'livez', summary: 'OK, as text', errors: [] },
+  'GET /api/v1/healthz': { id: 'healthz', summary: 'OK, as text', errors: [] },
+  'GET /api/v1/id': { id: 'getNodeId', summary: 'The id of the node, as text', errors: [] },
+  'GET /': { id: 'home', summary: 'Version, as text', errors: [] },
+}
+
+/** Errors that any operation may answer with. */
+export const COMMON_ERRORS: readonly ErrorCode[] = [
+  'api.unauthorized',
+  'api.forbidden',
+  'api.overload',
+  'internal',
+]
