@@ -1,7 +1,12 @@
+import Schema from 'typebox/schema'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { COMMON_NODE } from '../../src/api/example-records.js'
+import { EXAMPLES } from '../../src/api/examples.js'
+import { OPERATIONS } from '../../src/api/operations.js'
 import { createApiServer } from '../../src/api/index.js'
-import { MemoryJobService, nodeInfo } from './memory-job-service.js'
-import { NODE_ID, startServer, type Server } from './with-server.js'
+import type { OpenApi } from './openapi-conformance.js'
+import { MemoryJobService, nodeInfo, nodeRecord } from './memory-job-service.js'
+import { NODE_ID, startServer, submit, type Server } from './with-server.js'
 
 let server: Server
 beforeAll(async () => {
@@ -41,12 +46,66 @@ describe('the OpenAPI document', () => {
   })
 
   it('describes for every operation what success and errors look like', () => {
-    for (const [path, operations] of Object.entries(server.document.paths)) {
-      for (const [method, operation] of Object.entries(operations)) {
-        expect(Object.keys(operation.responses).sort(), `${method} ${path}`).toEqual(['200', 'default'])
-        for (const response of Object.values(operation.responses)) {
-          expect(Object.values(response.content ?? {})[0]?.schema, `${method} ${path}`).toBeTypeOf('object')
+    for (const [name, operation] of operations()) {
+      const statuses = Object.keys(operation.responses)
+      expect(statuses, name).toEqual(expect.arrayContaining(['200', '401', '403', '429', '500', 'default']))
+      for (const response of Object.values(operation.responses)) {
+        expect(Object.values(response.content ?? {})[0]?.schema, name).toBeTypeOf('object')
+        expect((response as { description?: string }).description, name).toBeTypeOf('string')
+      }
+    }
+  })
+
+  it('has a summary, a unique id and an example for every operation, and no text about operations that are gone', () => {
+    const names = operations().map(([name]) => name)
+    expect(names.toSorted()).toEqual(Object.keys(OPERATIONS).toSorted())
+    expect(names.toSorted()).toEqual(Object.keys(EXAMPLES).toSorted())
+    const ids = operations().map(([, operation]) => operation.operationId)
+    expect(new Set(ids).size).toBe(names.length)
+    for (const [name, operation] of operations()) {
+      expect(operation.summary, name).toBe(OPERATIONS[name]?.summary)
+    }
+  })
+
+  it('shows examples that fit their schemas, errors included', () => {
+    for (const [name, operation] of operations()) {
+      for (const [status, response] of Object.entries(operation.responses)) {
+        for (const content of Object.values(response.content ?? {})) {
+          const examples = Object.values((content as Content).examples ?? {})
+          if (status !== 'default') expect(examples.length, `${name} ${status}`).toBeGreaterThan(0)
+          for (const { value } of examples) {
+            const [fits, errors] = Schema.Errors(content.schema ?? {}, value)
+            expect(fits, `${name} ${status} ${JSON.stringify(errors)}`).toBe(true)
+          }
         }
+      }
+    }
+  })
+
+  it('shows bodies that the server accepts', async () => {
+    const id = await submit(server)
+    for (const [name, { body }] of Object.entries(EXAMPLES)) {
+      const [method = '', path = ''] = name.split(' ')
+      if (body === undefined || /\/(access|node_tokens|auth)\b/.test(path)) continue
+      server.jobs.nodesById.set(COMMON_NODE, nodeRecord(COMMON_NODE, { membership: 'PENDING' }))
+      const target = path.replace('{id}', path.includes('/nodes/') ? COMMON_NODE : id)
+      const answer = await server.call(method, target, body)
+      expect(answer.status, `${name} ${answer.text}`).toBe(200)
+    }
+  })
+
+  it('declares every parameter of its paths, and every parameter with a schema', () => {
+    for (const [name, operation] of operations()) {
+      const declared = (operation.parameters ?? []).filter(({ in: place }) => place === 'path')
+      const named = [...name.matchAll(/\{(\w+)\}/g)].map((match) => match[1])
+      expect(
+        declared.map((parameter) => parameter.name),
+        name,
+      ).toEqual(named)
+      for (const parameter of operation.parameters ?? []) {
+        expect(['path', 'query'], name).toContain(parameter.in)
+        expect(parameter.schema, `${name} ${parameter.name}`).toBeTypeOf('object')
+        if (parameter.in === 'path') expect(parameter.required, name).toBe(true)
       }
     }
   })
@@ -82,6 +141,26 @@ describe('the OpenAPI document', () => {
     )
   })
 })
+
+interface Content {
+  schema?: object
+  examples?: Record<string, { value: unknown }>
+}
+
+type Described = OpenApi['paths'][string][string] & {
+  operationId?: string
+  summary?: string
+  parameters?: { name: string; in: string; required?: boolean; schema?: object }[]
+}
+
+function operations(): [name: string, operation: Described][] {
+  return Object.entries(server.document.paths).flatMap(([path, methods]) =>
+    Object.entries(methods).map(([method, operation]): [string, Described] => [
+      `${method.toUpperCase()} ${path}`,
+      operation,
+    ]),
+  )
+}
 
 /** Reads fastify's tree of routes: indentation is depth, a line ends with its methods. */
 function routesOf(tree: string): { path: string; methods: string[] }[] {
