@@ -53,7 +53,8 @@ const COPY_BYTES = 1024 * 1024
  * Call it when the program is dead. It takes regular files and directories only and follows no link: links, pipes,
  * sockets, devices, names that are not UTF-8, other mounted file systems, and whatever goes beyond the limits are left
  * out with a reason. Files are renamed where possible, so the outputs are empty afterwards; hard-linked ones are copied.
- * Modes are reduced to "executable or not". `intoDir` must belong to the node alone. Rejects with the signal's reason, or
+ * Modes are reduced to "executable or not". `again`: an earlier collection into the same directory was cut off; what it has
+ * brought there stays and counts. `intoDir` must belong to the node alone. Rejects with the signal's reason, or
  * `publisher.failed` when `intoDir` cannot be written.
  */
 export async function collectOutputs(
@@ -61,8 +62,9 @@ export async function collectOutputs(
   intoDir: string,
   limits: CollectLimits,
   signal: AbortSignal,
+  { again = false }: { again?: boolean } = {},
 ): Promise<CollectedOutputs> {
-  const collection = new Collection(limits, signal)
+  const collection = new Collection(limits, signal, again)
   const opened: { name: string; directory: OpenDirectory; mine: boolean }[] = []
   try {
     for (const { name, hostDir, opened: held } of outputs) {
@@ -71,7 +73,9 @@ export async function collectOutputs(
     }
     const into = new OpenDirectory(intoDir)
     try {
-      for (const { name } of outputs) makeDirectory(into, Buffer.from(name))
+      for (const { name } of outputs) {
+        if (!makeDirectory(into, Buffer.from(name), again)) await collection.recount(into, Buffer.from(name))
+      }
       for (const { name, directory } of opened) await collection.takeOutput(name, directory, into)
     } finally {
       into.close()
@@ -103,6 +107,7 @@ interface Place {
 class Collection {
   private readonly limits: CollectLimits
   private readonly signal: AbortSignal
+  private readonly again: boolean
   private readonly skipped: { path: string; reason: string }[] = []
   private skippedCount = 0
   private bytes = 0
@@ -111,14 +116,36 @@ class Collection {
   private lookedAt = 0
   private full = false
 
-  constructor(limits: CollectLimits, signal: AbortSignal) {
+  constructor(limits: CollectLimits, signal: AbortSignal, again: boolean) {
     this.limits = limits
     this.signal = signal
+    this.again = again
   }
 
   result(): CollectedOutputs {
     const { bytes, files, skipped, skippedCount } = this
     return { bytes, files, skipped, skippedCount }
+  }
+
+  /** Counts what an earlier collection has brought, and gives it the rights that it may not have got any more. */
+  async recount(parent: OpenDirectory, name: Buffer): Promise<void> {
+    const directory = new OpenDirectory(parent.path(name))
+    try {
+      for await (const entry of directory.entries(this.signal)) {
+        const path = directory.path(entry.name)
+        const stats = lstatSync(path)
+        if (stats.isDirectory()) {
+          this.directories += 1
+          await this.recount(directory, entry.name)
+        } else {
+          makePlain(path, stats)
+          this.bytes += stats.size
+          this.files += 1
+        }
+      }
+    } finally {
+      directory.close()
+    }
   }
 
   openOutput(name: string, hostDir: string): OpenDirectory | undefined {
@@ -161,6 +188,7 @@ class Collection {
     if (problem !== undefined) return this.skip(path, problem)
     if (stats.isDirectory()) return this.enter(place, name, path)
     const target = place.into.path(name)
+    if (this.again) this.replace(target)
     const moved = stats.nlink === 1 && move(source, target, stats)
     if (!moved) await this.copy(source, target, stats)
     this.bytes += stats.size
@@ -170,8 +198,7 @@ class Collection {
   private async enter({ from, into, depth, device }: Place, name: Buffer, path: Buffer): Promise<void> {
     const inner = openReadable(from.path(name))
     try {
-      makeDirectory(into, name)
-      this.directories += 1
+      if (makeDirectory(into, name, this.again)) this.directories += 1
       const target = new OpenDirectory(into.path(name))
       try {
         await this.takeDirectory({ from: inner, into: target, path, depth: depth + 1, device })
@@ -181,6 +208,15 @@ class Collection {
     } finally {
       inner.close()
     }
+  }
+
+  /** What was only copied, or half of it, is taken once more. */
+  private replace(target: Buffer): void {
+    const stats = lstatSync(target, { throwIfNoEntry: false })
+    if (stats === undefined) return
+    unlinkSync(target)
+    this.bytes -= stats.size
+    this.files -= 1
   }
 
   /** Never more than the size that was judged. */
@@ -251,10 +287,14 @@ function move(source: Buffer, target: Buffer, stats: Stats): boolean {
     unlinkSync(target)
     throw new Error('it changed meanwhile')
   }
-  const mode = plainMode(stats.mode)
-  if (process.geteuid?.() === 0 && now.uid !== 0) lchownSync(target, 0, 0)
-  if ((now.mode & 0o7777) !== mode) chmodSync(target, mode)
+  makePlain(target, now)
   return true
+}
+
+function makePlain(path: Buffer, stats: Stats): void {
+  const mode = plainMode(stats.mode)
+  if (process.geteuid?.() === 0 && stats.uid !== 0) lchownSync(path, 0, 0)
+  if ((stats.mode & 0o7777) !== mode) chmodSync(path, mode)
 }
 
 async function copyBytes(
@@ -284,8 +324,15 @@ function openReadable(path: Buffer): OpenDirectory {
   }
 }
 
-function makeDirectory(into: OpenDirectory, name: Buffer): void {
-  mkdirSync(into.path(name), 0o755)
+/** False when it is there already, which only `mayExist` permits. */
+function makeDirectory(into: OpenDirectory, name: Buffer, mayExist: boolean): boolean {
+  try {
+    mkdirSync(into.path(name), 0o755)
+    return true
+  } catch (error) {
+    if (!mayExist || (error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+    return false
+  }
 }
 
 function plainMode(mode: number): number {

@@ -58,7 +58,8 @@ async function layOut(
   signal: AbortSignal,
 ): Promise<void> {
   const { dirs, log, parts } = run
-  await mkdir(dirs.result, { recursive: true, mode: 0o700 })
+  // It is there when the node was restarted in the middle of this.
+  const again = (await mkdir(dirs.result, { recursive: true, mode: 0o700 })) === undefined
   await splitOutput(
     log.file,
     { stdout: join(dirs.result, 'stdout'), stderr: join(dirs.result, 'stderr') },
@@ -71,6 +72,7 @@ async function layOut(
     dirs.result,
     limits,
     signal,
+    { again },
   )
   for (const { path, reason } of collected.skipped.slice(0, SKIPPED_SHOWN)) {
     run.note({ topic: TOPIC, message: `Not published: ${path} (${reason})` })

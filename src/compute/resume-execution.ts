@@ -36,17 +36,27 @@ export async function resumeExecution(
 ): Promise<Outcome | undefined> {
   if (memory.phase === 'accepted') return startOver(run)
   if (memory.phase === 'exited') return publishAgain(run, memory)
-  let notStarted = false
-  const outcome = await concluded(run, async (facts) => {
-    // Until it is ours again, nothing may be taken away from it.
-    run.isLeft = true
-    // Whoever stops it can only do so once it is taken up.
-    const signal = untilLeft(run.signal)
-    const running = await takeUp(run, signal)
-    if (running === 'not started') {
-      notStarted = true
-      return NOTHING_YET
-    }
+  // Until it is ours again, nothing may be taken away from it.
+  run.isLeft = true
+  // Whoever stops it can only do so once it is taken up.
+  const signal = untilLeft(run.signal)
+  let running: RunningExecution | 'not started'
+  try {
+    running = await takeUp(run, signal)
+  } catch (error) {
+    return concluded(run, () => Promise.reject(toWeirError(error)))
+  }
+  if (running !== 'not started') return watchOn(run, memory, { running, signal, view })
+  run.isLeft = false
+  return startOver(run)
+}
+
+function watchOn(
+  run: Run,
+  memory: RunMemory,
+  { running, signal, view }: { running: RunningExecution; signal: AbortSignal; view: () => AdmissionView },
+): Promise<Outcome | undefined> {
+  return concluded(run, async (facts) => {
     const outputs = await prepareOutputs(run, { taken: true })
     const { network, lost } = await takeOverNetwork(run, running, signal)
     closeWithRun(run, running)
@@ -58,13 +68,7 @@ export async function resumeExecution(
     const watched = { inputBytes: memory.inputBytes, startTimeMs, networkLost: lost }
     return finishProgram(run, { running, outputs, network, watched }, facts)
   })
-  if (!notStarted) return outcome
-  run.isLeft = false
-  return startOver(run)
 }
-
-/** Not an outcome: the caller goes on. */
-const NOTHING_YET: Outcome = Object.freeze({ observed: {} })
 
 async function startOver(run: Run): Promise<Outcome | undefined> {
   try {

@@ -309,3 +309,41 @@ describe('removing a tree', () => {
     expect(turns).toBeGreaterThan(1)
   })
 })
+
+describe('a collection that was cut off', () => {
+  const limits = { bytesMax: 10_000, filesMax: 100 }
+  const again = () =>
+    collectOutputs([{ name: 'outputs', hostDir: out }], into, limits, never, { again: true })
+
+  it('is finished: what was brought stays and counts, what was half copied is copied anew', async () => {
+    await mkdir(join(out, 'sub'))
+    await writeFile(join(out, 'sub', 'first'), 'first')
+    await collect()
+    // As it is when the node dies between a file's move and its rights, and in the middle of copying a linked one.
+    await chmod(collected('sub', 'first'), 0o4711)
+    await writeFile(join(out, 'linked'), 'linked content')
+    await link(join(out, 'linked'), join(out, 'twin'))
+    await writeFile(collected('linked'), 'linked co')
+    await writeFile(join(out, 'sub', 'second'), 'second')
+    const { files, bytes, skippedCount } = await again()
+    expect({ files, bytes, skippedCount }).toEqual({ files: 4, bytes: 5 + 6 + 14 + 14, skippedCount: 0 })
+    expect(await readFile(collected('linked'), 'utf8')).toBe('linked content')
+    expect(await readFile(collected('sub', 'first'), 'utf8')).toBe('first')
+    expect(await readFile(collected('sub', 'second'), 'utf8')).toBe('second')
+    expect((await stat(collected('sub', 'first'))).mode & 0o7777).toBe(0o755)
+  })
+
+  it('gives the same when it is done once more, and begins from nothing as well', async () => {
+    await writeFile(join(out, 'file'), 'content')
+    expect(await again()).toMatchObject({ files: 1, bytes: 7 })
+    expect(await again()).toMatchObject({ files: 1, bytes: 7 })
+    expect(await readFile(collected('file'), 'utf8')).toBe('content')
+  })
+
+  it('keeps to the limits over both together', async () => {
+    await writeFile(join(out, 'large'), 'x'.repeat(9_000))
+    await collect()
+    await writeFile(join(out, 'more'), 'y'.repeat(2_000))
+    expect(await again()).toMatchObject({ files: 1, bytes: 9_000, skippedCount: 1 })
+  })
+})

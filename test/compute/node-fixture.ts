@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { existsSync } from 'node:fs'
 import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -59,7 +60,7 @@ export interface FixtureOptions {
 
 /** A started node with a test orchestrator, an executor of real processes, one source, one publisher and a gateway. */
 export async function startFixture(options: FixtureOptions = {}): Promise<Fixture> {
-  const nodeId = 'n-test'
+  const nodeId = options.node?.nodeId ?? 'n-test'
   const dataDir = options.dataDir ?? (await mkdtemp(join(tmpdir(), 'weir-compute-')))
   const transport = options.transport ?? createInProcessTransport({ clock: CLOCK, chance: CHANCE })
   const orchestrator = new TestOrchestrator(transport, nodeId)
@@ -145,6 +146,24 @@ export function shellJob(
   return commandJob(['sh', '-c', script], change, job)
 }
 
+/** A batch job with a shell script in a container. */
+export function dockerJob(image: string, script: string, change: Partial<TaskSpec> = {}) {
+  return commandJob([], {
+    Engine: {
+      Type: 'docker',
+      Params: {
+        Image: image,
+        Entrypoint: ['/bin/sh', '-c'],
+        Parameters: [script],
+        EnvironmentVariables: [],
+        WorkingDirectory: '',
+      },
+    },
+    Resources: { CPU: '500m', Memory: '64mb', Disk: '', GPU: '' },
+    ...change,
+  })
+}
+
 /** Waits until something holds that no report tells of. */
 export async function eventually(holds: () => boolean | Promise<boolean>, timeoutMs = 5_000): Promise<void> {
   const deadline = Date.now() + timeoutMs
@@ -163,7 +182,13 @@ export async function isRunning(pid: number): Promise<boolean> {
   }
 }
 
-/** Source `text`: writes `Params.Text`, or waits for ever with `Params.Hang`. */
+interface TextParams {
+  Text?: string
+  Hang?: boolean
+  HangFile?: string
+}
+
+/** Source `text`: writes `Params.Text`, or waits for ever with `Params.Hang`, or while the file `Params.HangFile` exists. */
 export class TextSource implements StorageSource {
   readonly type = 'text'
   fetching = 0
@@ -178,8 +203,8 @@ export class TextSource implements StorageSource {
   ): ReturnType<StorageSource['fetch']> {
     this.fetching += 1
     try {
-      const { Text = '', Hang = false } = (input.Source.Params ?? {}) as { Text?: string; Hang?: boolean }
-      if (Hang) await sleep(600_000, undefined, { signal })
+      const { Text = '', Hang = false, HangFile = '' } = (input.Source.Params ?? {}) as TextParams
+      if (Hang || existsSync(HangFile)) await sleep(600_000, undefined, { signal })
       limits.progress?.(Text.length, Text.length)
       signal.throwIfAborted()
       await writeFile(join(intoDir, 'data'), Text)

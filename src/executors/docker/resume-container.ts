@@ -50,8 +50,8 @@ export function joinedId(networkMode: string): string {
 }
 
 /**
- * Watches a container that an earlier process started. One that was made and never started is removed. Rejects with
- * `execution.lost` where the end of the program or its output cannot be known; the container is removed then.
+ * Watches a container that an earlier process started. One that was made and never started is removed with its network.
+ * Rejects with `execution.lost` where the end of the program or its output cannot be known; it is removed then as well.
  */
 export async function resumeContainer(input: {
   docker: Docker
@@ -65,7 +65,7 @@ export async function resumeContainer(input: {
   const startTimeMs = Date.parse(found.State.StartedAt)
   // The engine's word for "never" is the year 1.
   if (!(startTimeMs > 0)) {
-    await removeContainer(container, log)
+    await discard(docker, found, log)
     return 'not started'
   }
   const fileBytes = keptFileBytes(
@@ -73,7 +73,7 @@ export async function resumeContainer(input: {
   )
   const reason = fileBytes === 0 ? NOT_KEPT : endedByMachine(found) ? MACHINE_RESTARTED : ''
   if (reason !== '') {
-    await removeContainer(container, log)
+    await discard(docker, found, log)
     throw new WeirError('execution.lost', `The node was restarted, and ${reason}`, {
       retryable: true,
       hint: 'The job is tried again if its type allows',
@@ -90,6 +90,13 @@ export async function resumeContainer(input: {
     clock,
     log,
   })
+}
+
+/** Nobody takes the run up, so nobody gives its holder back either. */
+async function discard(docker: Docker, found: Docker.ContainerInspectInfo, log: DockerLog): Promise<void> {
+  await removeContainer(docker.getContainer(found.Id), log)
+  const holder = holderOf(docker, found.HostConfig.NetworkMode ?? '')
+  if (holder !== undefined) await removeContainer(holder, log)
 }
 
 const NOT_KEPT = 'the Docker engine keeps no output of its own, so a part of it is missing'

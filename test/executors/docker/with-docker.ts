@@ -142,6 +142,7 @@ export interface TestRun {
   outputs?: OutputMount[]
   slot?: NetworkSlot
   executionId?: string
+  outputBytesMax?: number
   /** Called with each piece of output; a promise holds the program back. */
   onOutput?: (stream: string, data: Uint8Array) => Promise<void> | void
 }
@@ -206,6 +207,7 @@ export async function startRun(executor: DockerExecutor, run: TestRun): Promise<
           },
         },
         scratchDir,
+        ...(run.outputBytesMax === undefined ? {} : { outputBytesMax: run.outputBytesMax }),
       },
       (message) => progress.push(message),
       signal,
