@@ -1,5 +1,6 @@
 // docs/errors.md lists exactly the codes of src/errors.ts, with the same meaning; docs/configuration.md exactly the
-// keys of src/config/schema.ts; docs/cli.md what the commands say about themselves. `node scripts/check-catalogue.mjs --write` makes the pages anew.
+// keys of src/config/schema.ts; docs/cli.md what the commands say about themselves; the table of docs/api.md every
+// operation. `node scripts/check-catalogue.mjs --write` makes the pages anew.
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -25,13 +26,41 @@ function pages(root) {
     const { EXAMPLES } = await import(${url(root, 'dist/cli/examples.js')})
     const flagsOf = (command) => command.options.filter(({ hidden }) => !hidden).map(({ flags, description, helpGroupHeading = 'Flags:' }) => ({ flags, description, group: helpGroupHeading }))
     const commands = leavesOf(buildProgram({}, () => undefined)).filter(({ words }) => words !== 'help').map(({ words, command }) => ({ words, description: command.description(), operands: command.registeredArguments.map((one) => { const name = one.name() + (one.variadic ? '…' : ''); return one.required ? '<' + name + '>' : '[' + name + ']' }).join(' '), flags: flagsOf(command), examples: EXAMPLES[words] ?? [] }))
-    process.stdout.write(JSON.stringify({ codes: ERROR_CODES, keys, commands }))`
-  const { codes, keys, commands } = JSON.parse(evaluate(root, script))
+    const { createApiServer } = await import(${url(root, 'dist/api/index.js')})
+    const { OPERATIONS } = await import(${url(root, 'dist/api/operations.js')})
+    const api = await createApiServer({ jobs: {}, identity: { nodeId: 'n-1' }, nodeInfo: () => undefined, version: { weir: '0' } })
+    await api.fastify.ready()
+    const { paths } = api.fastify.swagger()
+    const operations = Object.entries(OPERATIONS).map(([name, { summary }]) => { const [method, path] = name.split(' '); const parameters = paths[path]?.[method.toLowerCase()]?.parameters ?? []; return { method, path, summary, query: parameters.filter((one) => one.in === 'query').map((one) => one.name) } })
+    await api.close()
+    process.stdout.write(JSON.stringify({ codes: ERROR_CODES, keys, commands, operations }))`
+  const { codes, keys, commands, operations } = JSON.parse(evaluate(root, script))
   return [
     { file: 'docs/errors.md', text: errorsPage(codes) },
     { file: 'docs/configuration.md', text: configurationPage(keys) },
     { file: 'docs/cli.md', text: commandsPage(commands) },
+    {
+      file: 'docs/api.md',
+      text: withOperations(readFileSync(join(root, 'docs/api.md'), 'utf8'), operations),
+    },
   ]
+}
+
+const OPERATIONS_START =
+  '<!-- Made from src/api/operations.ts by scripts/check-catalogue.mjs; do not edit this table. -->'
+const OPERATIONS_END = '<!-- End of the table. -->'
+
+/** The page with its table of operations made anew; everything else on it is written by people. */
+function withOperations(page, operations) {
+  const [start, end] = [page.indexOf(OPERATIONS_START), page.indexOf(OPERATIONS_END)]
+  if (start < 0 || end < start) throw new Error('docs/api.md has lost the marks of its table of operations')
+  const cell = (text) => text.replaceAll('|', '\\|')
+  const rows = operations.map(({ method, path, summary, query }) => {
+    const names = query.map((name) => `\`${name}\``).join(', ')
+    return `| \`${method} ${path.replace(/^\/api\/v1/, '')}\` | ${cell(summary)} | ${names} |`
+  })
+  const table = `| Method and path | Gives | Query |\n| --- | --- | --- |\n${rows.join('\n')}\n`
+  return `${page.slice(0, start)}${OPERATIONS_START}\n\n${table}\n${page.slice(end)}`
 }
 
 function errorsPage(codes) {
