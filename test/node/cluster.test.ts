@@ -4,7 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { WeirClient } from '../../src/client/index.js'
 import { loadConfig } from '../../src/config/index.js'
 import { type RunningNode, startNode, type StartNodeOptions } from '../../src/node/index.js'
@@ -15,6 +15,9 @@ import { CHANCE, eventually, noNats } from '../transports/message-server.js'
 import { testSettings } from './running-node.js'
 
 const NO_ENGINES = ['Engines.Disabled=docker,wasm', 'Compute.Heartbeat.Interval=200ms']
+
+// Several whole processes each; a busy machine takes its time.
+vi.setConfig({ testTimeout: 90_000 })
 
 describe.skipIf(noNats !== '')(
   `a network of several machines${noNats === '' ? '' : ` (skipped: ${noNats})`}`,
