@@ -1,4 +1,4 @@
-import { appendFile, mkdtemp, readFile, rm, stat } from 'node:fs/promises'
+import { appendFile, mkdir, mkdtemp, readFile, rm, stat, truncate } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
@@ -101,3 +101,81 @@ describe('OutputLog', () => {
     await expect(readOutput(log.file, 3, 1_000)).rejects.toMatchObject({ code: 'api.bad_request' })
   })
 })
+
+describe('the output log of an earlier process', () => {
+  it('goes on behind its last whole entry, wherever a crash cut it, and says what it holds', async () => {
+    await fc.assert(
+      fc.asyncProperty(writes, fc.nat(), writes, async (before, cut, after) => {
+        const file = join(dir, `log${++files}`, 'output')
+        const first = new OutputLog(file, 10_000_000, CLOCK)
+        for (const { stream, data } of before) await first.write(stream, data)
+        await first.end()
+        if (first.size > 0) await truncate(file, cut % (first.size + 1))
+        const second = await OutputLog.reopen(file, 10_000_000, CLOCK)
+        const whole = { stdout: Buffer.alloc(0), stderr: Buffer.alloc(0) }
+        for (const { stream, data } of before) whole[stream] = Buffer.concat([whole[stream], data])
+        const { stdout = 0, stderr = 0 } = second.held ?? {}
+        const expected = {
+          stdout: whole.stdout.subarray(0, stdout),
+          stderr: whole.stderr.subarray(0, stderr),
+        }
+        for (const { stream, data } of after) {
+          await second.write(stream, data)
+          expected[stream] = Buffer.concat([expected[stream], data])
+        }
+        await second.end()
+        const into = { stdout: `${file}.out`, stderr: `${file}.err` }
+        await mkdir(join(file, '..'), { recursive: true })
+        await splitOutput(file, into, new AbortController().signal)
+        expect((await readFile(into.stdout)).equals(expected.stdout)).toBe(true)
+        expect((await readFile(into.stderr)).equals(expected.stderr)).toBe(true)
+        expect(second.head('stdout').text).toBe(await headOf(expected.stdout))
+      }),
+      { numRuns: 60 },
+    )
+  })
+
+  it('cuts off what is no entry, as a power cut can leave it', async () => {
+    const first = newLog()
+    await first.write('stdout', Buffer.from('kept'))
+    await first.end()
+    await appendFile(first.file, Buffer.alloc(5000))
+    const second = await OutputLog.reopen(first.file, 10_000_000, CLOCK)
+    expect(second.held).toMatchObject({ stdout: 4, stderr: 0 })
+    await second.write('stderr', Buffer.from('more'))
+    await second.end()
+    const { entries } = await readOutput(first.file, 0, 10_000)
+    expect(entries.map(({ stream, data }) => `${stream} ${data.toString()}`)).toEqual([
+      'stdout kept',
+      'stderr more',
+    ])
+    expect(second.hasGap).toBe(false)
+  })
+
+  it('that is full stays full, and says that output was dropped', async () => {
+    const first = newLog(100)
+    await first.write('stdout', Buffer.alloc(500, 'x'))
+    await first.end()
+    const second = await OutputLog.reopen(first.file, 100, CLOCK)
+    expect(second.truncated).toBe(true)
+    await second.write('stdout', Buffer.from('more'))
+    await second.end()
+    expect((await stat(first.file)).size).toBe(100)
+  })
+
+  it('that cannot be read gets no more, says that output is missing, and is left as it is', async () => {
+    const file = join(dir, `log${++files}`, 'output')
+    await mkdir(file, { recursive: true })
+    const log = await OutputLog.reopen(file, 1_000, CLOCK)
+    await log.write('stdout', Buffer.from('x'))
+    await log.end()
+    expect(log).toMatchObject({ truncated: true, hasGap: true })
+  })
+})
+
+async function headOf(bytes: Buffer): Promise<string> {
+  const log = newLog()
+  await log.write('stdout', bytes)
+  await log.end()
+  return log.head('stdout').text
+}

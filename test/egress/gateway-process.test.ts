@@ -8,7 +8,7 @@ import { connect as tlsConnect, createServer as createTlsServer } from 'node:tls
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { type GatewayClient, type GatewayClientOptions, startGateway } from '../../src/egress/index.js'
 import type { AuditLog, AuditSink } from '../../src/ports/index.js'
-import { createAuditFile } from '../../src/stores/audit-file.js'
+import { createAuditFile, verifyAuditFile } from '../../src/stores/audit-file.js'
 import { Namespace, namespacesMissing } from './network.js'
 
 const NODE = { allow: ['.example.com'], deny: [], privateExceptions: [], self: [] }
@@ -66,7 +66,11 @@ describe('the gateway process', () => {
     await expect(ask(attachment.proxyUrl, REFUSED)).rejects.toThrow(/ECONNREFUSED/)
     await waitFor(async () => (await gateway.status()).running)
     expect(await ask(attachment.proxyUrl, REFUSED)).toContain('egress.not_in_job_list')
-    expect(await lease.close()).toMatchObject({ records: 2, refused: 2 })
+    // Two requests, and the restart between them, which is nobody's attempt.
+    expect(await lease.close()).toMatchObject({ records: 3, refused: 2, allowed: 0 })
+    const records = await audit.read('e-1', 0, 10)
+    expect(records.map(({ kind }) => kind)).toEqual(['http', 'restart', 'http'])
+    expect(await verifyAuditFile(dir, 'e-1')).toMatchObject({ intact: true, records: 3 })
     expect(troubles).toHaveLength(1)
   })
 
@@ -77,6 +81,24 @@ describe('the gateway process', () => {
     kill(gateway)
     await waitFor(async () => !(await gateway.status()).running)
     expect(await lease.close()).toMatchObject({ records: 1, refused: 1 })
+  })
+
+  it('goes on with the chain of an execution whose node died, and settles one that is not opened again', async () => {
+    const [one, two] = [await gateway.attachLoopback(), await gateway.attachLoopback()]
+    const who = (executionId: string) => ({ jobId: 'j-1', executionId })
+    await gateway.open(who('e-1'), POLICY, one)
+    await gateway.open(who('e-2'), POLICY, two)
+    for (const { proxyUrl } of [one, two]) await ask(proxyUrl, REFUSED)
+    kill(gateway)
+    await gateway.close()
+    gateway = await start()
+    await gateway.setNodePolicy(NODE)
+    expect(await gateway.settle?.(who('e-2'))).toMatchObject({ records: 1, refused: 1 })
+    const attachment = await gateway.attachLoopback()
+    const lease = await gateway.open(who('e-1'), POLICY, attachment, { again: true })
+    await ask(attachment.proxyUrl, REFUSED)
+    expect(await lease.close()).toMatchObject({ records: 3, refused: 2 })
+    expect(await verifyAuditFile(dir, 'e-1')).toMatchObject({ intact: true, records: 3 })
   })
 
   it('refuses a namespace that does not exist, and says what is needed', async () => {
@@ -125,6 +147,17 @@ describe.skipIf(missing !== undefined)(
       await waitFor(async () => !(await gateway.status()).running)
       await waitFor(async () => (await gateway.status()).running)
       expect(await askIn(job, REFUSED)).toContain('egress.not_in_job_list')
+    })
+
+    it('tells the holder of a lease that cannot be had again, because its namespace is gone', async () => {
+      const attachment = await gateway.attach(job.path)
+      const lease = await gateway.open({ jobId: 'j-1', executionId: 'e-1' }, POLICY, attachment)
+      job.close()
+      kill(gateway)
+      expect(await lease.lost).toMatchObject({ code: 'egress.unavailable', retryable: true })
+      expect(await lease.close()).toMatchObject({ records: 0 })
+      // For the end of the test to remove.
+      job = Namespace.create(`wg${process.pid % 10_000}`)
     })
 
     it('I-23, I-24 and F-28: there is no DNS, no UDP and no route', () => {
