@@ -63,6 +63,7 @@ const SINGLE: Readonly<Partial<Record<ErrorCode, number>>> = {
   'api.version': EXIT.refused,
   'api.overload': EXIT.refused,
   'job.terminal': EXIT.refused,
+  'job.unchanged': EXIT.refused,
   'job.too_many': EXIT.refused,
   'node.conflict': EXIT.refused,
   'results.unsafe': EXIT.refused,
