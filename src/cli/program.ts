@@ -218,6 +218,7 @@ function addWatchFlags(command: WeirCommand): void {
       'stop waiting after this time; the job goes on (default 0: never)',
     )
     .option('--on-interrupt <stop|detach>', 'what the first Ctrl-C does to the job (default stop)')
+    .option('--hide-warnings', 'do not show what was ignored')
     .hidden('--show-warnings')
     .hidden('--group-events')
 }
@@ -239,7 +240,6 @@ function addJobCommands(leaf: Leaf, job: WeirCommand, context: CliContext): void
     .option('--download', 'download the results when the job has ended')
     .option('--output-dir <DIR>', 'where to (default ./job-<id>)')
     .option('--output <FORMAT>', 'json or yaml: print the job at the end', readObjectFormat)
-    .option('--hide-warnings', 'do not show what was ignored')
     .option('--force', 'make a new version of the named job although nothing changed')
   addWatchFlags(run)
 

@@ -8,7 +8,7 @@ import type { ObjectFormat } from './output-format.js'
 import type { Upload } from './job-from-flags.js'
 import type { RunFlags } from './run-job.js'
 
-export type AllRunFlags = GlobalFlags & RunFlags & { dryRun?: boolean }
+export type AllRunFlags = GlobalFlags & RunFlags & { dryRun?: boolean; hideWarnings?: boolean }
 
 /**
  * `--output` of the run commands names a result path (`name:/path`), or how to print at the end (`json`, `yaml`): a

@@ -23,6 +23,6 @@ export async function dockerRun(
   })
   const parsed = problems.parse(job)
   return withFlagPlaces(() =>
-    submitJob(parsed, { flags, format, mayEmbed: true, showWarnings: true }, context),
+    submitJob(parsed, { flags, format, mayEmbed: true, showWarnings: flags.hideWarnings !== true }, context),
   )
 }

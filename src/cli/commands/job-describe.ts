@@ -4,6 +4,7 @@ import { printable } from '../../model/printable.js'
 import { suggest, withClient } from '../context.js'
 import { EGRESS_COLUMNS, egressRows, egressTotals } from '../egress-lines.js'
 import { eventLine } from '../event-line.js'
+import { jobFacts } from '../job-facts.js'
 import { executionState } from '../execution-words.js'
 import { EXIT } from '../exit-codes.js'
 import { readJobView } from '../job-view-flags.js'
@@ -93,7 +94,7 @@ export function describeText(
   const history = History?.Items ?? []
   const layout = { columns: terminal.columns, plain: true, style: terminal.dataStyle }
   const sections: (readonly [title: string, body: string])[] = [
-    ['', headText(Job)],
+    ['', headText(Job, nowMs)],
     ['Summary', summaryText(executions)],
     ['Network', networkText(Job, executions, terminal)],
     [
@@ -124,8 +125,7 @@ export function describeText(
     .join('\n')
 }
 
-function headText(job: WireJob): string {
-  const [task] = job.Tasks
+function headText(job: WireJob, nowMs: number): string {
   const isCounted = job.Type === 'batch' || job.Type === 'service'
   const pairs: (readonly [string, string])[] = [
     ['ID', job.ID],
@@ -136,7 +136,7 @@ function headText(job: WireJob): string {
     ['Message', job.State.Message ?? ''],
     ['Hint', job.State.Details?.Hint ?? ''],
     ['Count', isCounted ? String(job.Count) : ''],
-    ['Engine', task?.Engine.Type ?? ''],
+    ...jobFacts(job, nowMs),
     ['Created Time', dateTime(millisecondsOf(job.CreateTime))],
     ['Modified Time', dateTime(millisecondsOf(job.ModifyTime))],
     ['Version', String(job.Version)],

@@ -25,6 +25,6 @@ export async function wasmRun(
   if (isLocalProgram(program)) await checkLocalProgram(program, flags, problems, context)
   const parsed = problems.parse(job)
   return withFlagPlaces(() =>
-    submitJob(parsed, { flags, format, mayEmbed: true, showWarnings: true }, context),
+    submitJob(parsed, { flags, format, mayEmbed: true, showWarnings: flags.hideWarnings !== true }, context),
   )
 }
