@@ -135,8 +135,13 @@ describe('the OpenAPI document', () => {
     )
     expect(names('/api/v1/orchestrator/jobs/{id}/logs')).toEqual(
       expect.arrayContaining([
-        ...['execution_id', 'follow', 'tail', 'encoding'],
-        ...['namespace', 'job_version', 'all_job_versions'],
+        'execution_id',
+        'follow',
+        'tail',
+        'encoding',
+        'namespace',
+        'job_version',
+        'all_job_versions',
       ]),
     )
   })
