@@ -140,7 +140,7 @@ export class Broker {
       waitMs === undefined ? pending() : this.#clock.sleep(waitMs, asleep.signal).catch(() => undefined)
     await Promise.race([changed, timer])
     this.#notify = undefined
-    asleep.abort()
+    asleep.abort('something changed')
   }
 
   /** Makes as many of those that wait due as there is room for. */

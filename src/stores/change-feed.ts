@@ -8,7 +8,9 @@ export interface CommittedChange {
 }
 
 /** Records in the commits that are held, all together: large commits are forgotten sooner. */
-const RECORDS_MAX = 16_384
+const RECORDS_MAX = 4_096
+/** The newest commits are held, however large they are: a watcher that keeps up misses none. */
+const NEWEST = 16
 
 /**
  * Hands commits to watchers in order. The last `kept` commits are held, or fewer where they are large; a watcher that asks for older ones, or falls
@@ -64,8 +66,9 @@ export class ChangeFeed {
   #forgetOldest(): void {
     let count = Math.max(0, this.#recent.length - this.#kept)
     let left = this.#records
+    const most = this.#recent.length - NEWEST
     for (const [index, { records }] of this.#recent.entries()) {
-      if (index >= count && left <= RECORDS_MAX) break
+      if (index >= count && (left <= RECORDS_MAX || index >= most)) break
       left -= records
       count = Math.max(count, index + 1)
     }

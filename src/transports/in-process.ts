@@ -73,7 +73,8 @@ class InProcessTransport implements Transport {
       ])
     } finally {
       this.#waiting.delete(waiting)
-      waiting.abort()
+      // With a reason of its own: making the usual one costs more than the message.
+      waiting.abort(ANSWERED)
     }
   }
 
@@ -148,6 +149,8 @@ class InProcessTransport implements Transport {
 }
 
 type Answer = { text: string } | { error: WeirError }
+
+const ANSWERED = 'answered'
 
 const NO_FAULTS: Faults = { loss: 0, repeat: 0, delayMsMin: 0, delayMsMax: 0 }
 
