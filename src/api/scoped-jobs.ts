@@ -102,7 +102,8 @@ export function scopedJobs(options: ScopedJobsOptions): JobService {
     if (kind !== 'everyone' && count >= streamsMax) throw tooManyStreams(count)
     streams.set(id, count + 1)
     try {
-      yield* untilEnded(await open(AbortSignal.any([signal, who.ended])), who.ended)
+      if (kind === 'everyone') yield* await open(signal)
+      else yield* untilEnded(await open(AbortSignal.any([signal, who.ended])), who.ended)
     } finally {
       const left = (streams.get(id) ?? 1) - 1
       if (left > 0) streams.set(id, left)
@@ -192,26 +193,27 @@ function ownToken(token: string | undefined, namespace: string): string | undefi
 /** Ends with `api.unauthorized` as soon as the principal does, also while the source is silent. */
 async function* untilEnded<Item>(items: AsyncIterable<Item>, end: AbortSignal): AsyncGenerator<Item> {
   const iterator = items[Symbol.asyncIterator]()
-  let wake = (): void => {}
-  const aborted = new Promise<'ended'>((resolve) => {
-    wake = () => resolve('ended')
-  })
-  end.addEventListener('abort', wake, { once: true })
+  let giveUp = (): void => {}
+  const onEnd = (): void => giveUp()
+  end.addEventListener('abort', onEnd, { once: true })
   try {
     for (;;) {
       if (end.aborted) throw ended()
-      const next = iterator.next()
-      // Whatever it still brings when nobody waits for it any more.
-      next.catch(() => {})
-      const result = await Promise.race([next, aborted])
-      if (result === 'ended' || end.aborted) throw ended()
+      // No race against one promise for all: each would keep a trace of every item.
+      const result = await new Promise<IteratorResult<Item>>((resolve, reject) => {
+        giveUp = () => reject(ended())
+        iterator.next().then(resolve, reject)
+      })
       if (result.done === true) return
+      if (end.aborted) throw ended()
       yield result.value
     }
   } finally {
-    end.removeEventListener('abort', wake)
+    end.removeEventListener('abort', onEnd)
     // Not awaited: a source that hangs must not hold the stream.
-    void Promise.resolve(iterator.return?.()).catch(() => {})
+    void Promise.resolve(iterator.return?.()).catch(() => {
+      // Nobody reads it any more.
+    })
   }
 }
 

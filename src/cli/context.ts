@@ -90,7 +90,7 @@ export function serverUrl(config: Pick<Config, 'values' | 'origin'>): string {
 
 /** Said for the client, or seen from what the server of the same configuration does. */
 function speaksTls(values: Config['values']): boolean {
-  return values['API.TLS.UseTLS'] || values['API.TLS.SelfSigned'] || values['API.TLS.CertFile'] !== ''
+  return values['API.TLS.UseTLS'] || values['API.TLS.SelfSigned'] || Boolean(values['API.TLS.CertFile'])
 }
 
 /** True when somebody said where the server is. */
