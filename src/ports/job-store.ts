@@ -45,7 +45,7 @@ export interface Change {
   deleteEvaluations?: EvaluationId[]
   nodes?: NodeRecord[]
   deleteNodes?: NodeId[]
-  /** Appended and numbered per job. */
+  /** Appended and numbered per job, which must exist. */
   history?: NewHistoryEvent[]
   /**
    * Jobs as they were when a newer version replaced them: kept under their version, the newest {@link VERSIONS_MAX} of a

@@ -102,10 +102,14 @@ export class ActiveState {
 
   /**
    * Call before the change is written: loads the ended jobs it touches, and tells what it does to jobs. Throws `internal`
-   * for an execution without a job.
+   * for an execution or a line of history without a job.
    */
   prepare(change: Change): Prepared {
     const stored = new Map((change.jobs ?? []).map((job) => [job.id, job]))
+    for (const { jobId } of change.history ?? []) {
+      if (this.#jobs.has(jobId) || stored.has(jobId) || this.#archive.job(jobId) !== undefined) continue
+      throw new WeirError('internal', `Cannot store the history of unknown job "${jobId}"`)
+    }
     const changed = groupByJob(change.executions ?? [])
     const active = new Map<JobId, boolean>()
     const relabelled: JobId[] = []

@@ -1,3 +1,4 @@
+import { WeirError } from '../errors.js'
 import { FAVOUR_PREFIX } from '../model/index.js'
 import type {
   Constraint,
@@ -26,8 +27,8 @@ export class SqliteRecords implements Archive {
   readonly #path: string
   readonly #historyPerJobMax: number
   readonly #statements: ReturnType<typeof prepare>
-  /** Number of the last line of history, for jobs that were written to lately. */
-  readonly #sequences = new Map<JobId, number>()
+  /** Jobs that were written to lately. */
+  readonly #places = new Map<JobId, JobPlace>()
 
   constructor(database: Database, path: string, historyPerJobMax: number) {
     this.#database = database
@@ -75,10 +76,11 @@ export class SqliteRecords implements Archive {
   /** Inside the transaction that is open; what an error leaves of it is for the caller to roll back. */
   write({ jobs, executions, evaluations, nodes, history, active, relabelled }: WriteBatch): void {
     const statements = this.#statements
-    for (const execution of executions.values()) {
-      statements.putExecution.run(execution.id, execution.jobId, JSON.stringify(execution))
-    }
     for (const job of jobs.values()) this.#putJob(job, active.get(job.id) ?? true)
+    for (const execution of executions.values()) {
+      const { number } = this.#place(execution.jobId)
+      statements.putExecution.run(execution.id, number, JSON.stringify(execution))
+    }
     for (const id of relabelled) this.#putLabels(id, jobs.get(id)?.spec.Labels ?? {})
     for (const [id, isActive] of active) if (!jobs.has(id)) statements.markActive.run(isActive ? 1 : 0, id)
     for (const [id, evaluation] of evaluations) {
@@ -90,7 +92,7 @@ export class SqliteRecords implements Archive {
       else statements.putNode.run(id, JSON.stringify(node))
     }
     for (const event of history) this.#append(event)
-    for (const [id, isActive] of active) if (!isActive) this.#sequences.delete(id)
+    for (const [id, isActive] of active) if (!isActive) this.#places.delete(id)
   }
 
   /** What a change takes away, and the versions of jobs that it replaced; inside the transaction that is open. */
@@ -102,12 +104,14 @@ export class SqliteRecords implements Archive {
     }
     for (const id of change.deleteExecutions ?? []) statements.deleteExecution.run(id)
     for (const id of change.deleteJobs ?? []) {
-      statements.deleteHistory.run(id, Number.MAX_SAFE_INTEGER)
-      statements.deleteExecutions.run(id)
+      const found = statements.numberOf.get(id) as { number: number } | undefined
+      if (found === undefined) continue
+      statements.deleteHistory.run(found.number, Number.MAX_SAFE_INTEGER)
+      statements.deleteExecutions.run(found.number)
       statements.deleteVersions.run(id, Number.MAX_SAFE_INTEGER)
-      statements.deleteLabels.run(id)
+      statements.deleteLabels.run(found.number)
       statements.deleteJob.run(id)
-      this.#sequences.delete(id)
+      this.#places.delete(id)
     }
   }
 
@@ -116,8 +120,8 @@ export class SqliteRecords implements Archive {
   }
 
   /** After something was rolled back. */
-  forgetSequences(): void {
-    this.#sequences.clear()
+  forgetPlaces(): void {
+    this.#places.clear()
   }
 
   idsWithPrefix(table: 'jobs' | 'executions', prefix: string, limit: number): string[] {
@@ -144,9 +148,9 @@ export class SqliteRecords implements Archive {
       this.#database
         .prepare(
           `SELECT jobs.body FROM (
-             SELECT id, ${column} AS time FROM jobs ${where}
+             SELECT number, id, ${column} AS time FROM jobs ${where}
              ORDER BY ${column} ${direction}, id ${direction} LIMIT ${list.size} OFFSET ${list.offset}
-           ) AS page JOIN jobs ON jobs.id = page.id ORDER BY page.time ${direction}, page.id ${direction}`,
+           ) AS page JOIN jobs ON jobs.number = page.number ORDER BY page.time ${direction}, page.id ${direction}`,
         )
         .all(...values),
     )
@@ -161,7 +165,10 @@ export class SqliteRecords implements Archive {
       const values = isNamed ? `AND value IN (${Values.map(() => '?').join(', ')})` : ''
       const found = ids(
         this.#database
-          .prepare(`SELECT job AS id FROM job_labels WHERE key = ? ${values} LIMIT ${FEW + 1}`)
+          .prepare(
+            `SELECT jobs.id FROM (SELECT job FROM job_labels WHERE key = ? ${values} LIMIT ${FEW + 1}) AS few
+             JOIN jobs ON jobs.number = few.job`,
+          )
           .all(Key, ...(isNamed ? Values : [])),
       )
       if (found.length <= FEW) return found
@@ -186,7 +193,7 @@ export class SqliteRecords implements Archive {
     const events = bodies<HistoryEvent>(
       this.#database
         .prepare(
-          `SELECT body FROM history WHERE job = ? AND sequence > ? AND time >= ? ${level}
+          `SELECT body FROM history WHERE job = (SELECT number FROM jobs WHERE id = ?) AND sequence > ? AND time >= ? ${level}
            AND (? = '' OR substr(execution, 1, length(?)) = ?)
            AND (? IS NULL OR json_extract(body, '$.jobVersion') = ?) ORDER BY sequence LIMIT ?`,
         )
@@ -231,31 +238,49 @@ export class SqliteRecords implements Archive {
 
   #putLabels(id: JobId, labels: Record<string, string>): void {
     const { deleteLabels, putLabel } = this.#statements
-    deleteLabels.run(id)
-    for (const [key, value] of Object.entries(labels)) putLabel.run(key, value, id)
+    const { number } = this.#place(id)
+    deleteLabels.run(number)
+    for (const [key, value] of Object.entries(labels)) putLabel.run(key, value, number)
   }
 
   #append(event: NewHistoryEvent): void {
-    const { jobId } = event
-    const sequence = (this.#sequences.get(jobId) ?? this.#lastSequence(jobId)) + 1
-    if (this.#sequences.size >= SEQUENCES_MAX) this.#sequences.clear()
-    this.#sequences.set(jobId, sequence)
+    const place = this.#place(event.jobId)
+    const sequence = (place.lastLine ?? this.#lastLine(place)) + 1
+    place.lastLine = sequence
     const text = JSON.stringify({ ...event, sequence } satisfies HistoryEvent)
-    this.#statements.putEvent.run(jobId, sequence, event.executionId ?? null, event.timeMs, text)
+    this.#statements.putEvent.run(place.number, sequence, event.executionId ?? null, event.timeMs, text)
     const surplus = sequence - this.#historyPerJobMax
-    if (surplus > 0 && sequence % TRIM_EVERY === 0) this.#statements.deleteHistory.run(jobId, surplus)
+    if (surplus > 0 && sequence % TRIM_EVERY === 0) this.#statements.deleteHistory.run(place.number, surplus)
   }
 
-  #lastSequence(jobId: JobId): number {
-    return (this.#statements.lastSequence.get(jobId) as { last: number | null }).last ?? 0
+  #lastLine({ number }: JobPlace): number {
+    return (this.#statements.lastLine.get(number) as { last: number | null }).last ?? 0
   }
+
+  /** Throws `internal` when there is no such job. */
+  #place(id: JobId): JobPlace {
+    const known = this.#places.get(id)
+    if (known !== undefined) return known
+    const found = this.#statements.numberOf.get(id) as JobPlace | undefined
+    if (found === undefined) throw new WeirError('internal', `Cannot store anything of unknown job "${id}"`)
+    if (this.#places.size >= PLACES_MAX) this.#places.clear()
+    this.#places.set(id, found)
+    return found
+  }
+}
+
+/** Where a job is in the tables. */
+interface JobPlace {
+  readonly number: number
+  /** Number of its last line of history; absent until it is needed. */
+  lastLine?: number
 }
 
 /** Jobs with a label that are read one by one, rather than all jobs in order. */
 const FEW = 1_000
 
-/** Jobs of which the number of the last line is remembered. */
-const SEQUENCES_MAX = 20_000
+/** Jobs of which the place is remembered. */
+const PLACES_MAX = 20_000
 
 /** Surplus history is removed with every so-manieth line of a job. */
 const TRIM_EVERY = 64
@@ -284,9 +309,11 @@ function prepare(database: Database) {
     ),
     markActive: sql('UPDATE jobs SET active = ? WHERE id = ?'),
     execution: sql('SELECT body FROM executions WHERE id = ?'),
-    executionsOfJob: sql('SELECT body FROM executions WHERE job = ? ORDER BY ordinal'),
+    executionsOfJob: sql(
+      'SELECT body FROM executions WHERE job = (SELECT number FROM jobs WHERE id = ?) ORDER BY ordinal',
+    ),
     activeExecutions: sql(
-      'SELECT e.body FROM jobs j JOIN executions e ON e.job = j.id WHERE j.active = 1 ORDER BY e.ordinal',
+      'SELECT e.body FROM jobs j JOIN executions e ON e.job = j.number WHERE j.active = 1 ORDER BY e.ordinal',
     ),
     putExecution: sql(
       `INSERT INTO executions (id, job, body) VALUES (?, ?, ?)
@@ -298,7 +325,8 @@ function prepare(database: Database) {
     nodes: sql('SELECT body FROM nodes'),
     putNode: sql('INSERT OR REPLACE INTO nodes (id, body) VALUES (?, ?)'),
     deleteNode: sql('DELETE FROM nodes WHERE id = ?'),
-    lastSequence: sql('SELECT MAX(sequence) AS last FROM history WHERE job = ?'),
+    numberOf: sql('SELECT number FROM jobs WHERE id = ?'),
+    lastLine: sql('SELECT MAX(sequence) AS last FROM history WHERE job = ?'),
     putEvent: sql('INSERT INTO history (job, sequence, execution, time, body) VALUES (?, ?, ?, ?, ?)'),
     // The condition is that of the index, word for word: otherwise it is not used.
     endedBefore: sql(`SELECT id FROM jobs WHERE ${ENDED} AND modified < ? ORDER BY modified, id LIMIT ?`),

@@ -57,6 +57,46 @@ const MIGRATIONS: readonly string[] = [
     SELECT label.key, label.value, jobs.id FROM jobs, json_each(jobs.body, '$.spec.Labels') AS label;
   CREATE INDEX job_labels_job ON job_labels (job);
   `,
+  // Rows lie by the age of their jobs instead of their ids, which are random: what is written together lies together.
+  `
+  CREATE TABLE aged_jobs (
+    number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, namespace TEXT NOT NULL, name TEXT, state TEXT NOT NULL,
+    created INTEGER NOT NULL, modified INTEGER NOT NULL, token TEXT, active INTEGER NOT NULL, body TEXT NOT NULL
+  );
+  INSERT INTO aged_jobs (id, namespace, name, state, created, modified, token, active, body)
+    SELECT id, namespace, name, state, created, modified, token, active, body FROM jobs ORDER BY created, id;
+  CREATE TABLE aged_executions (
+    ordinal INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, job INTEGER NOT NULL, body TEXT NOT NULL
+  );
+  INSERT INTO aged_executions SELECT e.ordinal, e.id, j.number, e.body
+    FROM executions e JOIN aged_jobs j ON j.id = e.job ORDER BY e.ordinal;
+  CREATE TABLE aged_history (
+    job INTEGER NOT NULL, sequence INTEGER NOT NULL, execution TEXT, time INTEGER NOT NULL, body TEXT NOT NULL,
+    PRIMARY KEY (job, sequence)
+  ) WITHOUT ROWID;
+  INSERT INTO aged_history SELECT j.number, h.sequence, h.execution, h.time, h.body
+    FROM aged_jobs j JOIN history h ON h.job = j.id ORDER BY j.number, h.sequence;
+  CREATE TABLE aged_labels (
+    key TEXT NOT NULL, value TEXT NOT NULL, job INTEGER NOT NULL, PRIMARY KEY (key, value, job)
+  ) WITHOUT ROWID;
+  INSERT INTO aged_labels SELECT l.key, l.value, j.number FROM job_labels l JOIN aged_jobs j ON j.id = l.job;
+  DROP TABLE jobs;
+  DROP TABLE executions;
+  DROP TABLE history;
+  DROP TABLE job_labels;
+  ALTER TABLE aged_jobs RENAME TO jobs;
+  ALTER TABLE aged_executions RENAME TO executions;
+  ALTER TABLE aged_history RENAME TO history;
+  ALTER TABLE aged_labels RENAME TO job_labels;
+  CREATE INDEX jobs_created ON jobs (created, id, namespace, state);
+  CREATE INDEX jobs_modified ON jobs (modified, id, namespace, state);
+  CREATE INDEX jobs_active ON jobs (number) WHERE active = 1;
+  CREATE INDEX jobs_token ON jobs (token) WHERE token IS NOT NULL;
+  CREATE INDEX jobs_ended ON jobs (modified, id, active) WHERE ${ENDED};
+  CREATE INDEX jobs_name ON jobs (name, namespace, created) WHERE name IS NOT NULL;
+  CREATE INDEX executions_job ON executions (job, ordinal);
+  CREATE INDEX job_labels_job ON job_labels (job);
+  `,
 ]
 
 /** The version of the tables that this program writes. */

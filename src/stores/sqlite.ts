@@ -265,7 +265,7 @@ class SqliteStore implements JobStore {
   #reload(): void {
     if (this.#database.inTransaction) this.#database.exec('ROLLBACK')
     const revision = this.#state.revision + 1
-    this.#records.forgetSequences()
+    this.#records.forgetPlaces()
     this.#state = new ActiveState(this.#archive(), { ...this.#records.loadActive(), revision })
     this.#isLost = false
   }

@@ -107,7 +107,9 @@ export function describeJobStore(
         timeMs,
         jobVersion: 0,
       })
-      await store.commit({ history: [event('j-1'), event('j-2'), event('j-1', 'e-aa', 9)] })
+      await expect(store.commit({ history: [event('j-1')] })).rejects.toMatchObject({ code: 'internal' })
+      const jobs = [sampleJob({ id: 'j-1' }), sampleJob({ id: 'j-2' })]
+      await store.commit({ jobs, history: [event('j-1'), event('j-2'), event('j-1', 'e-aa', 9)] })
       await store.commit({ history: [event('j-1', 'e-ab', 20)] })
       const sequences = async (query: Partial<HistoryQuery>): Promise<number[]> =>
         (await store.history('j-1', { ...ALL, ...query })).events.map((one) => one.sequence)
@@ -294,7 +296,8 @@ export function describeJobStore(
         timeMs: 1,
         jobVersion,
       })
-      await store.commit({ history: [event(1), event(2), event(1), event(2)] })
+      const jobs = [sampleJob({ id: 'j-1' })]
+      await store.commit({ jobs, history: [event(1), event(2), event(1), event(2)] })
       const read = async (query: Partial<HistoryQuery>): Promise<number[]> =>
         (await store.history('j-1', { ...ALL, ...query })).events.map((one) => one.sequence)
       expect(await read({ jobVersion: 1 })).toEqual([1, 3])

@@ -83,7 +83,7 @@ describe('the SQLite store on a damaged file', () => {
       const store = await openSqliteStore(path)
       for (let index = 0; index < 400; index++) {
         const id = `j-${String(index).padStart(4, '0')}`
-        await store.commit({ jobs: [sampleJob({ id, state: 'Completed', message: id.repeat(400) })] })
+        await store.commit({ jobs: [sampleJob({ id, state: 'Completed', message: id.repeat(6_000) })] })
       }
       await store.close()
       copyFileSync(path, `${path}.sound`)
@@ -100,7 +100,7 @@ describe('the SQLite store on a damaged file', () => {
         const id = `j-${String(index).padStart(4, '0')}`
         try {
           const job = snapshot.job(id)
-          if (job !== undefined) expect(job.message).toBe(id.repeat(400))
+          if (job !== undefined) expect(job.message).toBe(id.repeat(6_000))
           sound += Number(job !== undefined)
         } catch (error) {
           expect(error).toMatchObject({ code: 'store.unavailable' })
