@@ -1,4 +1,4 @@
-import { isTerminalObservedState } from '../../../src/model/index.js'
+import { executionTimeoutMs, isTerminalObservedState } from '../../../src/model/index.js'
 import type { Execution, Resources } from '../../../src/model/index.js'
 import type { VirtualClock } from '../virtual-time.js'
 import type { ProgramWatch } from './engine.js'
@@ -52,6 +52,21 @@ export class ProgramPromises implements ProgramWatch {
     const known = records.executions.get(executionId)
     if (known !== undefined && known.nodeId !== nodeId) broken(`${executionId} runs on ${nodeId}`)
     if (resources !== undefined) this.#checkCapacity(nodeId)
+    this.#watchLimit(nodeId, executionId)
+  }
+
+  /** A node that is there ends what runs too long. */
+  #watchLimit(nodeId: string, executionId: string): void {
+    const { records, time, broken } = this.#parts
+    const job = records.jobs.get(records.executions.get(executionId)?.jobId ?? '')
+    const limitMs = job === undefined ? undefined : executionTimeoutMs(job.spec)
+    const node = this.#nodes.get(nodeId)
+    if (limitMs === undefined || !(node instanceof RealNode)) return
+    const { starts } = node
+    time.schedule(limitMs * 1.01 + STOP_GRACE_MS, () => {
+      if (!this.#running.has(executionId) || !node.isAlive || node.starts !== starts) return
+      broken(`${executionId} runs on ${nodeId} longer than ${limitMs} ms`)
+    })
   }
 
   ended(nodeId: string, executionId: string, byItself: boolean): void {

@@ -2,7 +2,7 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DEFAULT_LIMITS, createOrchestrator, type Orchestrator } from '../../../src/orchestrator/index.js'
-import { isTerminalJobState } from '../../../src/model/index.js'
+import { isTerminalJobState, queueTimeoutMs, totalTimeoutMs } from '../../../src/model/index.js'
 import type { DesiredExecution, Execution, SyncRequest, SyncResponse } from '../../../src/model/index.js'
 import { SYNC_SUBJECT, type Change, type Message, type Transport } from '../../../src/ports/index.js'
 import { createInProcessTransport, type Faults } from '../../../src/transports/index.js'
@@ -106,6 +106,10 @@ class World {
   readonly #lines: string[] = []
   readonly #forgotten = new Set<string>()
   readonly #offerChangedMs = new Map<string, number>()
+  /** When something of a job or a node was stored last. */
+  readonly #touchedMs = new Map<string, number>()
+  /** Until then something kept the orchestrator from doing its work in time. */
+  #unwellMs = 0
   readonly #dir: string
   readonly #approveNodes: boolean
   readonly #limits: typeof SIMULATED_LIMITS
@@ -140,6 +144,8 @@ class World {
       limits: this.#limits,
       // Who changed a moment ago may be known in memory and not be stored yet.
       isSettled: (nodeId) => this.time.now() - (this.#offerChangedMs.get(nodeId) ?? 0) > 90_000,
+      isCalm: (id) =>
+        this.#wellForMs() > CALM_MS && this.time.now() - (this.#touchedMs.get(id) ?? 0) > CALM_MS,
     }
     this.#usualDisk = { ...SOUND_DISK, flushMsMax: dice.pick([0, 0, 5, 100, 800]) }
     this.log = new DurableLog(this.time, new Dice(seed, 'disk'))
@@ -168,7 +174,9 @@ class World {
       const dice = new Dice(this.seed, 'step', step)
       this.say(`--- step ${step}`)
       if (this.#options.skip?.has(step) !== true) this.#disturb(dice)
+      this.#wellForMs()
       await this.time.pass(dice.between(0, 20_000))
+      this.#checkLimits()
       this.#throwBroken()
     }
     await this.#healAndCheck()
@@ -395,6 +403,7 @@ class World {
     })
     this.time.schedule(dice.between(500, how === 'slow' ? 60_000 : 15_000), () => {
       if (this.log.faults === faults) this.log.faults = this.#usualDisk
+      this.#unwellMs = this.time.now()
       this.say('the disk of the orchestrator is well again')
     })
   }
@@ -418,6 +427,7 @@ class World {
     this.say(`the clock of ${who} is set by ${byMs} ms`)
     this.#count('clocks set')
     this.#clockOf(who).step(this.time.now(), byMs)
+    if (who === 'orchestrator') this.#unwellMs = this.time.now()
   }
 
   #decideOnNode(node: WorldNode, dice: Dice): void {
@@ -488,6 +498,7 @@ class World {
       approveNodes: this.#approveNodes,
     })
     this.say('the orchestrator starts')
+    this.#unwellMs = this.time.now()
     orchestrator.start().then(
       () => {
         if (this.#life === life) this.#orchestrator = orchestrator
@@ -644,6 +655,34 @@ class World {
     for (const promise of checkPlacements(change, this.records, this.#placing)) this.breaks(promise)
     for (const one of change.executions ?? []) this.programs.stored(one)
     applyChange(change, revision, this.records)
+    const now = this.time.now()
+    for (const { id } of change.jobs ?? []) this.#touchedMs.set(id, now)
+    for (const { nodeId, jobId } of change.executions ?? []) this.#touchedMs.set(nodeId, now).set(jobId, now)
+    for (const { info } of change.nodes ?? []) this.#touchedMs.set(info.nodeId, now)
+  }
+
+  #wellForMs(): number {
+    const isWell = this.#orchestrator !== undefined && this.log.faults === this.#usualDisk
+    if (!isWell) this.#unwellMs = this.time.now()
+    return this.time.now() - this.#unwellMs
+  }
+
+  /** Limits of jobs are kept, give or take what a busy orchestrator needs. */
+  #checkLimits(): void {
+    const late = LATE_MS
+    if (this.#wellForMs() < late) return
+    const shown = this.#clockOf('orchestrator').shown(this.time.now())
+    for (const job of this.records.jobs.values()) {
+      if (isTerminalJobState(job.state)) continue
+      const [totalMs, queueMs] = [totalTimeoutMs(job.spec), queueTimeoutMs(job.spec)]
+      const ageMs = shown - job.createTimeMs
+      if (totalMs !== undefined && ageMs > totalMs + late)
+        this.breaks(`${job.id} lives ${ageMs} ms, its limit is ${totalMs}`)
+      const hasBegun = (this.records.byJob.get(job.id) ?? []).length > 0
+      const mayWait = job.spec.Type === 'daemon' || hasBegun
+      if (!mayWait && ageMs > queueMs + late)
+        this.breaks(`${job.id} waits ${ageMs} ms for nodes, its limit is ${queueMs}`)
+    }
   }
 
   #note(change: Change, revision: Revision): void {
@@ -665,7 +704,7 @@ class World {
     this.#faults = {}
     this.#cut.clear()
     this.#refusing.clear()
-    this.log.faults = SOUND_DISK
+    this.log.faults = this.#usualDisk
     this.log.onCommit = () => undefined
     await this.time.pass(1_000)
     for (const node of this.nodes.values()) {
@@ -673,7 +712,7 @@ class World {
       if (!node.isAlive) this.#returns(node)
     }
     // Every plan that was made for later has happened.
-    await this.time.pass(90_000)
+    await this.time.pass(60_000)
     this.#faults = {}
     this.#cut.clear()
     this.#refusing.clear()
@@ -747,6 +786,10 @@ type Revision = number
 /** Memory is faster than a disk, and nothing here has to survive. */
 const SCRATCH = existsSync('/dev/shm') ? '/dev/shm' : tmpdir()
 const START_MS = 1_800_000_000_000
+/** After so long without news the orchestrator has had its time to act. */
+const CALM_MS = 6_000
+/** How late a limit may be noticed; a clock that was set back makes timers late by as much as they were long. */
+const LATE_MS = 25_000
 /** Between two looks at whether all is well again. */
 const LOOK_MS = 20_000
 /** How many of the nodes run the real compute node. */
