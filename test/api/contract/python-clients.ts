@@ -167,7 +167,8 @@ export function pythonDecode(value: unknown, type: PythonType): unknown {
     case 'int':
     case 'float': {
       const number = typeof value === 'object' ? Number.NaN : Number(value)
-      if (Number.isNaN(number)) throw new PythonError(`invalid literal for ${type}(): ${JSON.stringify(value)}`)
+      if (Number.isNaN(number))
+        throw new PythonError(`invalid literal for ${type}(): ${JSON.stringify(value)}`)
       return type === 'int' ? Math.trunc(number) : number
     }
     default:
