@@ -126,13 +126,7 @@ class OrchestratorNode implements Orchestrator {
   async start(): Promise<void> {
     const { store, transport, clock, chance } = this.#options
     const feed = new DesiredFeed(clock.now())
-    const snapshot = await store.snapshot()
-    for (const job of snapshot.activeJobs()) {
-      this.#submissions.count(job)
-      for (const execution of snapshot.executionsOfJob(job.id)) feed.note(execution)
-    }
-    this.#registry.load(snapshot)
-    this.#broker.load(snapshot.evaluations(), (jobId) => wantOf(snapshot, jobId))
+    this.#takeUp(await store.snapshot(), feed)
     this.#writer.onCommit((change) => this.#committed(change, feed))
     const parts = {
       store,
@@ -158,6 +152,19 @@ class OrchestratorNode implements Orchestrator {
       this.#repeat(this.#limits.forgetEveryMs, 'Cannot forget old jobs', () => retention.run(signal)),
     ]
     for (const node of this.#registry.records()) this.#nudger.nudge(node.info.nodeId)
+  }
+
+  /**
+   * What the store holds. By itself, because a snapshot that is held keeps everything that was ever replaced since; a
+   * function made beside one would hold it.
+   */
+  #takeUp(snapshot: Snapshot, feed: DesiredFeed): void {
+    for (const job of snapshot.activeJobs()) {
+      this.#submissions.count(job)
+      for (const execution of snapshot.executionsOfJob(job.id)) feed.note(execution)
+    }
+    this.#registry.load(snapshot)
+    this.#broker.load(snapshot.evaluations(), (jobId) => wantOf(snapshot, jobId))
   }
 
   async close(): Promise<void> {
