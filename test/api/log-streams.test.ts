@@ -173,7 +173,7 @@ describe('output of jobs, from real programs through node, orchestrator and API'
     const code = await new Promise<number>((resolve) => socket.on('close', resolve))
     expect(code).toBe(1000)
     const lines = frames.map(({ value }) => [value.Type, value.Line])
-    expect(lines.toSorted()).toEqual([
+    expect(lines.toSorted(([a], [b]) => Number(a) - Number(b))).toEqual([
       [1, 'out\n'],
       [2, 'err\n'],
     ])
