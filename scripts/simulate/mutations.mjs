@@ -84,8 +84,8 @@ export const MUTATIONS = [
   {
     name: 'idempotency tokens are forgotten',
     file: 'src/orchestrator/submissions.ts',
-    find: 'await this.#parts.store.jobByIdempotencyToken(token)',
-    replace: 'undefined as string | undefined',
+    find: '    if (existing !== undefined) return replay(existing)\n    // Somebody',
+    replace: '    // Somebody',
   },
   {
     name: 'strangers are not asked about',
@@ -100,10 +100,46 @@ export const MUTATIONS = [
     replace: '  return { matches: true, reasons, favoured }',
   },
   {
+    name: 'priorities are not looked at',
+    file: 'src/orchestrator/evaluations.ts',
+    find: '    priority: job.spec.Priority,\n',
+    replace: '    priority: -job.spec.Priority,\n',
+  },
+  {
+    name: 'a retry goes where the job failed',
+    file: 'src/orchestrator/placement.ts',
+    find: 'a.failures - b.failures ||',
+    replace: 'b.failures - a.failures ||',
+  },
+  {
+    name: 'the total timeout is not looked at',
+    file: 'src/orchestrator/reconcile.ts',
+    find: '!review.timeOut()',
+    replace: '!(false as boolean)',
+  },
+  {
+    name: 'an answer rests on what may be lost',
+    file: 'src/orchestrator/writer.ts',
+    find: 'return { result, durable: this.#newest }',
+    replace: 'return { result, durable: Promise.resolve() }',
+  },
+  {
+    name: 'a rejected node keeps what it runs',
+    file: 'src/orchestrator/attempts.ts',
+    find: "return node.record.membership === 'REJECTED' ? STOP_NODE_REJECTED : undefined",
+    replace: 'return undefined',
+  },
+  {
+    name: 'a refusing daemon node is not asked again',
+    file: 'src/orchestrator/review-daemon.ts',
+    find: '  askAgain(review, byNode)\n',
+    replace: '',
+  },
+  {
     name: 'a node runs again what it forgot',
     file: 'src/compute/compute-node.ts',
-    find: 'if (observedSequence > 0) return',
-    replace: 'if (observedSequence > 1e12) return',
+    find: 'damage !== undefined || observedSequence > 0',
+    replace: 'damage !== undefined',
   },
   {
     name: 'a node does not write down what it runs',
