@@ -4,7 +4,7 @@ import { type ComputeNode, type ComputePolicy, createComputeNode } from '../comp
 import { createGuardedDialer, createResolver, startGateway } from '../egress/index.js'
 import { createDockerExecutor } from '../executors/docker/index.js'
 import { createWasmExecutor } from '../executors/wasm/index.js'
-import type { NodeInfo } from '../model/index.js'
+import { isFullId, type NodeInfo } from '../model/index.js'
 import type {
   AuditLog,
   AuditSink,
@@ -21,6 +21,7 @@ import type {
 import { localPublisher, noopPublisher } from '../publishers/index.js'
 import { inlineSource, localDirectorySource, urlSource } from '../sources/index.js'
 import { createAuditFile } from '../stores/index.js'
+import { keyPairOf } from '../transports/index.js'
 import { VERSION } from '../version.js'
 import { ownReachableAddresses } from './door/job-addresses.js'
 import { readEgressPolicy, watchEgressPolicy } from './egress-policy.js'
@@ -143,6 +144,15 @@ function stopOf({ config: { values }, isLasting, roles }: Context): Parameters<C
   }
 }
 
+/**
+ * What a node's containers and sandboxes are labelled with. Names that people choose are unique in one network only: two
+ * nodes of different networks on one machine must not take each other's containers for their own leftovers.
+ */
+function nameOnMachine({ nodeId, keySeed }: NodeIdentity): string {
+  if (isFullId(nodeId)) return nodeId
+  return `${nodeId}-${keyPairOf(keySeed).publicKey.slice(1, 13).toLowerCase()}`
+}
+
 function nodeRoles(roles: { orchestrator: boolean; compute: boolean }): NodeInfo['roles'] {
   return roles.orchestrator ? ['orchestrator', 'compute'] : ['compute']
 }
@@ -202,7 +212,7 @@ async function buildExecutors(context: Context, gateway: EgressGateway | undefin
   if (!isDisabled(values['Engines.Disabled'], 'docker')) {
     add(
       createDockerExecutor({
-        nodeId: identity.nodeId,
+        nodeId: nameOnMachine(identity),
         // Unless somebody chose a socket, DOCKER_HOST may name one.
         ...(config.origin('Engines.Types.Docker.Socket') === 'default'
           ? {}
@@ -248,7 +258,7 @@ async function buildExecutors(context: Context, gateway: EgressGateway | undefin
   if (!isDisabled(values['Engines.Disabled'], 'wasm')) {
     add(
       createWasmExecutor({
-        nodeId: identity.nodeId,
+        nodeId: nameOnMachine(identity),
         dataDir: join(config.dataDir, 'wasm'),
         warmSlots: values['Engines.Types.Wasm.PoolSize'],
         logger,

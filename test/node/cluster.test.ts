@@ -311,6 +311,33 @@ describe.skipIf(noNats !== '')(
       await raw.close()
     })
 
+    it('cuts off a machine that floods it, and goes on listening to the others', async () => {
+      const orchestrator = await startOrchestrator()
+      const { joinUrl } = networkOf(orchestrator)
+      const secret = await token(orchestrator, 0)
+      await startMember('quiet', joinUrl, { joinSecret: secret })
+      await (await startMember('loud', joinUrl, { joinSecret: secret })).close()
+      const { keySeed } = await loadIdentity(join(dir, 'loud'), CHANCE)
+      const raw = await openNats({
+        url: joinUrl,
+        isTlsRequired: false,
+        key: keyPairOf(keySeed),
+        identity: 'loud',
+      })
+      let isCut = false
+      void raw.closed().then(() => {
+        isCut = true
+      })
+      for (let index = 0; index < 25_000 && !isCut; index++)
+        raw.publish('weir.orchestrator.sync.loud', '{"nodeId":"quiet"}', { reply: '_INBOX.loud.1' })
+      await eventually('it is disconnected', () => isCut)
+      const before = (await record(orchestrator, 'quiet'))?.lastSyncMs ?? 0
+      await eventually(
+        'the other is heard',
+        async () => ((await record(orchestrator, 'quiet'))?.lastSyncMs ?? 0) > before,
+      )
+    })
+
     it('is found again by its nodes after the orchestrator was away, at whichever address answers', async () => {
       const orchestrator = await startOrchestrator()
       const { joinUrl } = networkOf(orchestrator)

@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import { WeirClient } from '../../src/client/index.js'
 import { loadConfig } from '../../src/config/index.js'
+import { importBusyboxImage } from '../../src/demo/busybox-image.js'
 import { type Devstack, startDevstack, startNode } from '../../src/node/index.js'
 import { entryPoint } from '../../src/package-root.js'
 import { cleanEnvironment, PROGRAMS } from '../cli/with-cli.js'
@@ -259,3 +260,63 @@ describe.skipIf(missing !== '')(`weir devstack${reason}`, () => {
     expect(await run('--compute-nodes', 'three')).toContain('--compute-nodes')
   })
 })
+
+const missingDocker =
+  missing !== '' ? missing : process.getuid?.() === 0 && hasDocker() ? '' : 'needs root and Docker'
+
+describe.skipIf(missingDocker !== '')(
+  `a stack with containers${missingDocker === '' ? '' : ` (skipped: ${missingDocker})`}`,
+  () => {
+    it('takes down what its nodes run, also what a killed node left behind', async () => {
+      const tag = `weir-devstack-test/busybox:${process.pid}`
+      const image = await importBusyboxImage(tag)
+      if (typeof image === 'string') throw new Error(image)
+      const stack = await startDevstack({
+        sources: {
+          settings: [
+            'Engines.Disabled=wasm',
+            'Engines.Types.Docker.HolderPoolSize=0',
+            'Compute.Heartbeat.Interval=500ms',
+          ],
+          dataDir: '/nonexistent/weir',
+        },
+        computeNodes: 2,
+        isHybrid: false,
+        hasStandardPorts: false,
+        logLevel: 'error',
+        onGone: () => {},
+      })
+      const client = new WeirClient({ baseUrl: stack.orchestrator.apiUrl })
+      try {
+        const { JobID } = await client.submit({
+          Type: 'ops',
+          Tasks: [
+            {
+              Name: 'main',
+              Engine: { Type: 'docker', Params: { Image: tag, Parameters: ['sleep', '300'] } },
+              Resources: { CPU: '0.1', Memory: '32mb' },
+            },
+          ],
+        })
+        const containers = (): string[] =>
+          spawnSync('docker', ['ps', '--all', '--quiet', '--filter', `ancestor=${tag}`], { encoding: 'utf8' })
+            .stdout.split('\n')
+            .filter((line) => line !== '')
+        await eventually('both run it', () => containers().length === 2, 60_000)
+        expect((await client.executions(JobID)).Items).toHaveLength(2)
+        process.kill(stack.members[0]?.pid ?? 0, 'SIGKILL')
+        await eventually('one is gone', () => stack.members[0]?.ended !== undefined)
+        await stack.close()
+        expect(containers()).toEqual([])
+      } finally {
+        client.close()
+        await stack.close()
+        await image.remove()
+      }
+    })
+  },
+)
+
+function hasDocker(): boolean {
+  return spawnSync('docker', ['version'], { stdio: 'ignore' }).status === 0
+}

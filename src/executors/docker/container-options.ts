@@ -1,7 +1,7 @@
 import type Docker from 'dockerode'
 import { join, posix } from 'node:path'
 import { WeirError } from '../../errors.js'
-import type { DockerEngineParams } from '../../model/index.js'
+import type { DockerEngineParams, NodeId } from '../../model/index.js'
 import type { RunSpec } from '../../ports/index.js'
 import type { EngineFacts } from './engine-connection.js'
 import type { LocalImage } from './image-store.js'
@@ -32,6 +32,8 @@ export const NETWORK_SYSCTLS: Readonly<Record<string, string>> = {
 
 export interface ContainerInput {
   run: RunSpec
+  /** What this node's containers are labelled with. */
+  nodeId: NodeId
   params: DockerEngineParams
   image: LocalImage
   /** The engine's network mode: `container:<id>` or `none`. */
@@ -54,7 +56,7 @@ export function jobContainerOptions(input: ContainerInput): Docker.ContainerCrea
     name: containerName(run.executionId),
     Image: image.id,
     Labels: {
-      ...ownLabels(run.nodeId, 'job'),
+      ...ownLabels(input.nodeId, 'job'),
       [LABEL_JOB]: run.jobId,
       [LABEL_EXECUTION]: run.executionId,
     },

@@ -63,6 +63,7 @@ export function createDockerExecutor(options: DockerExecutorOptions): DockerExec
       signal.throwIfAborted()
       const settings = jobContainerOptions({
         run,
+        nodeId: options.nodeId,
         params,
         image,
         networkMode: slot.networkMode,

@@ -70,6 +70,8 @@ export async function startDevstack(options: DevstackOptions): Promise<Devstack>
 
 const NODES_MAX = 32
 const CONNECTED_MS = 60_000
+/** Nothing outlives a stack, whatever the user wants of a single server. */
+const ENDS_ALL = { 'Compute.OnStop': 'stop' } as const
 
 class RunningStack implements Devstack {
   readonly directory: string
@@ -161,7 +163,7 @@ class RunningStack implements Devstack {
         'Publishers.Types.Local.Port': 0,
         ...(isHybrid ? this.#share() : {}),
       },
-      always: { Labels: this.#labels('orchestrator') },
+      always: { Labels: this.#labels('orchestrator'), ...ENDS_ALL },
     })
   }
 
@@ -174,6 +176,7 @@ class RunningStack implements Devstack {
         'Publishers.Types.Local.Port': 0,
         'Compute.Orchestrators': [this.orchestrator.network?.joinUrl ?? ''],
         Labels: this.#labels(name),
+        ...ENDS_ALL,
       },
     })
   }
