@@ -62,7 +62,7 @@ describe.skipIf(missing !== '')(`examples of the help${skipped}`, () => {
   afterAll(() => world?.close())
 
   // Of one node nothing can be approved or removed; others need a server of their own.
-  const apart = [...OF_A_NETWORK, 'serve', 'job stop']
+  const apart = [...OF_A_NETWORK, 'serve', 'job stop', 'job rerun']
   const examples = Object.entries(EXAMPLES).flatMap(([words, lines]) =>
     // Those of `auth` need a server that asks who is calling: test/cli/auth.test.ts.
     apart.includes(words) || words.startsWith('auth ') || words.startsWith('node token ') ? [] : lines,
@@ -75,6 +75,12 @@ describe.skipIf(missing !== '')(`examples of the help${skipped}`, () => {
     const { code, stderr } = await shell(world, whole)
     expect({ code, stderr: code === 0 ? '' : stderr }).toEqual({ code: 0, stderr: '' })
     expect(stderr).not.toContain('Error:')
+  })
+
+  // A new version of the job that the others look at would be in their way.
+  it.each(EXAMPLES['job rerun'] ?? [])('%s', async (example) => {
+    const ran = await world.weir(['docker', 'run', '--id-only', world.image, 'true'])
+    expectFine(example, await shell(world, filledIn(example, world.image, ran.stdout.trim(), nodeId)))
   })
 
   it.each(EXAMPLES['job stop'] ?? [])('%s', async (example) => {
