@@ -14,7 +14,7 @@ import { wasmJob } from '../../src/cli/job-from-flags.js'
 import { outcomeOf } from '../../src/cli/outcome.js'
 import { yamlOf } from '../../src/cli/output-format.js'
 import { readTimeout } from '../../src/cli/read-timeout.js'
-import { renderCsv, renderTable } from '../../src/cli/table.js'
+import { columnsLeftOut, renderCsv, renderTable } from '../../src/cli/table.js'
 import { EXIT } from '../../src/cli/exit-codes.js'
 import { formatDuration } from '../../src/cli/times.js'
 import { readVariables } from '../../src/cli/commands/job-run.js'
@@ -53,6 +53,30 @@ describe('tables', () => {
     expect(renderTable(rows, wide, { columns: 30, plain: true, style }).split('\n')[1]).toBe(
       `a   ${'c'.repeat(25)}…`,
     )
+  })
+
+  it('drop what has no room from the right when nothing more can be cut, say so, and keep the first', () => {
+    const ids = ['ID', 'STATE', 'EXIT'].map((header) => ({
+      header,
+      value: () => 'x'.repeat(12),
+      cutFirst: 0,
+    }))
+    const layout = (room: number): Parameters<typeof renderTable>[2] => ({
+      columns: room,
+      plain: true,
+      style,
+    })
+    for (const [room, left] of [
+      [40, []],
+      [30, ['EXIT']],
+      [20, ['STATE', 'EXIT']],
+      [8, ['STATE', 'EXIT']],
+    ] as const) {
+      const lines = renderTable([0], ids, layout(room)).split('\n')
+      expect(lines.every((line) => line.length <= room)).toBe(true)
+      expect(columnsLeftOut([0], ids, layout(room))).toEqual(left)
+    }
+    expect(columnsLeftOut([0], ids, { ...layout(8), wide: true })).toEqual([])
   })
 
   it('cut nothing when wide', () => {
