@@ -29,10 +29,19 @@ export class Users {
   readonly #say: (line: string) => void
   /** Reads that found something that cannot be. */
   readonly broken: string[] = []
+  readonly #forgotten = new Set<string>()
   #tokens = 0
 
   constructor(say: (line: string) => void) {
     this.#say = say
+  }
+
+  /** The records of the job are lost by no fault of the orchestrator. */
+  forget(jobId: string, token: string | undefined): void {
+    this.#forgotten.add(jobId)
+    this.acknowledged.jobs.delete(jobId)
+    this.acknowledged.stopped.delete(jobId)
+    if (token !== undefined) this.acknowledged.tokens.delete(token)
   }
 
   submit(orchestrator: Orchestrator, dice: Dice): void {
@@ -58,7 +67,7 @@ export class Users {
     this.#say(`a user stops ${jobId}`)
     orchestrator.stop(jobId, 'simulated').then(
       () => {
-        this.acknowledged.stopped.add(jobId)
+        if (!this.#forgotten.has(jobId)) this.acknowledged.stopped.add(jobId)
         this.#say(`${jobId} is stopped`)
       },
       (error: unknown) => this.#say(`stopping ${jobId}: ${String(error)}`),
@@ -77,7 +86,7 @@ export class Users {
       if (executions.some((one) => one.jobId !== jobId)) this.broken.push(`${jobId} shows strange executions`)
     }
     look().catch((error: unknown) => {
-      if (isWeirError(error, 'store.unavailable', 'job.ambiguous')) return
+      if (isWeirError(error, 'store.unavailable', 'job.ambiguous') || this.#forgotten.has(jobId)) return
       this.broken.push(`a look at acknowledged ${jobId} fails: ${String(error)}`)
     })
   }
@@ -91,6 +100,8 @@ export class Users {
           this.#say(
             `submitted ${jobId}: ${spec.Type} x${spec.Count} priority ${spec.Priority} ${token ?? ''}`,
           )
+          // The answer may come just after the records are lost.
+          if (this.#forgotten.has(jobId)) return
           this.acknowledged.jobs.set(jobId, spec)
           if (token === undefined) return
           this.#open.delete(token)
