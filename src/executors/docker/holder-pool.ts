@@ -209,6 +209,8 @@ export class HolderPool {
       Cmd: [PAUSE_COMMAND],
       Hostname: JOB_HOSTNAME,
       User: '65534:65534',
+      // It has nothing to tidy up; an engine that goes down need not wait for it.
+      StopSignal: 'SIGKILL',
       Labels: ownLabels(nodeId, 'holder'),
       HostConfig: {
         NetworkMode: 'none',

@@ -1,6 +1,7 @@
 import type Docker from 'dockerode'
 import { WeirError } from '../../errors.js'
 import type { OutputStream } from '../../model/index.js'
+import { askForStream } from './engine-stream.js'
 
 /**
  * The engine's own copy of a container's output, written while the container runs, whoever watches. The only driver that
@@ -39,7 +40,8 @@ export async function* readKeptEntries(
   { follow }: { follow: boolean },
   signal: AbortSignal,
 ): AsyncGenerator<KeptEntry[]> {
-  const stream = await openLog(container, follow)
+  const options = { stdout: true, stderr: true, timestamps: true, follow }
+  const stream = await askForStream(container, { method: 'GET', what: 'logs', options })
   const close = () => stream.destroy()
   signal.addEventListener('abort', close, { once: true })
   try {
@@ -137,30 +139,6 @@ function fileBytes(bytesMax: number): number {
 }
 
 const FILE_BYTES_MOST = 1024 ** 4
-
-/** The client library reads the whole answer into memory unless it follows; so the request is made by hand. */
-function openLog(container: Docker.Container, follow: boolean): Promise<LogStream> {
-  const { modem, id } = container as unknown as { modem: Modem; id: string }
-  const request = {
-    path: `/containers/${id}/logs?`,
-    method: 'GET',
-    isStream: true,
-    statusCodes: { 101: true, 200: true, 404: 'no such container', 500: 'server error' },
-    options: { stdout: true, stderr: true, timestamps: true, follow },
-  }
-  return new Promise((resolve, reject) => {
-    modem.dial(request, (error, stream) => {
-      if (error !== null && error !== undefined) reject(error as Error)
-      else resolve(stream)
-    })
-  })
-}
-
-interface Modem {
-  dial(request: object, answer: (error: unknown, stream: LogStream) => void): void
-}
-
-type LogStream = AsyncIterable<Uint8Array> & { destroy(): void }
 
 function unreadable(what: string): WeirError {
   return new WeirError('engine.failed', `Cannot read the engine's copy of the output: ${what}`, {

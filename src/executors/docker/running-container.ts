@@ -1,5 +1,4 @@
 import type Docker from 'dockerode'
-import { once } from 'node:events'
 import type { OutputStream } from '../../model/index.js'
 import type { OutputSink, Clock, RunExit, RunningExecution } from '../../ports/index.js'
 import { catchUp } from './catch-up.js'
@@ -7,6 +6,7 @@ import type { Delivered } from './catch-up.js'
 import { describeExit } from './container-exit.js'
 import type { ContainerState } from './container-exit.js'
 import { engineMessage, engineStatus } from './engine-connection.js'
+import { waitUntilNotRunning } from './engine-stream.js'
 import type { DockerLog } from './options.js'
 import { deliverOutput } from './output-frames.js'
 
@@ -210,16 +210,13 @@ export class RunningContainer implements RunningExecution {
   async #waitForEnd(): Promise<ContainerState | undefined> {
     const { container, clock } = this.#in
     const stopped = AbortSignal.any([this.#giveUp.signal, this.#left.signal])
-    const gaveUp = once(stopped, 'abort').then(() => 'gave up' as const)
     for (let failures = 0; failures < ENGINE_RETRIES; failures++) {
       if (stopped.aborted) return undefined
       try {
-        // "not running" is true at once if the program was faster than this question.
-        const ended = await Promise.race([container.wait({ condition: 'not-running' }), gaveUp])
-        if (ended === 'gave up') return undefined
+        await waitUntilNotRunning(container, stopped)
         return await this.#finalState()
       } catch (error) {
-        if (engineStatus(error) === 404) return undefined
+        if (engineStatus(error) === 404 || stopped.aborted) return undefined
         if (engineStatus(error) === undefined) this.#engineWasGone = true
         this.#in.log.warn(
           { container: container.id, error: engineMessage(error) },
@@ -265,15 +262,20 @@ export class RunningContainer implements RunningExecution {
    * the holder of its network, which never ends by itself, has ended as well.
    */
   async #wasStoppedByEngine(state: ContainerState | undefined): Promise<boolean> {
-    const { holder } = this.#in
+    const { holder, clock } = this.#in
     const bySignal = state !== undefined && state.ExitCode > 128 && !state.OOMKilled
     if (!bySignal || this.#killSent || this.#termSent || holder === undefined) return false
-    try {
-      const { State } = await holder.inspect()
-      return !State.Running
-    } catch {
-      return false // Nobody knows; then the program's word counts.
+    for (let looks = 0; looks < HOLDER_LOOKS; looks++) {
+      try {
+        const { State } = await holder.inspect()
+        if (!State.Running) return true
+      } catch (error) {
+        // No answer at all: then it is just going down.
+        return engineStatus(error) === undefined
+      }
+      await clock.sleep(HOLDER_LOOK_MS)
     }
+    return false
   }
 
   #heard(): void {
@@ -351,6 +353,9 @@ const ENGINE_RETRY_MS = 1000
 const OOM_RETRIES = 5
 const OOM_RETRY_MS = 60
 const DRAIN_IDLE_MS = 10_000
+/** The engine ends its containers side by side. */
+const HOLDER_LOOKS = 3
+const HOLDER_LOOK_MS = 150
 const STREAM_PATIENCE_MS = 2_000
 const COPY_RETRIES = 120
 const COPY_RETRY_MS = 1_000
