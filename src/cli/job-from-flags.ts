@@ -2,7 +2,7 @@ import { basename } from 'node:path'
 import { WeirError } from '../errors.js'
 import { parseConstraints } from '../model/constraints.js'
 import { parseInputArgument, parseOutputArgument, parsePublisherArgument } from '../model/input-argument.js'
-import { printable, quoted } from '../model/printable.js'
+import { wholeNumber } from './whole-number.js'
 import type { Constraint, InputSourceSpec, SpecConfig } from '../model/job-spec.js'
 import type { FlagProblems } from './flag-problems.js'
 
@@ -290,11 +290,4 @@ function oneOf(
     })
   }
   return value ?? oldValue
-}
-
-/** Throws `cli.usage` when the text is not a whole number. */
-export function wholeNumber(flag: string, text: string | undefined): number | undefined {
-  if (text === undefined) return undefined
-  if (/^-?\d{1,15}$/.test(text.trim())) return Number(text)
-  throw new WeirError('cli.usage', `Cannot use ${flag} ${printable(text, 40)}: it is not a whole number`)
 }

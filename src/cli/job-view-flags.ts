@@ -1,4 +1,4 @@
-import { wholeNumber } from './job-from-flags.js'
+import { wholeNumber } from './whole-number.js'
 import type { WeirCommand } from './command.js'
 
 /** The flags that say which job a name means and which of its versions is asked for. */

@@ -26,6 +26,26 @@ describe('help', () => {
     expect(Object.keys(EXAMPLES).toSorted()).toEqual(['', ...commands.map(({ words }) => words)].toSorted())
   })
 
+  it('loads nothing but the words of the commands: it must be there at once, without any configuration', async () => {
+    const loaded = await new Promise<string>((resolve, reject) => {
+      const child = spawn(process.execPath, [entryPoint('cli/main.js'), '--help'], {
+        env: { NODE_DEBUG: 'esm', HOME: '/nonexistent', PATH: process.env.PATH },
+      })
+      let text = ''
+      child.stdout.resume()
+      child.stderr.setEncoding('utf8').on('data', (part: string) => (text += part))
+      child.on('error', reject)
+      child.on('close', () => resolve(text))
+    })
+    const files = [...loaded.matchAll(/file:\/\/\S+?\.js/g)].map(([url]) => url)
+    expect(files.length).toBeGreaterThan(10)
+    const heavy =
+      /\/(client|node|config|api|compute|orchestrator)\/|cli\/commands|parse-job|\/(yaml|typebox|fastify)\//
+    expect([
+      ...new Set(files.filter((url) => heavy.test(url.replace(/^.*\/(dist|node_modules)\//, '/')))),
+    ]).toEqual([])
+  })
+
   it.each(['docker run', 'job egress', 'serve'])('of %s ends with its examples', async (words) => {
     const { code, stdout, stderr } = await weir([...words.split(' '), '--help'])
     expect([code, stderr]).toEqual([0, ''])

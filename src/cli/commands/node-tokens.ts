@@ -1,6 +1,6 @@
 import { suggest, withClient } from '../context.js'
 import { EXIT } from '../exit-codes.js'
-import { wholeNumber } from '../job-from-flags.js'
+import { wholeNumber } from '../whole-number.js'
 import { printList, printObject, OBJECT_FORMATS } from '../output-format.js'
 import { readChoice } from '../read-choice.js'
 import { readTimeout } from '../read-timeout.js'
