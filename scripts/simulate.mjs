@@ -30,6 +30,8 @@ const { values } = parseArgs({
 
 /** Worlds that one process looks at before the next one takes over: memory stays small. */
 const BATCH = 250
+/** One in so many worlds is looked at twice: the same seed has to be the same world. */
+const VERIFIED_EACH = 200
 const scratch = mkdtempSync(join(tmpdir(), 'weir-simulate-'))
 const children = new Set()
 process.on('exit', () => {
@@ -53,12 +55,14 @@ async function longRun(program, from, seeds, jobs) {
   const startMs = Date.now()
   const total = {}
   const failures = []
+  const hashes = new Map()
   let done = 0
   let next = from
   let shownMs = startMs
   const take = (line) => {
     done += 1
     if (line.broken === undefined) {
+      if (line.seed % VERIFIED_EACH === 0) hashes.set(line.seed, line.hash)
       for (const [what, count] of Object.entries(line.counts)) total[what] = (total[what] ?? 0) + count
     } else {
       failures.push(line)
@@ -83,10 +87,24 @@ async function longRun(program, from, seeds, jobs) {
   for (const [what, count] of Object.entries(total).sort(([a], [b]) => (a < b ? -1 : 1))) {
     console.log(`${String(count).padStart(12)}  ${what}`)
   }
+  const changed = await seenOtherwise(program, hashes)
+  console.log(`${hashes.size} of them looked at once more: ${changed.length} were not the same world`)
+  for (const seed of changed) console.log(`  seed ${seed}`)
   if (done < seeds) console.log(`only ${done} of ${seeds} worlds came to an end`)
   console.log(failures.length === 0 ? 'all promises were kept' : `${failures.length} worlds broke a promise`)
   for (const { seed } of failures.slice(0, 20)) console.log(`  node scripts/simulate.mjs --replay ${seed}`)
-  return failures.length === 0 && done === seeds ? 0 : 1
+  return failures.length === 0 && changed.length === 0 && done === seeds ? 0 : 1
+}
+
+/** Seeds whose world is another one the second time, in another process. */
+async function seenOtherwise(program, hashes) {
+  const changed = []
+  for (const [seed, hash] of hashes) {
+    await lines(program, ['run', String(seed), '1'], (again) => {
+      if (again.hash !== hash) changed.push(seed)
+    })
+  }
+  return changed
 }
 
 function tell({ seed, broken, lastLines }) {

@@ -67,19 +67,9 @@ function install(): void {
   isInstalled = true
   const own = promises as unknown as Record<string, Call>
   const sync = fs as unknown as Record<string, (...args: never[]) => unknown>
-  for (const name of [
-    'mkdir',
-    'readFile',
-    'readdir',
-    'stat',
-    'rmdir',
-    'chmod',
-    'statfs',
-    'writeFile',
-    'rm',
-    'unlink',
-  ]) {
-    own[name] = diverted(name, own[name] as Call, sync[`${name}Sync`] as never)
+  for (const name of Object.keys(own)) {
+    const atOnce = sync[`${name}Sync`]
+    if (typeof own[name] === 'function' && atOnce !== undefined) own[name] = diverted(name, own[name], atOnce)
   }
   const readdir = own.readdir as Call
   own.readdir = async (...args) => {
