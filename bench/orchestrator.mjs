@@ -62,7 +62,7 @@ async function placing() {
   const rows = []
   for (const [nodes, jobs] of flags.full
     ? [
-        [100, 10_000],
+        [100, 5_000],
         [1_000, 20_000],
         [10_000, 20_000],
       ]
@@ -125,14 +125,16 @@ async function placeBacklog(nodes, jobs, kind, specOf) {
 /** Resolves with the number of commits when so many executions were stored. */
 async function countPlaced(store, wanted) {
   const closing = new AbortController()
+  const tooLong = AbortSignal.any([closing.signal, AbortSignal.timeout(120_000)])
   let [seen, commits] = [0, 0]
   const { revision } = await store.snapshot()
-  for await (const { change } of store.watch(revision, closing.signal)) {
+  for await (const { change } of store.watch(revision, tooLong)) {
     commits += 1
     for (const execution of change.executions ?? []) if (execution.revision === 1) seen += 1
     if (seen >= wanted) break
   }
   closing.abort()
+  if (seen < wanted) throw new Error(`only ${seen} of ${wanted} executions were placed in time`)
   return commits
 }
 

@@ -1,4 +1,5 @@
 import {
+  FAVOUR_PREFIX,
   addResources,
   isTerminalObservedState,
   matchConstraints,
@@ -17,6 +18,7 @@ import {
   compareTie,
   hasRoom,
   hasSize,
+  place,
   rate,
   rateLoad,
   refuseAbsent,
@@ -191,12 +193,10 @@ export class Fleet implements PlacingViews {
     if (this.#verdict(demand, this.#verdictsOf(demand), view.offer) !== undefined) return 0
     if (refusePresent(demand, view, options) !== undefined) return 0
     if (options.nodeQueueFactor === Infinity) return max
-    const { maxCapacity } = view.offer
-    let used = view.used
+    let { used } = view
     for (let count = 1; count < max; count++) {
       used = addResources(used, demand.resources)
-      if (!hasRoom(demand.resources, used, { ...view.offer, maxCapacity }, options.nodeQueueFactor))
-        return count
+      if (!hasRoom(demand.resources, used, view.offer, options.nodeQueueFactor)) return count
     }
     return max
   }
@@ -212,7 +212,11 @@ export class Fleet implements PlacingViews {
 
   /** As the plain scan, without looking at each node where many jobs have the same constraints. */
   place(demand: JobDemand, options: PlacementOptions): PlacementResult {
-    const chosen = this.#isOrdered(demand) ? this.#choose(demand, options) : this.#scan(demand, options)
+    const isOrdered = this.#isOrdered(demand)
+    const isPlain = !isOrdered && demand.constraints.some(({ Key }) => Key.startsWith(FAVOUR_PREFIX))
+    const chosen = isPlain
+      ? place(demand, this.values(), options).chosen
+      : this.#choose(demand, options, isOrdered)
     const explain = (): Shortage => this.#explain(demand, options)
     return {
       chosen,
@@ -222,14 +226,20 @@ export class Fleet implements PlacingViews {
     }
   }
 
-  #choose(demand: JobDemand, options: PlacementOptions): NodeId[] {
+  #choose(demand: JobDemand, options: PlacementOptions, isOrdered: boolean): NodeId[] {
     const start = hashText(options.seed)
     const special = this.#special(options)
-    const skip = (view: NodeView): boolean => special.has(view.record.info.nodeId)
+    const isSpecial = (view: NodeView): boolean => special.has(view.record.info.nodeId)
+    const { constraints } = demand
+    // Constraints seen for the first time: all nodes in their order, those left out that do not match.
+    const matches = (view: NodeView): boolean =>
+      matchConstraints(constraints, view.record.info.labels).matches
+    const skip = isOrdered ? isSpecial : (view: NodeView): boolean => isSpecial(view) || !matches(view)
+    const { levels } = this.#classOf(isOrdered ? demand : { ...demand, constraints: [], labelKey: '' })
     const question = { asked: demand.resources, nodeQueueFactor: options.nodeQueueFactor, start, skip }
     const candidates = this.#rateSpecial(demand, options, special, start)
     const most = candidates.length + options.wanted
-    for (const { favoured, pools } of this.#classOf(demand).levels) {
+    for (const { favoured, pools } of levels) {
       const able = this.#able(demand, pools)
       const found = options.wanted === 1 ? bestOf(able, question) : firstOf(able, question, options.wanted)
       for (const { view, roomNow, free, tie } of found) {
@@ -250,27 +260,6 @@ export class Fleet implements PlacingViews {
       if (this.#verdict(demand, verdicts, pool.offer) === undefined) able.push(pool)
     }
     return able
-  }
-
-  /** Looks at each node, but at each offer only once. */
-  #scan(demand: JobDemand, options: PlacementOptions): NodeId[] {
-    const start = hashText(options.seed)
-    const special = this.#special(options)
-    const candidates = this.#rateSpecial(demand, options, special, start)
-    const verdicts = this.#verdictsOf(demand)
-    const { resources, constraints } = demand
-    for (const [nodeId, { view }] of this.#members) {
-      if (special.has(nodeId) || !isPresent(view)) continue
-      if (this.#verdict(demand, verdicts, view.offer) !== undefined) continue
-      if (!hasSize(resources, view.offer)) continue
-      if (!hasRoom(resources, view.used, view.offer, options.nodeQueueFactor)) continue
-      const match = matchConstraints(constraints, view.record.info.labels)
-      if (!match.matches) continue
-      const { favoured } = match
-      const rating = rateLoad(resources, view.used, view.offer)
-      candidates.push({ nodeId, favoured, failures: 0, ...rating, tie: tieOf(view, start) })
-    }
-    return best(candidates, options.wanted)
   }
 
   /** Nodes that are not judged by their group: those of the job's past, and reserved ones. */
