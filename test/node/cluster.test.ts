@@ -450,7 +450,7 @@ describe.skipIf(noNats !== '')(
       })
 
       it('with an address that cannot be read', async () => {
-        for (const url of ['http://host:1', 'nats://user:secret@host', 'a b', 'nats://host:99999'])
+        for (const url of ['', 'http://host:1', 'nats://user:secret@host', 'a b', 'nats://host:99999'])
           await expect(startMember('a', url)).rejects.toMatchObject({ code: 'config.invalid' })
       })
 

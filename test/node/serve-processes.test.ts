@@ -70,7 +70,7 @@ describe.skipIf(missing !== '')(
         ended: new Promise((resolve) => child.once('exit', resolve)),
       }
       running.push(served)
-      const address = (): string | undefined => /on (http:\/\/127\.0\.0\.1:\d+) /.exec(stderr)?.[1]
+      const address = (): string | undefined => /on (http:\/\/127\.0\.0\.1:\d+) [^]*Stop:/.exec(stderr)?.[1]
       await eventually(
         `${name} serves: ${stderr}`,
         () => address() !== undefined || child.exitCode !== null,
@@ -100,16 +100,23 @@ describe.skipIf(missing !== '')(
     }
 
     async function connected(url: string, ...ids: string[]): Promise<void> {
-      await eventually(
-        `${ids.join()} connected`,
-        async () => {
-          const found = await nodes(url).catch(() => [])
-          return ids.every((id) =>
-            found.some(({ Info, Connection }) => Info.NodeID === id && Connection === 'CONNECTED'),
-          )
-        },
-        30_000,
-      )
+      let seen: unknown
+      try {
+        await eventually(
+          `${ids.join()} connected`,
+          async () => {
+            const found = await nodes(url)
+            seen = found.map(({ Info, Connection }) => [Info.NodeID, Connection])
+            return ids.every((id) =>
+              found.some(({ Info, Connection }) => Info.NodeID === id && Connection === 'CONNECTED'),
+            )
+          },
+          30_000,
+        )
+      } catch (error) {
+        const said = running.map(({ stderr }) => stderr()).join('\n')
+        throw new Error(`${JSON.stringify(seen)} ${String(error)}\n${said}`, { cause: error })
+      }
     }
 
     function job(program: Buffer, more: object = {}): object {

@@ -82,6 +82,11 @@ function sayMembership(membership: NodeMembership, nodeId: string, logger: NodeL
 
 function readAddresses({ values }: Config): NatsAddress[] {
   const caFile = values['Compute.TLS.CACert']
+  if (values['Compute.Orchestrators'].length === 0) {
+    throw new WeirError('config.invalid', 'Cannot start a compute node alone: no orchestrator is named', {
+      hint: 'Name one: --join nats://host:4222 or Compute.Orchestrators',
+    })
+  }
   return values['Compute.Orchestrators'].map((url) => {
     const { scheme, host, port } = readNatsUrl(url)
     const isNear = isLoopback({ host: host.replace(/^\[|\]$/g, ''), port })

@@ -49,7 +49,11 @@ export function createNodeConnector(
       }
     }
     // An answer says more than a silence.
-    throw failures.find((error) => !isWeirError(error, 'transport.unreachable')) ?? failures[0] ?? nowhere()
+    throw (
+      failures.find((error) => !isWeirError(error, 'transport.unreachable')) ??
+      failures[0] ??
+      new WeirError('internal', 'No address was tried')
+    )
   }
 }
 
@@ -143,12 +147,6 @@ function badToken(cause: unknown): WeirError {
       cause,
     },
   )
-}
-
-function nowhere(): WeirError {
-  return new WeirError('config.invalid', 'No address of an orchestrator is configured', {
-    hint: 'Name one: --join nats://host:4222 or Compute.Orchestrators',
-  })
 }
 
 /** The exchange is reported as a whole. */
