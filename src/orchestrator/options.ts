@@ -40,7 +40,13 @@ export interface SchedulingLimits {
 export interface OrchestratorLimits extends SchedulingLimits {
   /** A node that was silent for so long is disconnected. 60 s. */
   disconnectAfterMs: number
-  /** Executions of a disconnected node are given up after so long. 60 s. */
+  /**
+   * Executions of a disconnected node are given up after so long, and replaced where the job's type replaces. 60 s.
+   *
+   * The node itself goes on: an orchestrator that is away for a while must not cost the work of a whole network. So two
+   * executions of one slot run side by side for as long as the older one's node hears nothing: from the end of this
+   * time until the node has had an answer again, and the 900 ms between SIGTERM and SIGKILL. Never are two wanted.
+   */
   lostGraceMs: number
   /** How often silence is looked for. 1 s. */
   sweepMs: number

@@ -21,7 +21,13 @@ export interface ProgramParts {
   say: (line: string) => void
 }
 
-/** What is promised about programs that really run, whatever the records say. */
+/**
+ * What is promised about programs that really run, whatever the records say.
+ *
+ * Of one slot two may run side by side only while the node of the older one does not know: the orchestrator never wants
+ * two, and a node that was told ends what is not wanted within its grace. How long a node is not told is up to the
+ * network: it does not stop anything by itself.
+ */
 export class ProgramPromises implements ProgramWatch {
   /** Ran to their end by themselves. */
   readonly finished = new Set<string>()
