@@ -7,7 +7,7 @@ export async function breaks(options: WorldOptions): Promise<BrokenPromise | und
     return undefined
   } catch (error) {
     if (error instanceof BrokenPromise) return error
-    const { message = String(error), stack = '' } = error as Error
+    const { message, stack = '' } = error as Error
     return new BrokenPromise(options.seed, 0, [`the world itself fails: ${message}`], stack.split('\n'))
   }
 }
