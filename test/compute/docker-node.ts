@@ -2,6 +2,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createDockerExecutor } from '../../src/executors/docker/index.js'
 import type { TaskSpec } from '../../src/model/job-spec.js'
+import { outputSubject } from '../../src/ports/index.js'
 import { CopyPublisher, dockerJob, startFixture, TextSource } from './node-fixture.js'
 
 /** What the parent wants of this program, as JSON in `argv[2]`. */
@@ -40,7 +41,7 @@ executor.start = (run, progress, signal) =>
     progress,
     signal,
   )
-const { orchestrator } = await startFixture({
+const { orchestrator, transport } = await startFixture({
   dataDir: plan.dataDir,
   node: { nodeId: plan.nodeId, executors: [executor], sources: [source], publishers: [publisher] },
 })
@@ -63,7 +64,10 @@ const job = dockerJob(plan.image, plan.script, {
 })
 await orchestrator.run(job, { executionId: plan.executionId })
 if (plan.until === 'Preparing' || plan.until === 'Running' || plan.until === 'Publishing') {
-  await orchestrator.in(plan.executionId, plan.until)
+  await orchestrator.in(plan.executionId, plan.until, 30_000)
+  // What it says first is in the node's own log by then.
+  const read = { executionId: plan.executionId, cursor: 0, waitMs: 10_000, bytesMax: 1_000 }
+  if (plan.script.startsWith('echo begun')) await transport.request(outputSubject(plan.nodeId), read, 15_000)
   arrived()
 }
 setInterval(() => {}, 1_000)

@@ -5,7 +5,7 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { buildSync } from 'esbuild'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import { createDockerExecutor, type DockerExecutor } from '../../src/executors/docker/index.js'
 import type { TaskSpec } from '../../src/model/job-spec.js'
 import type { ObservedExecution } from '../../src/model/state.js'
@@ -23,6 +23,9 @@ import type { DockerNodePlan } from './docker-node.js'
 import { dockerJob, eventually, startFixture, type Fixture } from './node-fixture.js'
 
 const IMAGE = 'weir-test-resume-node:1'
+
+// Nodes and containers are started in each, also on machines that are busy.
+vi.setConfig({ testTimeout: 90_000 })
 
 describe.skipIf(noDocker !== '')(`an execution of a node that is killed${skipNote(noDocker)}`, () => {
   let programDir: string
@@ -123,6 +126,8 @@ describe.skipIf(noDocker !== '')(`an execution of a node that is killed${skipNot
   }
 
   /** Each run of the program leaves a line here: a program that ran twice is found out. */
+  /** Until the test says so. */
+  const WAITS = 'while [ ! -e /outputs/go ]; do usleep 20000; done;'
   const COUNTED = 'echo once >> /outputs/runs; echo begun'
 
   it.each([
@@ -133,11 +138,14 @@ describe.skipIf(noDocker !== '')(`an execution of a node that is killed${skipNot
   ] as const)(
     'ends well, after one run of its program, when it was killed while %s',
     async (_, until, said) => {
-      const script = `${COUNTED}; ${until === 'Running' ? 'sleep 2;' : ''} echo end; exit 5`
+      const script = `${COUNTED}; ${until === 'Running' ? WAITS : ''} echo end; exit 5`
       const kill = await firstLife(until, script)
       await kill()
       const { orchestrator, publisher, follow } = await secondLife(script)
-      const ended = await orchestrator.ended(executionId)
+      await eventually(() => orchestrator.messages(executionId).some((line) => line.includes(said)), 60_000)
+      if (until === 'Running')
+        await writeFile(join(dataDir, 'compute', 'executions', executionId, 'outputs', '0', 'go'), '')
+      const ended = await orchestrator.ended(executionId, 60_000)
       expect(ended).toMatchObject({
         state: 'Completed',
         runOutput: { exitCode: 5, stdout: 'begun\nend\n' },
@@ -162,7 +170,7 @@ describe.skipIf(noDocker !== '')(`an execution of a node that is killed${skipNot
     await kill()
     await eventually(() => Date.now() - beganMs > 3_500)
     const { orchestrator } = await secondLife('', limit)
-    const ended = await orchestrator.ended(executionId)
+    const ended = await orchestrator.ended(executionId, 60_000)
     expect(ended).toMatchObject({
       state: 'Failed',
       code: 'execution.timeout',
@@ -177,7 +185,7 @@ describe.skipIf(noDocker !== '')(`an execution of a node that is killed${skipNot
     await kill()
     await (await container()).wait()
     const { orchestrator } = await secondLife('', limit)
-    expect(await orchestrator.ended(executionId)).toMatchObject({
+    expect(await orchestrator.ended(executionId, 60_000)).toMatchObject({
       state: 'Failed',
       code: 'execution.timeout',
     })
@@ -187,7 +195,7 @@ describe.skipIf(noDocker !== '')(`an execution of a node that is killed${skipNot
     const kill = await firstLife('Running', 'echo begun; sleep 600')
     await kill()
     const { orchestrator } = await secondLife('', {}, { stopped: true })
-    expect(await orchestrator.ended(executionId)).toMatchObject({
+    expect(await orchestrator.ended(executionId, 60_000)).toMatchObject({
       state: 'Cancelled',
       runOutput: { stdout: 'begun\n' },
     })
@@ -202,7 +210,10 @@ describe.skipIf(noDocker !== '')(`an execution of a node that is killed${skipNot
     )
     await kill()
     const { orchestrator } = await secondLife('', task)
-    expect(await orchestrator.ended(executionId)).toMatchObject({ state: 'Failed', code: 'compute.disk' })
+    expect(await orchestrator.ended(executionId, 60_000)).toMatchObject({
+      state: 'Failed',
+      code: 'compute.disk',
+    })
   })
 
   it('holds its resources again before anything new begins', async () => {
@@ -234,7 +245,7 @@ describe.skipIf(noDocker !== '')(`an execution of a node that is killed${skipNot
       try {
         await writeFile(join(dataDir, 'compute', 'executions', executionId, file), text)
         const { orchestrator } = await secondLife('')
-        const ended = await orchestrator.ended(executionId)
+        const ended = await orchestrator.ended(executionId, 60_000)
         expect(ended).toMatchObject({ state: 'Failed', code: 'execution.lost', retryable: true })
         expect(ended.message).toMatch(/record of the execution is damaged/)
         expect(await containersOf(nodeId)).toEqual([])
@@ -252,7 +263,7 @@ describe.skipIf(noDocker !== '')(`an execution of a node that is killed${skipNot
     const state = await readFile(stateFile, 'utf8')
     await writeFile(stateFile, state.replace(/"bootId":"[^"]*"/, '"bootId":"another"'))
     const { orchestrator } = await secondLife('')
-    expect(await orchestrator.ended(executionId)).toMatchObject({
+    expect(await orchestrator.ended(executionId, 60_000)).toMatchObject({
       state: 'Failed',
       code: 'execution.lost',
       message: 'The machine of the node was restarted, which ended the program',
@@ -264,7 +275,7 @@ describe.skipIf(noDocker !== '')(`an execution of a node that is killed${skipNot
     await kill()
     await (await container()).remove({ force: true })
     const { orchestrator, follow } = await secondLife('')
-    expect(await orchestrator.ended(executionId)).toMatchObject({
+    expect(await orchestrator.ended(executionId, 60_000)).toMatchObject({
       state: 'Failed',
       code: 'execution.lost',
       message: 'The node was restarted, and nothing is left of the program in its engine',

@@ -2,7 +2,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import type { WeirClient } from '../../src/client/index.js'
 import { PACKAGE_ROOT } from '../../src/package-root.js'
 import { verifyAuditFile } from '../../src/stores/audit-file.js'
@@ -20,6 +20,9 @@ import { containerJob, endOf, noSandbox } from './running-node.js'
 import { containerOf, Serving } from './serving.js'
 
 const IMAGE = 'weir-test-restart:1'
+
+// Servers are started several times in each, also on machines that are busy.
+vi.setConfig({ testTimeout: 120_000 })
 
 /** Writes numbered lines to both outputs, `everyMs` apart, and says when it is done. */
 function counting(lines: number, everyMs: number, exitCode = 0): string[] {
@@ -115,19 +118,24 @@ describe.skipIf(noDocker !== '')(`containers of a server that is killed${skipNot
 
   it('survive a planned stop as well, and a stop can end them instead', async () => {
     await server.start()
-    const job = await submitted(server.client, containerJob(IMAGE, counting(60, 50)))
-    await server.until(job, 'Running')
+    const job = await submitted(server.client, containerJob(IMAGE, ['sleep', '600']))
+    const first = await server.until(job, 'Running')
     await server.stop()
+    expect((await (await containerOf(first)).inspect()).State.Running).toBe(true)
     await server.start({ 'Compute.OnStop': 'stop' })
-    await server.until(job, 'Running')
+    await eventually('it is taken up', async () =>
+      (await server.history(job)).some((line) => line.includes('taken up')),
+    )
     expect(await server.executions(job)).toHaveLength(1)
     await server.stop()
     expect(await containersOf(server.nodeId)).toEqual([])
     await server.start()
-    await endOf(server.client, job)
-    const [first, second] = await server.executions(job)
-    expect(first?.ComputeState.Message).toBe('The node was stopped while the execution was active')
-    expect(second?.RunOutput?.ExitCode).toBe(0)
+    expect(await server.until(job, 'Failed')).toBe(first)
+    const [stopped] = await server.executions(job)
+    expect(stopped?.ComputeState.Message).toBe('The node was stopped while the execution was active')
+    expect(await server.until(job, 'Running')).not.toBe(first)
+    await server.client.stop(job, 'enough')
+    await server.until(job, 'Cancelled')
   })
 })
 
