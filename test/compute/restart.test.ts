@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { mkdtemp, mkdir, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -131,6 +131,33 @@ describe('a node that was killed', () => {
     await writeFile(join(executions, 'stray'), '')
     fixture = await startFixture({ dataDir })
     expect(await readdir(executions)).toEqual([])
+  })
+})
+
+const noRoot = process.getuid?.() === 0 ? '' : ' (skipped: needs root)'
+describe.skipIf(noRoot !== '')(`a node whose disk is full${noRoot}`, () => {
+  it('runs nothing that it could not remember, says why, and goes on when there is room', async () => {
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=256k', 'tmpfs', dataDir])
+    try {
+      fixture = await startFixture({ dataDir, node: { limits: { diskReserveBytes: 0 } } })
+      const { orchestrator, executor } = fixture
+      const filler = join(dataDir, 'filler')
+      await writeFile(filler, Buffer.alloc(1024 * 1024)).catch(() => undefined)
+      const id = await orchestrator.run(shellJob('echo ran'))
+      expect(await orchestrator.ended(id)).toMatchObject({
+        state: 'Failed',
+        code: 'compute.disk',
+        retryable: true,
+      })
+      expect(executor.runs).toEqual([])
+      await rm(filler)
+      const next = await orchestrator.run(shellJob('echo ran'))
+      expect(await orchestrator.ended(next)).toMatchObject({ state: 'Completed' })
+    } finally {
+      await fixture?.close()
+      fixture = undefined
+      execFileSync('umount', [dataDir])
+    }
   })
 })
 

@@ -1,6 +1,8 @@
+import { spawnSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { DockerExecutor } from '../../../src/executors/docker/index.js'
+import { nodeHash } from '../../../src/executors/docker/labels.js'
 import type { HeldOutput, OutputSink, RunningExecution } from '../../../src/ports/index.js'
 import {
   containersOf,
@@ -8,6 +10,7 @@ import {
   eventually,
   importBusybox,
   noDocker,
+  noRoot,
   removeImage,
   skipNote,
   startRun,
@@ -208,6 +211,54 @@ describe.skipIf(noDocker !== '')(`taking up a container${skipNote(noDocker)}`, (
     await started.end()
     await forgetful.close()
   })
+
+  it.skipIf(noRoot !== '')(
+    `goes on in the full network, with the rules of now in front of it${skipNote(noRoot)}`,
+    { timeout: 60_000 },
+    async () => {
+      const id = testNodeId()
+      const first = withNodeId(testExecutor({ nodeId: id, full: {} }), id)
+      const started = await startRun(first, { image: IMAGE, script: 'sleep 600', mode: 'full' })
+      await started.running.leave?.()
+      await started.slot.leave?.()
+      await first.close()
+      expect(spawnSync('ip', ['link', 'show', `weir-${nodeHash(id)}`]).status).toBe(0)
+
+      const next = testExecutor({ nodeId: id, full: { self: ['198.51.100.7'] } })
+      await next.reap(new Set([started.executionId]))
+      const who = { executionId: started.executionId, ended: false }
+      const slot = await next.network.adopt('full', who, AbortSignal.timeout(30_000))
+      expect((slot as unknown as { address: string }).address).toMatch(/^\d+\.\d+\.\d+\.\d+$/)
+      const [found] = await docker.listContainers({
+        filters: { label: [`weir.execution=${started.executionId}`] },
+      })
+      const { State } = await docker.getContainer(found?.Id ?? '').inspect()
+      const rules = spawnSync('nsenter', [
+        '--net',
+        `--target=${State.Pid}`,
+        'nft',
+        'list',
+        'table',
+        'inet',
+        'weir',
+      ])
+      expect(rules.stdout.toString()).toContain('198.51.100.7')
+      const taken = await next.resume?.({ executionId: started.executionId, output: new Kept() }, soon())
+      if (taken === undefined || taken === 'not started') throw new Error('cannot take it up')
+      await taken.stop(0)
+      await taken.remove?.()
+      await slot.release()
+
+      const refusing = testExecutor({ nodeId: id })
+      await expect(refusing.network.adopt('full', who, soon())).rejects.toMatchObject({
+        code: 'engine.unavailable',
+      })
+      await refusing.close()
+      await next.close()
+      expect(await containersOf(id)).toEqual([])
+      expect(spawnSync('ip', ['link', 'show', `weir-${nodeHash(id)}`]).status).not.toBe(0)
+    },
+  )
 
   it('leaves a program alone that is let go, also when its engine room is closed', async () => {
     const own = withNodeId(testExecutor({ nodeId, holderPoolSize: 1 }), nodeId)
