@@ -2,10 +2,11 @@
 import { Agent, request } from 'node:http'
 import { parentPort, workerData } from 'node:worker_threads'
 
-const { url, perSecond, seconds, spec } = workerData
+const { url, perSecond, seconds, warmUpSeconds, spec } = workerData
 const agent = new Agent({ keepAlive: true, maxSockets: 64 })
 const latencies = []
-const total = perSecond * seconds
+const warmUp = perSecond * warmUpSeconds
+const total = perSecond * seconds + warmUp
 const started = performance.now()
 const answers = []
 for (let index = 0; index < total; index++) {
@@ -33,7 +34,7 @@ function submit(index, sinceMs) {
         let text = ''
         answer.setEncoding('utf8').on('data', (part) => (text += part))
         answer.on('end', () => {
-          latencies.push(performance.now() - sinceMs)
+          if (index >= warmUp) latencies.push(performance.now() - sinceMs)
           if (answer.statusCode === 200) resolve()
           else reject(new Error(`${answer.statusCode} ${text.slice(0, 500)}`))
         })
