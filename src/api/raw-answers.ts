@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { STATUS_CODES, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
+import { TLSSocket } from 'node:tls'
 import type { ErrorBody } from './error-body.js'
 import { writeJson, type BuildInfo } from './wire/index.js'
 
@@ -15,6 +16,8 @@ export interface ParserError extends Error {
  */
 export function answerParserError(error: ParserError, socket: Socket, build: BuildInfo): void {
   if (error.code === 'ECONNRESET' || socket.destroyed) return
+  // An answer would wait for a handshake that never ends, and the connection with it.
+  if (isBeforeTls(socket)) return void socket.destroy()
   if (socket.writable) {
     const body = parserErrorBody(error)
     const text = writeJson(body)
@@ -24,6 +27,11 @@ export function answerParserError(error: ParserError, socket: Socket, build: Bui
     )
   }
   socket.destroySoon()
+}
+
+/** True for a TLS connection that is not secure yet: nothing can be said on it. */
+function isBeforeTls(socket: Socket): boolean {
+  return socket instanceof TLSSocket && socket.getPeerFinished() === undefined
 }
 
 /**

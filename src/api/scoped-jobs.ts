@@ -3,6 +3,7 @@ import { coversNamespace } from '../model/access.js'
 import { isFullId, type Job, type JobId } from '../model/index.js'
 import type { AdminLog, JobQuery, JobService, JobView, SubmitRequest } from '../ports/index.js'
 import type { Caller, CallerScope } from './caller.js'
+import { ForeignTouches } from './foreign-touches.js'
 
 export interface ScopedJobsOptions {
   jobs: JobService
@@ -24,6 +25,7 @@ const OWNER_META = 'bacalhau.org/client.id'
 export function scopedJobs(options: ScopedJobsOptions): JobService {
   const { jobs, scope, adminLog, streamsMax } = options
   const streams = new Map<string, number>()
+  const touches = new ForeignTouches()
 
   /** The caller, while it still is one. */
   const caller = (): Caller => {
@@ -69,7 +71,7 @@ export function scopedJobs(options: ScopedJobsOptions): JobService {
     if (principal.kind === 'everyone') return request
     return {
       ...request,
-      idempotencyToken: ownToken(request.idempotencyToken, namespace),
+      idempotencyToken: ownToken(request.idempotencyToken, 'submit', namespace),
       clientMeta: { ...request.clientMeta, [OWNER_META]: principal.id },
     }
   }
@@ -80,7 +82,7 @@ export function scopedJobs(options: ScopedJobsOptions): JobService {
     if (principal.kind === 'everyone' || adminLog === undefined) return
     const job = await jobs.job(id, { namespace: view.namespace })
     const owner = job.spec.Meta[OWNER_META] ?? ''
-    if (owner === principal.id) return
+    if (owner === principal.id || !touches.take(principal, action, job.id)) return
     await adminLog.append({
       principal: principal.id,
       principalName: principal.name,
@@ -90,6 +92,19 @@ export function scopedJobs(options: ScopedJobsOptions): JobService {
       outcome: 'allowed',
       details: { owner, namespace: job.spec.Namespace },
     })
+  }
+
+  /** A submission that replaces the job of its name touches that one. */
+  const noteUpdate = async ({ spec, updatesByName }: SubmitRequest): Promise<void> => {
+    const { Name: name, Namespace: namespace } = spec
+    if (updatesByName !== true || name === '') return
+    const known = await jobs.job(name, { namespace }).catch((error: unknown) => {
+      if (isWeirError(error, 'job.not_found', 'job.ambiguous')) return undefined
+      throw error
+    })
+    // The words could also have meant an id.
+    if (known?.spec.Name === name && known.spec.Namespace === namespace)
+      await noteForeign(known.id, 'job.update', {})
   }
 
   async function* bounded<Item>(
@@ -112,7 +127,11 @@ export function scopedJobs(options: ScopedJobsOptions): JobService {
   }
 
   return {
-    submit: async (request) => jobs.submit(scoped(request)),
+    submit: async (request) => {
+      const allowed = scoped(request)
+      await noteUpdate(allowed)
+      return jobs.submit(allowed)
+    },
     diff: async (request) => jobs.diff(scoped(request)),
     rerun: async (idOrPrefix, request) => {
       const id = await resolve(idOrPrefix, request)
@@ -120,7 +139,7 @@ export function scopedJobs(options: ScopedJobsOptions): JobService {
       const idempotencyToken =
         caller().principal.kind === 'everyone'
           ? request.idempotencyToken
-          : ownToken(request.idempotencyToken, `rerun ${id}`)
+          : ownToken(request.idempotencyToken, 'rerun', id)
       return jobs.rerun(id, { ...request, idempotencyToken })
     },
     stop: async (idOrPrefix, reason, view = {}) => {
@@ -185,9 +204,12 @@ function onlyNamespace({ principal }: Caller): string | undefined {
   return namespaces !== '*' && namespaces.length === 1 ? namespaces[0] : undefined
 }
 
-/** The same token in another namespace is another token: nobody learns of, or gets, a job of somebody else by it. */
-function ownToken(token: string | undefined, namespace: string): string | undefined {
-  return token === undefined ? undefined : `${namespace} ${token}`
+/**
+ * The same token in another namespace, or for another way to start a job, is another token: nobody learns of, or gets, a job
+ * of somebody else by it. Written so that no two of them can be spelled alike.
+ */
+function ownToken(token: string | undefined, ...of: ['submit' | 'rerun', string]): string | undefined {
+  return token === undefined || token === '' ? undefined : JSON.stringify([...of, token])
 }
 
 /** Ends with `api.unauthorized` as soon as the principal does, also while the source is silent. */

@@ -48,7 +48,7 @@ export interface ApiLimits {
   requestsPerSecond: number
   /** Log and egress streams of one principal at the same time. Default 64. */
   streamsPerPrincipalMax: number
-  /** Until a request's head must be complete. Default 5,000. */
+  /** Until a TLS handshake, and then each request's head, must be complete. Default 5,000. */
   headTimeoutMs: number
   /** Until the whole request must be read. Default 20,000. */
   readTimeoutMs: number
@@ -257,7 +257,7 @@ function buildFastify(
   const app = (
     tls === undefined
       ? fastify({ ...common, http: timeouts })
-      : fastify({ ...common, https: { ...tls, ...TLS, ...timeouts } })
+      : fastify({ ...common, https: { ...tls, ...TLS, ...timeouts, handshakeTimeout: limits.headTimeoutMs } })
   ) as FastifyInstance
   app.server.maxConnections = limits.connectionsMax
   answerExpectations(app.server, limits.bodyBytesMax, build)

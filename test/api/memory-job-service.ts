@@ -89,9 +89,12 @@ export class MemoryJobService implements JobService {
     return { evaluationId: '00000000-0000-4000-8000-00000000000f' }
   }
 
-  async job(idOrPrefix: string): Promise<Job> {
+  async job(idOrPrefix: string, { namespace = 'default' }: { namespace?: string } = {}): Promise<Job> {
     this.#fail()
-    const found = [...this.jobsById.values()].filter((job) => job.id.startsWith(idOrPrefix))
+    const found = [...this.jobsById.values()].filter(
+      ({ id, spec: { Name, Namespace } }) =>
+        id.startsWith(idOrPrefix) || (Name === idOrPrefix && Namespace === namespace),
+    )
     if (found.length > 1) throw new WeirError('job.ambiguous', `Several jobs begin with ${idOrPrefix}`)
     const [job] = found
     if (job === undefined) {
