@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { WeirError } from '../errors.js'
 import { openDatabase, sqliteCode, storeError } from './sqlite-driver.js'
@@ -22,7 +22,15 @@ export async function lockDataDir(dir: string): Promise<DataDirLock> {
   } catch (error) {
     throw storeError(error, `Cannot create the data directory "${dir}"`)
   }
-  const database = await openDatabase(join(dir, 'server.lock'))
+  const lockFile = join(dir, 'server.lock')
+  try {
+    // Whoever may read a file may lock it, and keep the server from starting.
+    closeSync(openSync(lockFile, 'a', 0o600))
+    chmodSync(lockFile, 0o600)
+  } catch (error) {
+    throw storeError(error, `Cannot lock the data directory "${dir}"`)
+  }
+  const database = await openDatabase(lockFile)
   try {
     database.pragma('busy_timeout = 0')
     database.exec('BEGIN EXCLUSIVE')

@@ -18,6 +18,7 @@ export class Door {
   readonly #closing = new AbortController()
   readonly #underWay = new Set<Promise<void>>()
   #orchestrator: Orchestrator | undefined
+  #openedMs = 0
   #sweeping: Promise<void> = Promise.resolve()
 
   constructor(parts: DoorParts) {
@@ -29,6 +30,7 @@ export class Door {
     this.#orchestrator = orchestrator
     for (const { info } of await orchestrator.nodes({ membership: 'REJECTED' }))
       await this.#roster.shutOut(info.nodeId)
+    this.#openedMs = this.#parts.clock.now()
     this.#sweeping = this.#sweep()
   }
 
@@ -38,13 +40,19 @@ export class Door {
     decide: () => Promise<void>,
   ): Promise<void> {
     if (action === 'delete') {
+      const [isKnown, isMember] = [await this.#hasSpoken(id), this.#roster.member(id) !== undefined]
       // The key first: a message that is under way must not bring the node back.
-      if ((await membershipOf(this.#orchestrator, id)) !== undefined) await this.#roster.forget(id)
-      return decide()
+      await this.#roster.forget(id)
+      // Whoever joined and never spoke is on the roster only.
+      return isMember && !isKnown ? undefined : decide()
     }
     await decide()
     if (action === 'approve') return this.#roster.letIn(id)
     this.#background(this.#sayGoodbye(id), id)
+  }
+
+  async #hasSpoken(id: NodeId): Promise<boolean> {
+    return (await membershipOf(this.#orchestrator, id)) !== undefined
   }
 
   /** A node that shouts is cut off for a while; its executions go on, and it reports when it is back. */
@@ -91,6 +99,22 @@ export class Door {
     await this.#roster.shutOut(id)
   }
 
+  /**
+   * A key on the roster is a way in that no list shows until its node speaks, which takes seconds. Who does not, having
+   * had the time since it joined and since we were there to listen, joins again.
+   */
+  async #forgetSilent(): Promise<void> {
+    const { clock, logger } = this.#parts
+    const now = clock.now()
+    if (now - this.#openedMs < SILENT_MS) return
+    const silent = this.#roster.members().filter(({ joinTimeMs }) => now - joinTimeMs >= SILENT_MS)
+    const spoke = new Set((await this.#orchestrator?.nodes({}))?.map(({ info }) => info.nodeId))
+    for (const { nodeId } of silent.filter((member) => !spoke.has(member.nodeId))) {
+      await this.#roster.forget(nodeId)
+      logger.warn({ nodeId }, 'a node joined and never spoke: it is forgotten, and has to join again')
+    }
+  }
+
   async #sweep(): Promise<void> {
     const { clock, logger } = this.#parts
     const { signal } = this.#closing
@@ -98,6 +122,7 @@ export class Door {
       try {
         await clock.sleep(SWEEP_MS, signal)
         await this.#roster.sweep()
+        await this.#forgetSilent()
       } catch (error) {
         if (!signal.aborted)
           logger.error({ error: toWeirError(error).message }, 'the roster of nodes is not in force')
@@ -116,6 +141,7 @@ export async function membershipOf(
 }
 
 const SWEEP_MS = 5_000
+const SILENT_MS = 3_600_000
 const LOOK_MS = 100
 const GOODBYE_MS = 3_000
 const FLOOD_PAUSE_MS = 60_000

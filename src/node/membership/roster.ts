@@ -28,6 +28,7 @@ export interface RosterOptions {
 export interface Roster extends NodeTokenService {
   member(nodeId: NodeId): Member | undefined
   memberWithKey(publicKey: string): Member | undefined
+  members(): Member[]
   /** Everybody who may connect now. */
   users(): NatsUser[]
   /** The id of the token with this key, if it can be used now. */
@@ -102,6 +103,10 @@ class RosterFile implements Roster {
   memberWithKey(publicKey: string): Member | undefined {
     for (const member of this.#members.values()) if (member.publicKey === publicKey) return member
     return undefined
+  }
+
+  members(): Member[] {
+    return [...this.#members.values()]
   }
 
   users(): NatsUser[] {
