@@ -1,4 +1,4 @@
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import type { Config, ConfigValues } from '../config/index.js'
 import { type ComputeNode, type ComputePolicy, createComputeNode } from '../compute/index.js'
 import { createGuardedDialer, createResolver, startGateway } from '../egress/index.js'
@@ -285,9 +285,26 @@ function buildSources(context: Context, dialer: GuardedDialer): StorageSource[] 
     // Without an allowed path the source is not offered at all.
     ...(values['Compute.AllowListedLocalPaths'].length === 0
       ? []
-      : [localDirectorySource({ allowed: [...values['Compute.AllowListedLocalPaths']] })]),
+      : [
+          localDirectorySource({
+            allowed: [...values['Compute.AllowListedLocalPaths']],
+            withheld: ownPlaces(context.config),
+          }),
+        ]),
   ]
   return sources.filter((source) => !isDisabled(values['InputSources.Disabled'], source.type))
+}
+
+/** Keys and tokens are in the data directory; whoever reaches an engine's socket starts programs, and is root. */
+function ownPlaces({ dataDir, values }: Config): string[] {
+  const [, fromHost] = /^unix:\/\/(\/.+)$/.exec(process.env.DOCKER_HOST ?? '') ?? []
+  return [
+    resolve(dataDir),
+    values['Engines.Types.Docker.Socket'],
+    ...(fromHost === undefined ? [] : [fromHost]),
+    '/run/docker.sock',
+    '/run/containerd/containerd.sock',
+  ]
 }
 
 async function buildPublishers(context: Context): Promise<Publisher[]> {

@@ -9,6 +9,11 @@ import { matchesPathPattern, parsePathPatterns, type PathPattern } from './path-
 export interface LocalDirectorySourceOptions {
   /** `path[:ro|:rw]`, see {@link parsePathPatterns}. Absent and empty: nothing is allowed. */
   allowed: string[]
+  /**
+   * Files and directories that no job gets, whatever is allowed: what holds the node's own secrets, and the sockets of those
+   * that start programs. Neither they, nor what lies below or above them. They need not exist.
+   */
+  withheld?: readonly string[]
 }
 
 type Checked = { path: string; writable: boolean } | { problem: { message: string; hint: string } }
@@ -20,19 +25,19 @@ type Checked = { path: string; writable: boolean } | { problem: { message: strin
  * operator's entry says `:rw`. Rejects with `source.refused`, or `source.unavailable` when nothing is there.
  * Throws `config.invalid` for a malformed entry.
  */
-export function localDirectorySource({ allowed }: LocalDirectorySourceOptions): StorageSource {
-  const patterns = allowed.flatMap(parsePathPatterns)
+export function localDirectorySource({ allowed, withheld = [] }: LocalDirectorySourceOptions): StorageSource {
+  const rules = { patterns: allowed.flatMap(parsePathPatterns), withheld }
   return {
     type: 'localdirectory',
     async admit(input) {
-      const checked = await check(input, patterns)
+      const checked = await check(input, rules)
       return 'problem' in checked ? [checked.problem] : []
     },
     // Nothing is copied, so it takes none of the run's disk.
     measure: async () => 0,
     async fetch(input, _intoDir, _limits, signal) {
       signal.throwIfAborted()
-      const checked = await check(input, patterns)
+      const checked = await check(input, rules)
       if ('problem' in checked)
         throw new WeirError('source.refused', checked.problem.message, { hint: checked.problem.hint })
       return [{ hostPath: checked.path, target: input.Target, writable: checked.writable }]
@@ -40,7 +45,12 @@ export function localDirectorySource({ allowed }: LocalDirectorySourceOptions): 
   }
 }
 
-async function check({ Source }: InputSourceSpec, patterns: PathPattern[]): Promise<Checked> {
+interface Rules {
+  patterns: PathPattern[]
+  withheld: readonly string[]
+}
+
+async function check({ Source }: InputSourceSpec, { patterns, withheld }: Rules): Promise<Checked> {
   const asked = parameter(Source, 'SourcePath')
   if (typeof asked !== 'string' || !isAbsolute(asked) || asked.includes('\0'))
     return refuse(
@@ -60,6 +70,13 @@ async function check({ Source }: InputSourceSpec, patterns: PathPattern[]): Prom
       asked,
       'it does not exist or is not among the allowed paths of this node',
       'Ask the operator to list it in Compute.AllowListedLocalPaths; links count as what they point to',
+    )
+  // A socket can be used through a mount that is read-only.
+  if (await touchesAny(path, withheld))
+    return refuse(
+      asked,
+      'it holds what belongs to the node itself, or is held by it',
+      'Use a directory beside it; the operator can keep data and the node apart',
     )
   if (writable && !matching.some((pattern) => pattern.writable))
     return refuse(
@@ -81,6 +98,19 @@ async function matchingPatterns(path: string, patterns: PathPattern[]): Promise<
     if (base !== undefined && matchesPathPattern(path, pattern, base)) matching.push(pattern)
   }
   return matching
+}
+
+/** True when one of them is the path, lies below it or above it; where it stands and where it leads. */
+async function touchesAny(path: string, withheld: readonly string[]): Promise<boolean> {
+  for (const text of withheld) {
+    for (const other of [text, await realpath(text).catch(() => text)])
+      if (isWithin(path, other) || isWithin(other, path)) return true
+  }
+  return false
+}
+
+function isWithin(path: string, directory: string): boolean {
+  return path === directory || path.startsWith(directory.endsWith('/') ? directory : `${directory}/`)
 }
 
 function isTrue(value: unknown): boolean {

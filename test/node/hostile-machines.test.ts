@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, statSync, readdirSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, readdirSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -11,7 +11,15 @@ import { joinText } from '../../src/node/membership/join-desk.js'
 import { createNatsTransport, joinerName, keyPairOfSecret, openNats } from '../../src/transports/index.js'
 import { VirtualClock } from '../orchestrator/virtual-time.js'
 import { CHANCE, CLOCK, eventually, newKey, noNats, SILENT } from '../transports/message-server.js'
-import { testSettings } from './running-node.js'
+import {
+  CSV_MODULE,
+  csvJob,
+  noSandbox,
+  runJob,
+  testSettings,
+  withDirectory,
+  withNode,
+} from './running-node.js'
 
 vi.setConfig({ testTimeout: 60_000 })
 
@@ -163,3 +171,35 @@ describe('whoever is between a node and its orchestrator', () => {
     }
   })
 })
+
+const OPEN = [
+  'Engines.Disabled=docker',
+  'Compute.AllowListedLocalPaths=/:rw',
+  'Orchestrator.Scheduler.TriesMax=1',
+]
+
+describe.skipIf(noSandbox !== '')(
+  `a job on a node whose operator allows what is around it${noSandbox === '' ? '' : ` (skipped: ${noSandbox})`}`,
+  () => {
+    it('gets neither the tokens of the server nor the socket of the engine', () =>
+      withDirectory(async (dir) => {
+        const [home, data] = [join(dir, 'home'), join(dir, 'home', 'data')]
+        mkdirSync(data, { recursive: true })
+        const module = `data:application/wasm;base64,${readFileSync(CSV_MODULE).toString('base64')}`
+        await withNode(join(home, '.weir'), OPEN, async ({ client, dataDir }) => {
+          const told = async (SourcePath: string): Promise<string> => {
+            const Source = { Type: 'localDirectory', Params: { SourcePath } }
+            const { ID } = await runJob(
+              client,
+              csvJob(module, { InputSources: [{ Source, Target: '/inputs' }] }),
+            )
+            return JSON.stringify((await client.history(ID, { limit: 500 })).Items)
+          }
+          for (const path of [dataDir, home, '/', '/run'])
+            expect(await told(path), path).toContain('belongs to the node')
+          // The program finds nothing in it, and says so itself.
+          expect(await told(data)).not.toContain('belongs to the node')
+        })
+      }))
+  },
+)

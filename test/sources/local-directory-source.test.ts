@@ -30,6 +30,33 @@ async function mount(allowed: string[], path: unknown, params: Record<string, un
   return problems[0]?.message
 }
 
+describe('what belongs to the node', () => {
+  it('is given to no job, also where the operator allows all around it: it could start jobs through a socket', async () => {
+    const node = join(dir, 'data', 'deep', 'er')
+    const socket = join(dir, 'data2', 'api.sock')
+    await symlink(node, join(dir, 'link'))
+    const source = localDirectorySource({ allowed: ['/'], withheld: [join(dir, 'link'), socket] })
+    const answer = async (path: string) => {
+      const problems = await source.admit(input(path))
+      const fetched = source.fetch(input(path), '/nowhere', { bytesMax: 0 }, never)
+      if (problems.length === 0) return (await fetched)[0]?.hostPath
+      await expect(fetched).rejects.toMatchObject({ code: 'source.refused' })
+      return problems[0]?.message
+    }
+    // Itself, below, above, by a link; a socket that comes only when the node has started.
+    for (const path of ['/', dir, join(dir, 'data'), join(dir, 'data', 'deep'), node, join(dir, 'data2')])
+      expect(await answer(path), path).toMatch(/belongs to the node/)
+    await mkdir(join(node, 'inner'))
+    expect(await answer(join(node, 'inner'))).toMatch(/belongs to the node/)
+    await writeFile(socket, '')
+    expect(await answer(socket)).toMatch(/belongs to the node/)
+    // What only begins like it is something else.
+    await mkdir(join(dir, 'data', 'deep', 'errand'))
+    expect(await answer(join(dir, 'data', 'deep', 'errand'))).toBe(join(dir, 'data', 'deep', 'errand'))
+    expect(await answer(join(dir, 'data', 'file.csv'))).toBe(join(dir, 'data', 'file.csv'))
+  })
+})
+
 describe('a local directory', () => {
   it('is mounted read-only where the operator lists it, as are files and directories below', async () => {
     const allowed = [join(dir, 'data')]
