@@ -5,15 +5,14 @@ import { egressSubject, outputSubject } from '../ports/index.js'
 import type {
   Clock,
   EgressReadRequest,
-  EgressReadResponse,
   JobStore,
   LogItem,
   LogQuery,
   OutputReadRequest,
-  OutputReadResponse,
   Transport,
 } from '../ports/index.js'
 import type { JobWatch } from './job-watch.js'
+import { nodeError, readEgressAnswer, readOutputAnswer } from './node-answer.js'
 import type { OrchestratorLimits } from './options.js'
 
 const OUTPUT_BYTES_PER_READ = 256 * 1024
@@ -85,8 +84,9 @@ export class NodeReader {
         ...(isPositioned ? {} : startOf(query)),
       }
       const askedMs = this.#parts.clock.now()
+      const { nodeId } = execution
       const asked = isConnected
-        ? await this.#ask<OutputReadResponse>(outputSubject(execution.nodeId), request, execution)
+        ? await this.#ask(outputSubject(nodeId), request, execution, (body) => readOutputAnswer(body, nodeId))
         : AWAY
       if (asked === AWAY || asked === UNKNOWN) {
         if (isOver || isStopping) {
@@ -140,12 +140,9 @@ export class NodeReader {
         waitMs: follow && !isOver && !isStopping ? this.#parts.limits.pollMs : 0,
       }
       const askedMs = this.#parts.clock.now()
-      const answer = await this.#ask<EgressReadResponse>(
-        egressSubject(execution.nodeId),
-        request,
-        execution,
-        !follow,
-      )
+      const { nodeId } = execution
+      const read = (body: unknown) => readEgressAnswer(body, request.after, nodeId)
+      const answer = await this.#ask(egressSubject(nodeId), request, execution, read, !follow)
       if (answer === AWAY || answer === UNKNOWN) {
         if (isOver || isStopping || !follow) return
         await this.#pause(execution, signal)
@@ -175,14 +172,16 @@ export class NodeReader {
     subject: string,
     request: { waitMs: number },
     execution: Execution,
+    read: (body: unknown) => T,
     strict = false,
   ): Promise<T | typeof AWAY | typeof UNKNOWN> {
     const { transport, limits } = this.#parts
     try {
-      return (await transport.request(subject, request, request.waitMs + limits.nodeAnswerMs)) as T
+      return read(await transport.request(subject, request, request.waitMs + limits.nodeAnswerMs))
     } catch (error) {
       if (isWeirError(error, 'execution.not_found')) return UNKNOWN
-      if (!isWeirError(error, 'transport.timeout', 'transport.no_responder')) throw error
+      if (!isWeirError(error, 'transport.timeout', 'transport.no_responder'))
+        throw nodeError(error, execution.nodeId)
       if (!strict) return AWAY
       const node = shortId(execution.nodeId)
       throw new WeirError(

@@ -1,4 +1,4 @@
-import { WeirError } from '../errors.js'
+import { ERROR_CODES, WeirError } from '../errors.js'
 import type { ErrorCode } from '../errors.js'
 import type { Message, Subject } from '../ports/index.js'
 
@@ -26,9 +26,13 @@ export function encodeError(error: WeirError): string {
 /** The error that {@link encodeError} wrote; what cannot be read is `internal`. */
 export function decodeError(text: string): WeirError {
   try {
-    const plain = JSON.parse(text) as PlainError
-    if (typeof plain.code === 'string' && typeof plain.message === 'string')
-      return new WeirError(plain.code, plain.message, plain)
+    const { code, message, hint, retryable, details } = JSON.parse(text) as Record<string, unknown>
+    if (isCode(code) && typeof message === 'string')
+      return new WeirError(code, message.slice(0, TEXT_LENGTH_MAX), {
+        ...(typeof hint === 'string' ? { hint: hint.slice(0, TEXT_LENGTH_MAX) } : {}),
+        retryable: retryable === true,
+        details: isPlain(details) ? details : {},
+      })
   } catch {
     // Not JSON: the answer below says so.
   }
@@ -56,12 +60,13 @@ export function servedAlready(subject: Subject): WeirError {
   return new WeirError('internal', `Cannot serve subject "${subject}": somebody serves it already`)
 }
 
-interface PlainError {
-  code: ErrorCode
-  message: string
-  hint?: string
-  retryable: boolean
-  details: Record<string, unknown>
+/** The other side may be older, newer or hostile: only words of our catalogue mean something here. */
+function isCode(code: unknown): code is ErrorCode {
+  return typeof code === 'string' && Object.hasOwn(ERROR_CODES, code)
+}
+
+function isPlain(details: unknown): details is Record<string, unknown> {
+  return typeof details === 'object' && details !== null && !Array.isArray(details)
 }
 
 const TEXT_LENGTH_MAX = 4_096
