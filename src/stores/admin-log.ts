@@ -83,7 +83,18 @@ class AdminLogFile implements AdminLog {
   }
 
   verify(): Promise<AdminVerdict> {
-    return this.#inTurn(() => verifyAdminLog(this.#options.dir))
+    return this.#inTurn(async () => {
+      const verdict = await verifyAdminLog(this.#options.dir)
+      // Cutting off the end leaves a whole chain; only whoever wrote it knows how far it went.
+      if (!verdict.intact || verdict.head === (this.#chain.sequence === 0 ? '' : this.#chain.head))
+        return verdict
+      const brokenAt = verdict.firstSequence + verdict.records
+      return {
+        intact: false,
+        brokenAt,
+        reason: 'its newest records are missing, or others are in their place',
+      }
+    })
   }
 
   async close(): Promise<void> {

@@ -146,6 +146,23 @@ describe('the record of administrative actions', () => {
     else expect(verdict).toMatchObject({ intact: false, reason: expect.stringContaining(reason) as string })
   })
 
+  it.each([
+    ['its last record', (text: string) => `${text.split('\n').slice(0, -2).join('\n')}\n`],
+    ['all of them', () => ''],
+  ])('shows whoever still writes it that somebody removed %s', async (_what, change) => {
+    const log = await openAdminLog({ dir })
+    expect(await log.verify()).toMatchObject({ intact: true, records: 0 })
+    for (let count = 0; count < 3; count++) await log.append(action(`n-${count}`))
+    expect(await log.verify()).toMatchObject({ intact: true, records: 3 })
+    const path = join(dir, 'admin.jsonl')
+    writeFileSync(path, change(readFileSync(path, 'utf8')))
+    expect(await log.verify()).toMatchObject({
+      intact: false,
+      reason: expect.stringContaining('newest') as string,
+    })
+    await log.close()
+  })
+
   it('goes on after a crash in the middle of a line', async () => {
     const log = await openAdminLog({ dir })
     await log.append(action('n-1'))
