@@ -88,12 +88,6 @@ export const MUTATIONS = [
     replace: '    // Somebody',
   },
   {
-    name: 'strangers are not asked about',
-    file: 'src/orchestrator/sync-handler.ts',
-    find: 'outcome.strangers = true',
-    replace: 'outcome.strangers = false',
-  },
-  {
     name: 'constraints are not looked at',
     file: 'src/model/constraints.ts',
     find: '  return { matches: reasons.length === 0, reasons, favoured }',

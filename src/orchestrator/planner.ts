@@ -32,6 +32,8 @@ export interface PlannerParts {
  */
 export class Planner {
   readonly #parts: PlannerParts
+  /** Jobs that no longer need the node that may be kept free for them. */
+  readonly #settled: JobId[] = []
 
   constructor(parts: PlannerParts) {
     this.#parts = parts
@@ -72,10 +74,11 @@ export class Planner {
   }
 
   #decide(jobs: readonly JobId[], snapshot: Snapshot, nodes: NodeViews, now: TimeMs): Change {
-    const { broker } = this.#parts
-    return mergeChanges(
-      jobs.map((jobId) => this.#decideOne(jobId, broker.dueOf(jobId), snapshot, nodes, now)),
-    )
+    const { broker, reservations } = this.#parts
+    const changes = jobs.map((jobId) => this.#decideOne(jobId, broker.dueOf(jobId), snapshot, nodes, now))
+    // Only now: what was kept free goes to whoever comes first among those that wait, not to whoever is looked at here.
+    for (const jobId of this.#settled.splice(0)) reservations.settle(jobId)
+    return mergeChanges(changes)
   }
 
   #decideOne(
@@ -88,7 +91,7 @@ export class Planner {
     const done = due.map((evaluation) => evaluation.id)
     const job = snapshot.job(jobId)
     if (job === undefined) {
-      this.#parts.reservations.settle(jobId)
+      this.#settled.push(jobId)
       return { deleteEvaluations: done }
     }
     const executions = snapshot.executionsOfJob(jobId)
@@ -109,7 +112,7 @@ export class Planner {
   #noteWaiting(job: Job, executions: readonly Execution[], plan: Plan, now: TimeMs): void {
     const { broker, reservations } = this.#parts
     const { waiting } = plan
-    if (waiting === undefined || plan.placements.length > 0) reservations.settle(job.id)
+    if (waiting === undefined || plan.placements.length > 0) this.#settled.push(job.id)
     if (waiting === undefined) return
     const { demand, ignoresLoad, past } = waiting
     broker.waits(job.id, { demand, ignoresLoad, hasPast: past.size > 0 })

@@ -35,7 +35,9 @@ export class ProgramPromises implements ProgramWatch {
   readonly #running = new Map<string, string>()
   readonly #parts: ProgramParts
   readonly #nodes = new Map<string, WorldNode>()
+  /** Only as long as silence alone makes a node lost. */
   readonly #heardMs = new Map<string, number>()
+  readonly #spokenMs = new Map<string, number>()
   /** When it became durable that an execution is not wanted. */
   readonly #unwantedMs = new Map<string, number>()
   /** Answers after that, per execution and process. */
@@ -81,11 +83,26 @@ export class ProgramPromises implements ProgramWatch {
     if (byItself) this.finished.add(executionId)
   }
 
+  /** The machine is a new one: what nobody had heard of when the old one went, it may begin again. */
+  wiped(nodeId: string): void {
+    for (const [executionId, begunOn] of this.begun) {
+      const known = this.#parts.records.executions.get(executionId)
+      if (begunOn === nodeId && (known?.observed.sequence ?? 0) === 0) this.begun.delete(executionId)
+    }
+  }
+
+  /** When a node spoke last, goodbyes included. */
+  lastSpokenMs(nodeId: string): number | undefined {
+    return this.#spokenMs.get(nodeId)
+  }
+
   heard(nodeId: string): void {
     this.#heardMs.set(nodeId, this.#parts.time.now())
+    this.#spokenMs.set(nodeId, this.#parts.time.now())
   }
 
   saidGoodbye(nodeId: string): void {
+    this.#spokenMs.set(nodeId, this.#parts.time.now())
     this.#heardMs.delete(nodeId)
   }
 

@@ -44,8 +44,8 @@ export class Users {
     if (token !== undefined) this.acknowledged.tokens.delete(token)
   }
 
-  submit(orchestrator: Orchestrator, dice: Dice): void {
-    const spec = randomSpec(dice)
+  submit(orchestrator: Orchestrator, dice: Dice, isCrowd = false): void {
+    const spec = isCrowd && dice.happens(0.8) ? crowdSpec(dice) : randomSpec(dice)
     const token = dice.happens(0.5) ? `token-${++this.#tokens}` : undefined
     this.#send(orchestrator, spec, token)
     // Impatient: the same again before there is an answer.
@@ -130,7 +130,7 @@ function randomSpec(dice: Dice): JobSpec {
     Type,
     Count: Type === 'batch' || Type === 'service' ? dice.pick([1, 1, 1, 2, 2, 3, 5]) : 1,
     Priority: dice.happens(0.3) ? dice.whole(0, 100) : 0,
-    Constraints: dice.happens(0.35) ? [randomConstraint(dice)] : [],
+    Constraints: dice.happens(Type === 'daemon' ? 0.7 : 0.3) ? [randomConstraint(dice)] : [],
     task: {
       Env: { TEMPER: temper },
       Publisher: { Type: dice.happens(0.15) ? 'local' : '' },
@@ -143,9 +143,22 @@ function randomSpec(dice: Dice): JobSpec {
       },
       Timeouts: {
         ExecutionTimeout: dice.happens(0.3) || (temper === 'endless' && !isLasting) ? dice.whole(3, 40) : 0,
-        QueueTimeout: dice.happens(0.75) ? dice.whole(5, 120) : 0,
+        QueueTimeout: dice.happens(0.85) ? dice.whole(5, 120) : 0,
         TotalTimeout: dice.happens(0.2) ? dice.whole(20, 150) : 0,
       },
+    },
+  })
+}
+
+/** One of many jobs that want the same few nodes, patient and of different weight. */
+function crowdSpec(dice: Dice): JobSpec {
+  return sampleSpec({
+    Type: 'batch',
+    Priority: dice.whole(0, 3),
+    task: {
+      Env: { TEMPER: dice.pick(['short', 'long', 'long']) },
+      Resources: { CPU: dice.pick(['500m', '1', '2', '3.5']), Memory: '100mb', Disk: '', GPU: '' },
+      Timeouts: { ExecutionTimeout: 0, QueueTimeout: 240, TotalTimeout: 0 },
     },
   })
 }

@@ -2,7 +2,12 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DEFAULT_LIMITS, createOrchestrator, type Orchestrator } from '../../../src/orchestrator/index.js'
-import { isTerminalJobState, queueTimeoutMs, totalTimeoutMs } from '../../../src/model/index.js'
+import {
+  isTerminalJobState,
+  isTerminalObservedState,
+  queueTimeoutMs,
+  totalTimeoutMs,
+} from '../../../src/model/index.js'
 import type { DesiredExecution, Execution, SyncRequest, SyncResponse } from '../../../src/model/index.js'
 import { SYNC_SUBJECT, type Change, type Message, type Transport } from '../../../src/ports/index.js'
 import { createInProcessTransport, type Faults } from '../../../src/transports/index.js'
@@ -114,6 +119,8 @@ class World {
   #unwellMs = 0
   readonly #dir: string
   readonly #approveNodes: boolean
+  /** Few nodes, and many who want them. */
+  readonly #isCrowded: boolean
   readonly #limits: typeof SIMULATED_LIMITS
   readonly #usualDisk: DiskFaults
   readonly #placing: PlacementContext
@@ -133,6 +140,7 @@ class World {
     this.steps = Math.min(dice.whole(6, 22), options.stepsMax ?? Infinity)
     this.#dir = mkdtempSync(join(SCRATCH, 'weir-world-'))
     this.#approveNodes = dice.happens(0.8)
+    this.#isCrowded = dice.happens(0.2)
     this.#limits = { ...SIMULATED_LIMITS, jobsPerPass: dice.pick([1, 3, 64]) }
     this.#faults = dice.happens(0.2)
       ? {}
@@ -169,7 +177,11 @@ class World {
 
   async run(): Promise<WorldOutcome> {
     this.#startOrchestrator()
-    const wanted = this.#setUp.happens(0.02) ? 40 : this.#setUp.whole(1, 12)
+    const wanted = this.#isCrowded
+      ? this.#setUp.whole(1, 3)
+      : this.#setUp.happens(0.02)
+        ? 40
+        : this.#setUp.whole(1, 12)
     for (let index = 0; index < Math.min(wanted, this.#options.nodesMax ?? Infinity); index++) this.#addNode()
     await this.time.pass(0)
     for (let step = 0; step < this.steps; step++) {
@@ -179,6 +191,7 @@ class World {
       this.#wellForMs()
       await this.time.pass(dice.between(0, 20_000))
       this.#checkLimits()
+      this.#checkLost()
       this.#throwBroken()
     }
     await this.#healAndCheck()
@@ -233,21 +246,25 @@ class World {
       'orchestrator crashes': 6,
       'orchestrator is restarted': 3,
       partition: 9,
-      'disk of the orchestrator': 6,
+      'disk of the orchestrator': 8,
       'disk of a node': 4,
       'clock is set': 5,
       'node refuses': 4,
       'node is added': 4,
       membership: 5,
-      'offer changes': 6,
+      'offer changes': 8,
     })
     const orchestrator = this.#orchestrator
     const node = dice.pick([...this.nodes.values()])
     const jobs = [...this.users.acknowledged.jobs.keys()]
     switch (what) {
       case 'submit':
-        for (let times = dice.pick([1, 1, 2, 5]); times > 0 && orchestrator !== undefined; times--) {
-          this.users.submit(orchestrator, dice)
+        for (
+          let times = dice.pick(this.#isCrowded ? [4, 8, 12] : [1, 1, 2, 5]);
+          times > 0 && orchestrator !== undefined;
+          times--
+        ) {
+          this.users.submit(orchestrator, dice, this.#isCrowded)
         }
         break
       case 'stop':
@@ -299,6 +316,7 @@ class World {
     this.say(`${node.nodeId} is ${how}`)
     this.#count(`nodes ${how}`)
     node.leave(how)
+    if (how === 'wiped') this.programs.wiped(node.nodeId)
   }
 
   #returns(node: WorldNode): void {
@@ -391,7 +409,7 @@ class World {
   }
 
   #spoilDisk(dice: Dice): void {
-    const how = dice.weighted({ slow: 5, refuses: 2, loses: 3, unreadable: 1 })
+    const how = dice.weighted({ slow: 4, refuses: 2, loses: 5, unreadable: 1 })
     this.say(`the disk of the orchestrator: ${how}`)
     this.#count(`disk of the orchestrator: ${how}`)
     const faults = (this.log.faults = {
@@ -445,7 +463,8 @@ class World {
   }
 
   #changeOffer(node: WorldNode, dice: Dice): void {
-    node.offer = randomOffer(dice, node.kind)
+    const next = randomOffer(dice, node.kind)
+    node.offer = dice.happens(0.5) ? { ...node.offer, labels: next.labels } : next
     this.#offerChangedMs.set(node.nodeId, this.time.now())
     this.say(`${node.nodeId} offers ${JSON.stringify(node.offer)}`)
     this.#count('offers changed')
@@ -664,6 +683,24 @@ class World {
     const isWell = this.#orchestrator !== undefined && this.log.faults === this.#usualDisk
     if (!isWell) this.#unwellMs = this.time.now()
     return this.time.now() - this.#unwellMs
+  }
+
+  /** Nobody waits for ever for a node that does not speak. */
+  #checkLost(): void {
+    const { disconnectAfterMs, lostGraceMs, sweepMs } = this.#limits
+    for (const [nodeId] of this.records.nodes) {
+      const silentMs = this.time.now() - Math.max(this.programs.lastSpokenMs(nodeId) ?? 0, this.#unwellMs)
+      if (silentMs < disconnectAfterMs + lostGraceMs + 2 * sweepMs + LATE_MS || this.#wellForMs() < silentMs)
+        continue
+      const waited = [...this.records.executions.values()].find(
+        (one) =>
+          one.nodeId === nodeId &&
+          one.desired.state === 'Running' &&
+          !isTerminalObservedState(one.observed.state),
+      )
+      if (waited !== undefined)
+        this.breaks(`${waited.id} is waited for although ${nodeId} is silent for ${silentMs} ms`)
+    }
   }
 
   /** Limits of jobs are kept, give or take what a busy orchestrator needs. */
