@@ -18,6 +18,7 @@ const TEXT_LENGTH_MAX = 4_096
 /** Twice what a node keeps, in characters. */
 const OUTPUT_LENGTH_MAX = 4_096
 const DESTINATIONS_MAX = 100
+const RESULT_PARAMS_MAX = 64
 
 /**
  * Checks what a node sent: it is trusted with its own executions, not with the shape of its messages. Rejects with
@@ -72,11 +73,27 @@ function boundObserved(observed: Record<string, unknown>): ObservedExecution {
     ...(isCount(startTimeMs) ? { startTimeMs } : {}),
     ...(isCount(endTimeMs) ? { endTimeMs } : {}),
     ...(isRecord(runOutput) ? { runOutput: boundOutput(runOutput) } : {}),
-    ...(isRecord(publishedResult) && typeof publishedResult.Type === 'string'
-      ? { publishedResult: publishedResult as unknown as SpecConfig }
-      : {}),
+    ...boundResult(publishedResult),
     ...(isRecord(egress) ? { egress: boundEgress(egress) } : {}),
   }
+}
+
+/** Where a result is: a few plain values. What is deep or large would cost everybody who reads or stores it. */
+function boundResult(result: unknown): { publishedResult?: SpecConfig } {
+  if (!isRecord(result) || typeof result.Type !== 'string') return {}
+  const Type = clip(result.Type, 128)
+  if (!isRecord(result.Params)) return { publishedResult: { Type } }
+  const params = Object.entries(result.Params).slice(0, RESULT_PARAMS_MAX)
+  const plain = params.filter(([key, value]) => key.length <= 128 && isPlain(value))
+  return { publishedResult: { Type, Params: Object.fromEntries(plain) } }
+}
+
+function isPlain(value: unknown): boolean {
+  return (
+    typeof value === 'boolean' ||
+    Number.isFinite(value) ||
+    (typeof value === 'string' && value.length <= 8_192)
+  )
 }
 
 function boundOutput(output: Record<string, unknown>): RunOutput {

@@ -5,7 +5,8 @@ import { openMemoryStore } from '../../src/stores/index.js'
 import { createInProcessTransport } from '../../src/transports/index.js'
 import { decodeError } from '../../src/transports/message.js'
 import { WeirError } from '../../src/errors.js'
-import { sampleSpec } from './samples.js'
+import { readSyncRequest } from '../../src/orchestrator/sync-request.js'
+import { sampleInfo, sampleSpec } from './samples.js'
 import { SimulatedNode } from './simulated-node.js'
 import { VirtualClock, seededChance } from './virtual-time.js'
 
@@ -134,5 +135,34 @@ describe('an error that travelled', () => {
     )
     expect(error).toMatchObject({ code: 'job.not_found', hint: undefined, retryable: false, details: {} })
     expect(error.message.length).toBeLessThanOrEqual(4_096)
+  })
+})
+
+describe('where a result is, as its node says it', () => {
+  const read = (publishedResult: unknown) => {
+    const observed = { state: 'Completed', sequence: 1, publishedResult }
+    const request = readSyncRequest({
+      nodeId: 'n-1',
+      incarnation: 'x',
+      knownRevision: 0,
+      info: sampleInfo('n-1'),
+      observed: [{ executionId: 'e-1', jobId: 'j-1', observed, events: [] }],
+    })
+    return request.observed[0]?.observed.publishedResult
+  }
+
+  it('is taken when it is a few plain values', () => {
+    const result = { Type: 'url', Params: { URL: 'http://192.0.2.1/x.tar.gz', Bytes: 7, Partial: false } }
+    expect(read(result)).toEqual(result)
+    expect(read({ Type: 'url' })).toEqual({ Type: 'url' })
+    expect(read({ Params: {} })).toBeUndefined()
+  })
+
+  it('is never so deep that writing it down fails, nor large', () => {
+    let deep: unknown = {}
+    for (let depth = 0; depth < 150_000; depth++) deep = { a: deep }
+    const many = Object.fromEntries(Array.from({ length: 10_000 }, (_, index) => [`k${index}`, 'x']))
+    for (const Params of [{ deep }, many, { URL: 'x'.repeat(1_000_000) }, deep, [deep]])
+      expect(JSON.stringify(read({ Type: 'url'.repeat(100), Params, deep })).length).toBeLessThan(2_000)
   })
 })
