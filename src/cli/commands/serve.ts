@@ -39,11 +39,21 @@ export async function serve(flags: GlobalFlags & ServeFlags, context: CliContext
     await nextSteps(node, terminal)
     await aborted(interrupts.first)
     terminal.talk('Stopping… (Ctrl-C again: leave at once)')
+    if (config.values['Compute.OnStop'] === 'keep') sayWhatRunsOn(node, terminal)
     await Promise.race([node.close(), aborted(interrupts.second)])
     return interrupts.second.aborted ? interrupts.exitCode : EXIT.ok
   } finally {
     interrupts.dispose()
   }
+}
+
+function sayWhatRunsOn(node: RunningNode, terminal: Terminal): void {
+  const { runningExecutions } = node.nodeInfo()
+  if (runningExecutions === 0) return
+  terminal.talk(
+    `${runningExecutions === 1 ? 'One job is' : `${runningExecutions} jobs are`} running: containers run on, and the next start takes them up`,
+  )
+  suggest(terminal, [['To end jobs at a stop:', 'weir config set Compute.OnStop=stop']])
 }
 
 /** The token itself is never shown: only where it is. */
