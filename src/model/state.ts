@@ -243,6 +243,8 @@ export interface NodeRecord {
   incarnation: string
   lastSyncMs: TimeMs
   connectedSinceMs: TimeMs
+  /** When its process, its labels or what it offers became others than before; absent = not known. */
+  changedMs?: TimeMs
   revision: number
 }
 

@@ -76,6 +76,7 @@ export function stopAttempt(attempts: Attempts, attempt: Attempt, message: strin
 /** What the attempts say about each node, for the placement of the next one. */
 export function readPast(
   attempts: readonly Attempt[],
+  nodes: NodeViews,
   now: TimeMs,
   limits: SchedulingLimits,
 ): Map<NodeId, NodePast> {
@@ -84,9 +85,23 @@ export function readPast(
     const { nodeId } = attempt.execution
     const before = past.get(nodeId)
     const failures = (before?.failures ?? 0) + (attempt.fate === 'failed' ? 1 : 0)
-    past.set(nodeId, { failures, excluded: before?.excluded ?? exclusion(attempt, now, limits) })
+    past.set(nodeId, { failures, excluded: before?.excluded ?? exclusion(attempt, nodes, now, limits) })
   }
   return past
+}
+
+/**
+ * When a node may be asked again that refused the job or failed it for good: after a while, if the reason may pass by
+ * itself, or if the node has become another one since. Undefined: never, as it is now.
+ */
+export function askAgainAtMs(
+  { execution, endedAtMs }: Attempt,
+  nodes: NodeViews,
+  limits: SchedulingLimits,
+): TimeMs | undefined {
+  const { changedMs = 0 } = nodes.get(execution.nodeId)?.record ?? {}
+  const mayHelp = execution.observed.retryable || changedMs > endedAtMs
+  return mayHelp ? endedAtMs + limits.queueRecheckMs : undefined
 }
 
 /** When the next try of a slot may start: the wait doubles with each try that did not hold. */
@@ -172,22 +187,30 @@ function stopWith(execution: Execution, message: string, topic: string): Stop {
   return { executionId: execution.id, message, event: { topic, message } }
 }
 
-function exclusion(attempt: Attempt, now: TimeMs, limits: SchedulingLimits): NodePast['excluded'] {
-  const { execution, fate, endedAtMs, reason } = attempt
+function exclusion(
+  attempt: Attempt,
+  nodes: NodeViews,
+  now: TimeMs,
+  limits: SchedulingLimits,
+): NodePast['excluded'] {
+  const { execution, fate, reason } = attempt
   const { observed } = execution
   if (fate === 'live') return refusal('busy', 'already runs this job', 'already run this job')
   if (fate === 'completed') return refusal('done', 'already ran this job', 'already ran this job')
   if (fate === 'rejected') {
-    const passes = observed.retryable && now >= endedAtMs + limits.queueRecheckMs
-    if (passes) return undefined
+    if (now >= (askAgainAtMs(attempt, nodes, limits) ?? Infinity)) return undefined
     const text = `refused the job (${clip(reason, REASON_LENGTH_MAX)})`
     return refusal(observed.code || 'rejected', text, text, observed.retryable, observed.hint)
   }
   // A failure that another try cannot mend: other nodes may have what this one lacks, this one will not.
-  const hopeless = observed.state === 'Failed' && !observed.retryable
-  if (!hopeless) return undefined
+  if (!isHopeless(attempt) || now >= (askAgainAtMs(attempt, nodes, limits) ?? Infinity)) return undefined
   const text = `failed it before (${clip(reason, REASON_LENGTH_MAX)})`
   return refusal(observed.code || 'failed', text, text, false, observed.hint)
+}
+
+/** Failed in a way that another try on the same node cannot mend. */
+export function isHopeless({ execution: { observed } }: Attempt): boolean {
+  return observed.state === 'Failed' && !observed.retryable
 }
 
 function refusal(

@@ -83,7 +83,7 @@ export class JobReview {
   /** Looks for nodes; nothing is planned by it. */
   findNodes(wanted: number, options: { ignoreLoad?: boolean } = {}): PlacementResult {
     const demand = this.#demandOfJob()
-    const past = readPast(this.attempts.all, this.now, this.limits)
+    const past = readPast(this.attempts.all, this.nodes, this.now, this.limits)
     const ignoresLoad = options.ignoreLoad === true
     this.#wanted = { demand, past, ignoresLoad }
     return placeAmong(this.nodes, demand, {

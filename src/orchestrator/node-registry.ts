@@ -102,9 +102,10 @@ export class NodeRegistry {
         `Cannot register node "${request.nodeId}": there are ${NODES_MAX} already`,
       )
     }
-    const record = this.#nextRecord(request, before?.record, now)
-    const lasting = lastingText(record)
+    const next = this.#nextRecord(request, before?.record, now)
+    const lasting = lastingText(next)
     const changed = before === undefined || before.isUnsaved || before.lasting !== lasting
+    const record = changed && isOther(before?.record, next) ? { ...next, changedMs: now } : next
     const node: KnownNode = {
       record,
       lasting,
@@ -241,6 +242,7 @@ export class NodeRegistry {
       incarnation: request.incarnation,
       lastSyncMs: now,
       connectedSinceMs: joins ? now : (before?.connectedSinceMs ?? now),
+      ...(before?.changedMs === undefined ? {} : { changedMs: before.changedMs }),
       revision: (before?.revision ?? 0) + 1,
     }
   }
@@ -290,6 +292,16 @@ export class NodeRegistry {
 
 /** Everything of a node that is more than load and time. */
 function lastingText({ info, membership, connection, incarnation }: NodeRecord): string {
+  return JSON.stringify([membership, connection, incarnation, lastingInfo(info)])
+}
+
+/** True when a job that this node refused may be welcome now. */
+function isOther(before: NodeRecord | undefined, next: NodeRecord): boolean {
+  if (before === undefined || before.incarnation !== next.incarnation) return true
+  return JSON.stringify(lastingInfo(before.info)) !== JSON.stringify(lastingInfo(next.info))
+}
+
+function lastingInfo(info: NodeInfo): Partial<NodeInfo> {
   const {
     availableCapacity: _available,
     queuedCapacity: _queued,
@@ -297,5 +309,5 @@ function lastingText({ info, membership, connection, incarnation }: NodeRecord):
     queuedExecutions: _waiting,
     ...rest
   } = info
-  return JSON.stringify([membership, connection, incarnation, rest])
+  return rest
 }

@@ -1,6 +1,6 @@
 import { matchConstraints } from '../model/index.js'
 import type { NodeId } from '../model/index.js'
-import { STOP_NO_MATCH } from './attempts.js'
+import { STOP_NO_MATCH, askAgainAtMs, isHopeless } from './attempts.js'
 import type { Attempt } from './attempts.js'
 import type { JobReview } from './job-review.js'
 import { noMatchingNodes, shortageDetails } from './refusals.js'
@@ -40,12 +40,13 @@ function stopMismatched(review: JobReview): void {
   }
 }
 
-/** A node that refused for reasons that may pass is asked again; nothing else would bring the job back to it. */
+/** A node that may be asked again is asked; nothing else would bring the job back to it. */
 function askAgain(review: JobReview, byNode: ReadonlyMap<NodeId, readonly Attempt[]>): void {
   for (const attempts of byNode.values()) {
     const last = attempts.at(-1)
-    if (last?.fate !== 'rejected' || !last.execution.observed.retryable) continue
-    const atMs = last.endedAtMs + review.limits.queueRecheckMs
-    if (atMs > review.now) review.lookAgain(atMs, 'exec-retry')
+    if (last === undefined || !(last.fate === 'rejected' || (last.fate === 'failed' && isHopeless(last))))
+      continue
+    const atMs = askAgainAtMs(last, review.nodes, review.limits)
+    if (atMs !== undefined && atMs > review.now) review.lookAgain(atMs, 'exec-retry')
   }
 }

@@ -137,6 +137,20 @@ describe('nodes that come and go', () => {
     expect((await orchestrator.job(id)).state).toBe('Running')
   })
 
+  it('asks a node again that refused a daemon for good, once it has become another one', async () => {
+    let reject: string | undefined = 'this node does not do such jobs'
+    let labels = {}
+    const behave = (): Behaviour => ({ runMs: Infinity, ...(reject === undefined ? {} : { reject }) })
+    const node = await addNode('n-1', behave, () => ({ labels }))
+    const id = await submit({ Type: 'daemon' })
+    reject = undefined
+    await time.pass(130_000)
+    expect(await orchestrator.executions(id)).toHaveLength(1)
+    labels = { zone: 'new' }
+    await time.pass(70_000)
+    expect(node.running).toHaveLength(1)
+  })
+
   it('hears the ends of what a rejected node ran', async () => {
     const node = await addNode('n-1')
     const id = await submit({ Type: 'daemon' })

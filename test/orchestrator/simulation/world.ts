@@ -538,14 +538,15 @@ class World {
   #watched(handler: (body: Message, signal: AbortSignal) => Promise<Message>) {
     return async (body: Message, signal: AbortSignal): Promise<Message> => {
       this.#count('syncs')
-      const answer = await handler(body, signal)
       const { nodeId, leaving, knownRevision, observed } = body as SyncRequest
+      // A goodbye counts even when what came with it cannot be stored.
+      if (leaving) this.programs.saidGoodbye(nodeId)
+      const answer = await handler(body, signal)
       const { revision, complete, desired } = answer as SyncResponse
       this.#options.onLine?.(
         `        ${nodeId} knows ${knownRevision % 1e7}, reports ${observed.length}; hears of ${desired.length} up to ${revision % 1e7}${complete ? ', all' : ''}`,
       )
       if (!leaving) this.programs.heard(nodeId)
-      else this.programs.saidGoodbye(nodeId)
       return { ...(answer as object), answeredMs: this.time.now() }
     }
   }
