@@ -1,19 +1,12 @@
 import { COMPUTE_STATE } from './outcome.js'
 import { shortId } from '../model/ids.js'
-import type { WeirClient, WireExecution } from '../client/index.js'
+import type { LogChunk, WeirClient, WireExecution } from '../client/index.js'
 import type { Terminal } from './terminal.js'
 
-/** Writes the output of one execution: what the program wrote to standard output and error, to ours. */
-export async function streamOutput(
-  client: WeirClient,
-  jobId: string,
-  request: { executionId?: string; follow?: boolean; fromEnd?: boolean },
-  terminal: Terminal,
-  signal: AbortSignal,
-): Promise<void> {
-  const whileRead = AbortSignal.any([signal, terminal.outputClosed])
+/** Writes the output of a program: what it wrote to standard output and error, to ours. */
+export async function writeOutput(chunks: AsyncIterable<LogChunk>, terminal: Terminal): Promise<void> {
   try {
-    for await (const { stream, data } of client.logs(jobId, request, { signal: whileRead })) {
+    for await (const { stream, data } of chunks) {
       await (stream === 'stdout' ? terminal.data(data) : terminal.programError(data))
     }
   } catch (error) {
@@ -42,7 +35,8 @@ export async function printOutputs(
       if (RunOutput.Stdout !== '') await terminal.data(RunOutput.Stdout)
       if (RunOutput.stderr !== '') await terminal.programError(RunOutput.stderr)
     } else {
-      await streamOutput(client, jobId, { executionId: execution.ID }, terminal, signal)
+      const whileRead = AbortSignal.any([signal, terminal.outputClosed])
+      await writeOutput(client.logs(jobId, { executionId: execution.ID }, { signal: whileRead }), terminal)
     }
   }
 }

@@ -7,12 +7,14 @@ import { suggest } from './context.js'
 import { egressTotals, refusedLines } from './egress-lines.js'
 import { eventLine } from './event-line.js'
 import { EXIT } from './exit-codes.js'
+import { followLogs } from './follow-logs.js'
 import { listenForInterrupts } from './interrupt.js'
 import { wholeNumber } from './whole-number.js'
 import { COMPUTE_STATE, outcomeOf } from './outcome.js'
 import { printObject } from './output-format.js'
 import { readChoice } from './read-choice.js'
-import { printOutputs, streamOutput } from './program-output.js'
+import { Reconnection, isLost } from './reconnection.js'
+import { printOutputs, writeOutput } from './program-output.js'
 import { formatDuration } from './times.js'
 import { watchJob } from './watch-job.js'
 import type { SubmittedJob, WeirClient, WireExecution, WireHistoryItem, WireJob } from '../client/index.js'
@@ -129,6 +131,7 @@ class Run {
   private readonly context: CliContext
   private readonly interrupts: Interrupts
   private readonly plan: Plan
+  private readonly reconnection: Reconnection
   private readonly startedMs = performance.now()
   private isStopping = false
   private heldEvent: WireHistoryItem | undefined
@@ -146,6 +149,7 @@ class Run {
     this.context = context
     this.interrupts = interrupts
     this.plan = plan
+    this.reconnection = new Reconnection(client, (line) => this.say(context.terminal.talkStyle.yellow(line)))
   }
 
   /** Talk, unless only the id was asked for. */
@@ -162,9 +166,20 @@ class Run {
       return EXIT.ok
     }
     this.sayVersion()
-    const ended = await this.watch(type, flags)
-    if (ended !== 'ended') return this.leave(ended)
-    return this.finish(flags, format, isEmbedded)
+    try {
+      const ended = await this.watch(type, flags)
+      if (ended !== 'ended') return this.leave(ended)
+      return await this.finish(flags, format, isEmbedded)
+    } catch (error) {
+      if (isLost(error) && !isEmbedded) this.sayItGoesOn()
+      throw error
+    }
+  }
+
+  /** The server is gone; the job is not. */
+  private sayItGoesOn(): void {
+    this.context.terminal.talk(`Job ${this.jobId} was submitted, and its end was not seen`)
+    this.suggestLooking(['follow', 'describe'])
   }
 
   private sayVersion(): void {
@@ -193,13 +208,16 @@ class Run {
     try {
       const runsForever = type === 'service' || type === 'daemon'
       const watched = { id: this.jobId, version: this.jobVersion }
-      const items = watchJob(this.client, watched, leave.signal, (error) => this.sayRetry(error))
+      const items = watchJob(this.client, watched, this.reconnection, leave.signal)
       for await (const item of items) {
         if (flags.follow !== true) this.showEvent(item)
         if (!isStart(item)) continue
         const executionId = item.ExecutionID ?? ''
         if (flags.follow === true && !followers.has(executionId)) {
-          followers.set(executionId, this.follow(executionId, leave.signal))
+          const following = this.follow(executionId, leave.signal)
+          // Looked at when the job has ended; until then nobody may take it for unhandled.
+          following.catch(() => undefined)
+          followers.set(executionId, following)
         } else if (runsForever && flags.follow !== true) {
           return 'started'
         }
@@ -227,12 +245,11 @@ class Run {
   }
 
   private async follow(executionId: string, signal: AbortSignal): Promise<void> {
-    await streamOutput(this.client, this.jobId, { executionId, follow: true }, this.context.terminal, signal)
-  }
-
-  private sayRetry(error: unknown): void {
-    const reason = error instanceof Error ? printable(error.message, 120) : ''
-    this.say(this.context.terminal.talkStyle.yellow(`Connection lost, trying again (${reason})`))
+    const { terminal } = this.context
+    const whileRead = AbortSignal.any([signal, terminal.outputClosed])
+    const request = { executionId, follow: true }
+    const chunks = followLogs(this.client, this.jobId, request, this.reconnection, whileRead)
+    await writeOutput(chunks, terminal)
   }
 
   /** Asks the server to stop the job; the watch goes on until it has ended. */

@@ -122,7 +122,11 @@ function readFrame(text: string): LogChunk {
   const frame = parseFrame(text)
   if (frame.error !== undefined && frame.error !== '') {
     const isKnown = frame.code !== undefined && Object.hasOwn(ERROR_CODES, frame.code)
-    throw new WeirError(isKnown ? (frame.code as ErrorCode) : 'api.failed', frame.error, { hint: frame.hint })
+    // What stands before it is for clients that know no codes.
+    const message = isKnown
+      ? frame.error.replace(/^failed to open log stream for job \S+: /, '')
+      : frame.error
+    throw new WeirError(isKnown ? (frame.code as ErrorCode) : 'api.failed', message, { hint: frame.hint })
   }
   const value = frame.value ?? {}
   return {
@@ -163,9 +167,10 @@ async function readRefusal(response: IncomingMessage, connection: HttpConnection
 }
 
 function brokenOff(code: number): WeirError {
-  const reason = code === 1001 ? 'the server is shutting down' : `it was closed with code ${code}`
+  const reason = code === 1001 ? 'the server is shutting down' : 'the server closed the connection'
   return new WeirError('api.failed', `Cannot read the log stream to its end: ${reason}`, {
     hint: 'Read the output again with `weir job logs`.',
     retryable: true,
+    details: { closeCode: code },
   })
 }

@@ -7,6 +7,7 @@ import { listenForInterrupts } from '../interrupt.js'
 import { wholeNumber } from '../whole-number.js'
 import { LIST_FORMATS, printList, printObject, yamlOf } from '../output-format.js'
 import { readChoice } from '../read-choice.js'
+import { Reconnection } from '../reconnection.js'
 import { renderCsv } from '../table.js'
 import { clockTime, dateTime } from '../times.js'
 import type { WeirClient } from '../../client/index.js'
@@ -79,7 +80,10 @@ async function followRecords(
   const whileRead = AbortSignal.any([signal, terminal.outputClosed])
   let isFirst = true
   try {
-    for await (const record of client.followEgress(id, { executionId, denied }, { signal: whileRead })) {
+    const reconnection = new Reconnection(client, (line) =>
+      terminal.talk(terminal.talkStyle.yellow(`── ${line}`)),
+    )
+    for await (const record of recordsOf(client, id, { executionId, denied }, reconnection, whileRead)) {
       if (format === 'json') await printObject(terminal, record, 'json', false)
       else if (format === 'yaml') await terminal.data(`---\n${await yamlOf(record)}`)
       else if (format === 'csv')
@@ -91,6 +95,32 @@ async function followRecords(
     if (!terminal.outputClosed.aborted) throw error
   }
   return EXIT.ok
+}
+
+/** Each record once, also when the server goes away and comes back: it begins again, and of each execution as many are known. */
+async function* recordsOf(
+  client: WeirClient,
+  id: string,
+  request: { executionId?: string; denied?: boolean },
+  reconnection: Reconnection,
+  signal: AbortSignal,
+): AsyncIterable<AuditRecord> {
+  const known = new Map<string, number>()
+  for (;;) {
+    const again = new Map<string, number>()
+    try {
+      for await (const record of client.followEgress(id, request, { signal })) {
+        const count = (again.get(record.executionId) ?? 0) + 1
+        again.set(record.executionId, count)
+        if (count <= (known.get(record.executionId) ?? 0)) continue
+        known.set(record.executionId, count)
+        yield record
+      }
+      return
+    } catch (error) {
+      await reconnection.wait(error, signal)
+    }
+  }
 }
 
 /** A record as one line, every value escaped. */

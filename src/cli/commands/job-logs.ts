@@ -2,13 +2,15 @@ import { WeirError } from '../../errors.js'
 import { quoted, printable } from '../../model/printable.js'
 import { withClient } from '../context.js'
 import { EXIT } from '../exit-codes.js'
+import { followLogs } from '../follow-logs.js'
 import { listenForInterrupts } from '../interrupt.js'
 import { readJobView } from '../job-view-flags.js'
 import { LogPrinter } from '../log-printer.js'
 import { outcomeOf } from '../outcome.js'
 import { readSince } from '../read-since.js'
+import { Reconnection } from '../reconnection.js'
 import { hasEnded } from './job-lists.js'
-import type { DescribedJob, LogsRequest, WeirClient, WireExecution } from '../../client/index.js'
+import type { DescribedJob, LogChunk, LogsRequest, WeirClient, WireExecution } from '../../client/index.js'
 import type { CliContext, GlobalFlags } from '../context.js'
 import type { JobViewFlags } from '../job-view-flags.js'
 import type { Terminal } from '../terminal.js'
@@ -49,7 +51,14 @@ export async function jobLogs(id: string, flags: LogFlags, context: CliContext):
         prefix: readPrefix(flags, described),
       }
       const { ID } = described.Job
-      await printLogs(client, ID, request, new LogPrinter(terminal, layout), signal)
+      const reconnection = new Reconnection(client, (line) =>
+        terminal.talk(terminal.talkStyle.yellow(`── ${line}`)),
+      )
+      const chunks =
+        flags.follow === true
+          ? followLogs(client, ID, request, reconnection, signal)
+          : client.logs(ID, request, { signal })
+      await printLogs(chunks, new LogPrinter(terminal, layout))
       if (flags.follow === true && flags.executionId === undefined)
         await sayHowItEnded(client, ID, view, terminal)
     })
@@ -64,15 +73,9 @@ export async function jobLogs(id: string, flags: LogFlags, context: CliContext):
   }
 }
 
-async function printLogs(
-  client: WeirClient,
-  id: string,
-  request: LogsRequest,
-  printer: LogPrinter,
-  signal: AbortSignal,
-): Promise<void> {
+async function printLogs(chunks: AsyncIterable<LogChunk>, printer: LogPrinter): Promise<void> {
   try {
-    for await (const chunk of client.logs(id, request, { signal })) await printer.print(chunk)
+    for await (const chunk of chunks) await printer.print(chunk)
   } finally {
     await printer.finish()
   }
