@@ -41,7 +41,11 @@ const PACKAGES = [
     why: 'their standard library',
   },
   { name: 'wabt', present: () => has('wat2wasm'), why: 'hostile WebAssembly test modules' },
-  { name: 'nats-server', present: () => has('nats-server'), why: 'networks of several machines, and devstack' },
+  {
+    name: 'nats-server',
+    present: () => has('nats-server'),
+    why: 'networks of several machines, and devstack',
+  },
   { name: 'curl', present: () => has('curl'), why: 'a real client of the gateway in tests' },
   { name: 'openssl', present: () => has('openssl'), why: 'certificates of test servers' },
 ]

@@ -127,7 +127,8 @@ export const ERROR_CODES = {
   'access.invalid': 'A token cannot be made like this',
   'access.not_found': 'No token has this id',
   'access.too_many': 'The server keeps as many tokens as it may',
-  'audit.unavailable': 'The record of administrative actions cannot be written or read, so nothing is changed',
+  'audit.unavailable':
+    'The record of administrative actions cannot be written or read, so nothing is changed',
   'credentials.unsafe': 'The file with the credentials cannot be used as it is',
   'tls.untrusted': 'The certificate of the server is not the one that is trusted here',
   'tls.invalid': 'The certificate or key of the server cannot be used',

@@ -202,7 +202,12 @@ describe.skipIf(missing !== '')(`bad luck and bad input, with real containers${s
 
   it('refuses a port that is in use', async () => {
     const { code, stderr } = await weir(
-      ['serve', '-c', `API.Port=${world.port}`, '-c', 'Engines.Disabled=docker'],
+      [
+        'serve',
+        ...['-c', `API.Port=${world.port}`],
+        ...['-c', 'Publishers.Types.Local.Port=0'],
+        ...['-c', 'Engines.Disabled=docker'],
+      ],
       {
         env: { WEIR_DIR: join(world.dir, 'second') },
       },

@@ -61,11 +61,14 @@ describe.skipIf(noDocker !== '')(`containers of a server that is killed${skipNot
   beforeAll(() => importBusybox(IMAGE))
   afterAll(() => removeImage(IMAGE))
 
+  /** So many that the program outlives two starts of the server, also on a busy machine. */
+  const LINES = 400
+
   it('run on and are taken up again: each line of output is there once, the exit code is true', async () => {
     await server.start()
     const job = await submitted(
       server.client,
-      containerJob(IMAGE, counting(150, 30, 7), { Publisher: { Type: 'local' } }),
+      containerJob(IMAGE, counting(LINES, 30, 7), { Publisher: { Type: 'local' } }),
     )
     const execution = await server.until(job, 'Running')
     await eventually('there is output', async () => (await linesWritten(execution)) > 20)
@@ -80,7 +83,7 @@ describe.skipIf(noDocker !== '')(`containers of a server that is killed${skipNot
     await following
     await server.start()
     await endOf(server.client, job)
-    expect(await server.logs(job)).toEqual({ stdout: numbered('out', 150), stderr: numbered('err', 150) })
+    expect(await server.logs(job)).toEqual({ stdout: numbered('out', LINES), stderr: numbered('err', LINES) })
     const executions = await server.executions(job)
     expect(executions).toHaveLength(1)
     expect(executions[0]).toMatchObject({

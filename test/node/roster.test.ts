@@ -293,7 +293,7 @@ describe('the join desk', () => {
 describe('automatic approval', () => {
   const rule = (listed: string[], isManual = true) => autoApproval({ ownId: 'own', isManual, listed })
   const node = (nodeId: string, labels: Record<string, string> = {}) => ({
-    ...sampleNode().info,
+    ...sampleNode(nodeId).info,
     nodeId,
     labels,
   })

@@ -247,11 +247,11 @@ export async function containersOf(nodeId: string): Promise<Docker.ContainerInfo
   return docker.listContainers({ all: true, filters: { label: [`weir.node=${nodeId}`] } })
 }
 
-/** Polls until the condition holds; fails after ten seconds. */
+/** Polls until the condition holds; fails after thirty seconds. */
 export async function eventually(what: string, condition: () => Promise<boolean> | boolean): Promise<void> {
-  for (let tries = 0; tries < 200; tries++) {
+  for (let tries = 0; tries < 600; tries++) {
     if (await condition()) return
     await new Promise((resolve) => setTimeout(resolve, 50))
   }
-  throw new Error(`not within ten seconds: ${what}`)
+  throw new Error(`not within thirty seconds: ${what}`)
 }
