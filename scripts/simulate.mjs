@@ -75,10 +75,18 @@ async function longRun(program, from, seeds, jobs) {
   }
   const work = async () => {
     while (next < from + seeds) {
-      const first = next
-      const count = Math.min(BATCH, from + seeds - first)
-      next += count
-      await lines(program, ['run', String(first), String(count)], take)
+      let first = next
+      const end = Math.min(first + BATCH, from + seeds)
+      next = end
+      while (first < end) {
+        await lines(program, ['run', String(first), String(end - first)], (line) => {
+          first = line.seed + 1
+          take(line)
+        })
+        if (first === end) break
+        take({ seed: first, broken: ['the process ended in the middle of this world'], lastLines: [] })
+        first += 1
+      }
     }
   }
   await Promise.all(Array.from({ length: jobs }, work))

@@ -60,8 +60,8 @@ export const MUTATIONS = [
   {
     name: 'a clock that is set makes nodes silent',
     file: 'src/orchestrator/node-registry.ts',
-    find: '    this.#forgiveAbsence()\n',
-    replace: '',
+    find: 'node.heardMs = Math.min(',
+    replace: 'Math.min(',
   },
   {
     name: 'a node that returns stays lost',

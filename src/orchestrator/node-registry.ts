@@ -8,7 +8,7 @@ import type { Writer } from './writer.js'
 
 /** How old the stored time of a node's last message may become. */
 const PERSIST_EVERY_MS = 60_000
-/** Two sweeps may be so much further apart than they should be. */
+/** Two looks at the clock may be so much further apart than they should be. */
 const AWAY_MS = 2_000
 /** Nodes that may register; more are refused. */
 const NODES_MAX = 10_000
@@ -46,18 +46,18 @@ export class NodeRegistry {
   /** Those that may come to be lost by the mere passing of time. */
   readonly #silent = new Map<NodeId, KnownNode>()
 
-  /** When the last sweep ended. */
-  #sweptMs: TimeMs
+  /** When the clock was looked at last. */
+  #listenedMs: TimeMs
 
   constructor(parts: NodeRegistryParts) {
     this.#parts = parts
-    this.#sweptMs = parts.clock.now()
+    this.#listenedMs = parts.clock.now()
   }
 
   /** A node could not report while the orchestrator was away: its silence counts from now. */
   load(snapshot: Snapshot): void {
     const { clock, limits } = this.#parts
-    const now = (this.#sweptMs = clock.now())
+    const now = (this.#listenedMs = clock.now())
     for (const record of snapshot.nodes()) {
       const silentMs = record.connection === 'CONNECTED' ? 0 : limits.disconnectAfterMs
       this.#keep({
@@ -123,31 +123,25 @@ export class NodeRegistry {
     return record
   }
 
-  /** Looks for nodes that fell silent. To be called every `sweepMs`. */
-  async sweep(): Promise<void> {
-    this.#forgiveAbsence()
-    try {
-      await this.#sweep()
-    } finally {
-      this.#sweptMs = this.#parts.clock.now()
-    }
-  }
-
   /**
-   * Silence counts only while somebody listens: when the clock was set, or this process stood still, no node fell silent
-   * by that.
+   * To be called every `sweepMs`, whatever else is under way: silence counts only while somebody listens. When the clock
+   * was set, or this process stood still, no node fell silent by that.
    */
-  #forgiveAbsence(): void {
+  listen(): void {
     const { clock, limits, logger } = this.#parts
     const now = clock.now()
-    const awayMs = now - this.#sweptMs - limits.sweepMs
-    if (Math.abs(awayMs) <= limits.sweepMs + AWAY_MS) return
+    const passedMs = now - this.#listenedMs
+    this.#listenedMs = now
+    const awayMs = passedMs < 0 ? passedMs : Math.max(0, passedMs - limits.sweepMs)
+    if (Math.abs(awayMs) <= AWAY_MS) return
     logger.warn({ awayMs }, 'The clock was set or the process stood still; nodes get that time')
     // Some have spoken since: nobody was heard later than now.
     for (const node of this.#nodes.values()) node.heardMs = Math.min(node.heardMs + Math.max(0, awayMs), now)
   }
 
-  async #sweep(): Promise<void> {
+  /** Looks for nodes that fell silent. */
+  async sweep(): Promise<void> {
+    this.listen()
     const { clock, limits, logger } = this.#parts
     const now = clock.now()
     for (const node of this.#nodes.values()) {

@@ -148,6 +148,7 @@ class OrchestratorNode implements Orchestrator {
     const retention = new Retention({ ...parts, feed })
     this.#loops = [
       new Planner(parts).run(signal),
+      this.#repeat(this.#limits.sweepMs, 'Cannot look at the clock', async () => this.#registry.listen()),
       this.#repeat(this.#limits.sweepMs, 'Cannot store the state of nodes', () => this.#registry.sweep()),
       this.#repeat(this.#limits.forgetEveryMs, 'Cannot forget old jobs', () => retention.run(signal)),
     ]

@@ -58,7 +58,7 @@ function checkLoad(
   return problems
 }
 
-/** Nobody is given a node for which somebody with a higher priority waits, or somebody older with the same. */
+/** Nobody is given a node for which somebody with a higher priority waits. */
 function checkOrder(
   fresh: readonly Execution[],
   change: Change,
@@ -82,10 +82,8 @@ function checkOrder(
     if (!isThere(node) || !isSettled(nodeId) || !isCalm(nodeId)) continue
     for (const other of waiting) {
       const { Priority } = other.spec
-      const comesFirst =
-        Priority > job.spec.Priority ||
-        (Priority === job.spec.Priority && other.createTimeMs < job.createTimeMs)
-      if (!comesFirst || !suits(other.spec, node.info)) continue
+      // Of equals, one that has waited long may have had the node kept free before an older one asked for it.
+      if (Priority <= job.spec.Priority || !suits(other.spec, node.info)) continue
       const used = usedOn(nodeId, before)
       if (!fits(used, taskResources(other.spec.Tasks[0]), node, 1 + limits.nodeQueueFactor)) continue
       problems.push(

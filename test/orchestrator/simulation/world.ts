@@ -141,7 +141,6 @@ class World {
     this.#dir = mkdtempSync(join(SCRATCH, 'weir-world-'))
     this.#approveNodes = dice.happens(0.8)
     this.#isCrowded = dice.happens(0.2)
-    this.#limits = { ...SIMULATED_LIMITS, jobsPerPass: dice.pick([1, 3, 64]) }
     this.#faults = dice.happens(0.2)
       ? {}
       : {
@@ -150,6 +149,10 @@ class World {
           delayMsMin: 0,
           delayMsMax: dice.pick([5, 200, 2_500]),
         }
+    this.#usualDisk = { ...SOUND_DISK, flushMsMax: dice.pick([0, 0, 5, 100, 800]) }
+    // A slow disk and few jobs at a time would be too little for so many.
+    const jobsPerPass = this.#usualDisk.flushMsMax < 100 ? dice.pick([2, 8, 64]) : 64
+    this.#limits = { ...SIMULATED_LIMITS, jobsPerPass }
     this.#placing = {
       limits: this.#limits,
       // Who changed a moment ago may be known in memory and not be stored yet.
@@ -157,7 +160,6 @@ class World {
       isCalm: (id) =>
         this.#wellForMs() > CALM_MS && this.time.now() - (this.#touchedMs.get(id) ?? 0) > CALM_MS,
     }
-    this.#usualDisk = { ...SOUND_DISK, flushMsMax: dice.pick([0, 0, 5, 100, 800]) }
     this.log = new DurableLog(this.time, new Dice(seed, 'disk'))
     this.log.faults = this.#usualDisk
     this.log.onDurable = (change, revision) => this.#durable(change, revision)
@@ -371,7 +373,7 @@ class World {
   #comeBack(dice: Dice): void {
     if (dice.happens(0.15)) void this.#restoreOlderCopy(dice)
     if (dice.happens(0.3)) this.#adopt(dice.pick([...this.nodes.values()]), dice)
-    this.time.schedule(dice.pick([0, dice.between(0, 2_000), dice.between(0, 45_000)]), () => {
+    this.time.schedule(1 + dice.pick([0, dice.between(0, 2_000), dice.between(0, 45_000)]), () => {
       if (this.#life === undefined) this.#startOrchestrator()
     })
   }
@@ -764,7 +766,8 @@ class World {
       return
     }
     for (const { info } of await this.#orchestrator.nodes({ membership: 'PENDING' })) {
-      await this.#orchestrator.updateNode(info.nodeId, 'approve', '')
+      // Not waited for: that takes time, and time passes only below.
+      void this.#orchestrator.updateNode(info.nodeId, 'approve', '')
     }
     this.users.insist(this.#orchestrator, new Dice(this.seed, 'last wish'))
     await this.#until('steady', 200_000)
