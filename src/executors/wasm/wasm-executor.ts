@@ -24,6 +24,7 @@ import { seccompProgram } from './seccomp-program.js'
 import { SPARE_OUTPUTS, type Slot, outputDir } from './slot.js'
 import { SlotPool } from './slot-pool.js'
 import { copySmall, looksSmall } from './staging.js'
+import { endStraySandboxes } from './stray-sandboxes.js'
 import { type Toolbox, findToolbox } from './toolbox.js'
 
 /**
@@ -154,6 +155,7 @@ class WasmExecutor implements Executor {
     if (typeof cgroups !== 'string') {
       for (const name of await cgroups.removeWhere(isLeftOver)) removed.push(`control group ${name}`)
     }
+    for (const name of endStraySandboxes(this.#slotsDir, isLeftOver)) removed.push(`sandbox of ${name}`)
     for (const name of (await readdir(this.#slotsDir)).filter(isLeftOver)) {
       await removeTree(join(this.#slotsDir, name))
       removed.push(`sandbox directory ${name}`)

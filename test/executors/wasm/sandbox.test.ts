@@ -238,6 +238,44 @@ describe.skipIf(problem !== undefined)(`the life of sandboxes${skipped}`, () => 
     rmSync(dir, { recursive: true, force: true })
   })
 
+  it('ends at its start what a killed node left half made, and nothing else', async () => {
+    const dir = mkdtempSync(join(tmpdir(), 'weir-wasm-stray-'))
+    const bench = new Bench({ dataDir: dir })
+    const halfMade = (slot: string) => {
+      mkdirSync(join(dir, 'slots', slot, 'mod'), { recursive: true })
+      // Nobody ever writes to the descriptor that it waits on.
+      return spawn(
+        'bwrap',
+        [
+          '--ro-bind',
+          '/',
+          '/',
+          '--ro-bind',
+          join(dir, 'slots', slot, 'mod'),
+          '/tmp',
+          '--block-fd',
+          '3',
+          'true',
+        ],
+        { stdio: ['ignore', 'ignore', 'ignore', 'pipe'] },
+      )
+    }
+    const stray = halfMade('s-00000000-0000-4000-8000-000000000000')
+    const other = halfMade('another')
+    const gone = once(stray, 'exit')
+    await expect.poll(() => processesNaming(dir).length).toBeGreaterThanOrEqual(2)
+    expect(await bench.executor.reap(new Set())).toContain(
+      'sandbox of s-00000000-0000-4000-8000-000000000000',
+    )
+    await gone
+    expect(other.exitCode ?? other.signalCode).toBeNull()
+    const left = processesNaming(dir)
+    expect(left).toContain(other.pid)
+    for (const pid of left) process.kill(pid, 'SIGKILL')
+    await bench.close()
+    rmSync(dir, { recursive: true, force: true })
+  })
+
   it('leaves no process behind, at whatever moment the node is killed', { timeout: 60_000 }, async () => {
     const dir = mkdtempSync(join(tmpdir(), 'weir-wasm-crash-'))
     for (const afterMs of [5, 25, 50, 80, 120, 180]) {
