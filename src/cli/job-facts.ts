@@ -2,8 +2,11 @@ import { shellWord } from './shell-word.js'
 import { formatDuration, millisecondsOf } from './times.js'
 import type { WireJob, WireTask } from '../client/index.js'
 
-/** What a job was asked to do, in the words of the flags, for the head of its description; empty values are left out. */
-export function jobFacts(job: WireJob, nowMs: number): (readonly [string, string])[] {
+/**
+ * What a job was asked to do, in the words of the flags, for the head of its description; empty values are left out.
+ * `startedMs`: when the version that is described was submitted.
+ */
+export function jobFacts(job: WireJob, startedMs: number, nowMs: number): (readonly [string, string])[] {
   const [task] = job.Tasks
   return [
     ['Engine', task?.Engine.Type ?? ''],
@@ -13,7 +16,7 @@ export function jobFacts(job: WireJob, nowMs: number): (readonly [string, string
     ['Priority', job.Priority === 0 ? '' : String(job.Priority)],
     ['Labels', pairsText(job.Labels)],
     ['Time limit', task === undefined ? '' : limitText(task)],
-    ['Took', tookText(job, nowMs)],
+    ['Took', tookText(job, startedMs, nowMs)],
   ]
 }
 
@@ -62,10 +65,10 @@ function limitText({ Timeouts }: WireTask): string {
     .join(', ')
 }
 
-function tookText(job: WireJob, nowMs: number): string {
+function tookText(job: WireJob, startedMs: number, nowMs: number): string {
   const isOver = ['Completed', 'Failed', 'Stopped'].includes(job.State.StateType)
   const end = isOver ? millisecondsOf(job.ModifyTime) : nowMs
-  const took = formatDuration(end - millisecondsOf(job.CreateTime))
+  const took = formatDuration(end - startedMs)
   return isOver ? took : `${took} so far`
 }
 

@@ -1,6 +1,7 @@
 import { WeirError } from '../errors.js'
 import { formatResources } from '../model/resources.js'
 import { task } from '../model/task-accessors.js'
+import type { Resources } from '../model/resources.js'
 import type { DesiredExecution } from '../model/sync.js'
 import { admit, admitTaskNetwork, chargedResources, type AdmissionView } from './admission.js'
 import type { CapacityGate, Release } from './capacity-gate.js'
@@ -155,10 +156,23 @@ function enterGate(
   const { book, gate } = parts
   const { executionId, jobSpec } = desired
   const waits = (): void => {
-    const message = `Waiting for room on the node: ${formatResources(gate.free)} free, ${formatResources(resources)} asked`
+    const message = `Waiting for room on the node: ${lacking(resources, gate.free)}`
     book.note(executionId, { topic: 'Execution', message })
   }
   return gate.enter({ id: executionId, priority: jobSpec.Priority, resources }, signal, waits)
+}
+
+/** What there is too little of, as `500m CPU asked, 400m CPU free`; all of it when others wait already. */
+function lacking(asked: Resources, free: Resources): string {
+  const short = (of: Resources): Resources => ({
+    cpu: asked.cpu > free.cpu ? of.cpu : 0,
+    memoryBytes: asked.memoryBytes > free.memoryBytes ? of.memoryBytes : 0,
+    diskBytes: asked.diskBytes > free.diskBytes ? of.diskBytes : 0,
+    gpu: asked.gpu > free.gpu ? of.gpu : 0,
+  })
+  const isShort = formatResources(short(asked)) !== 'nothing'
+  if (!isShort) return `${formatResources(asked)} asked, others wait for longer`
+  return `${formatResources(short(asked))} asked, ${formatResources(short(free))} free`
 }
 
 /** All reasons in one message; trying again helps only if it helps against each of them. */

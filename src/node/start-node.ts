@@ -275,8 +275,8 @@ function shownConfig(config: Config): Record<string, unknown> {
   const tree: Record<string, unknown> = { DataDir: config.dataDir }
   for (const [name, key] of Object.entries(CONFIG_SCHEMA) as [ConfigName, ConfigKey][]) {
     const value = config.values[name]
-    const shown =
-      key.secret === true ? '<redacted>' : key.kind === 'durationMs' ? writeValue(key, value) : value
+    const isHidden = key.secret === true && config.origin(name) !== 'default'
+    const shown = isHidden ? '<redacted>' : key.kind === 'durationMs' ? writeValue(key, value) : value
     const parts = name.split('.')
     let branch = tree
     for (const part of parts.slice(0, -1)) branch = (branch[part] ??= {}) as Record<string, unknown>

@@ -184,7 +184,7 @@ export function refusePresent(
 export function refuseAbsent({ record, lost }: NodeView): Refusal | undefined {
   if (record.membership === 'PENDING') {
     return refusal('membership', 'waits for approval', 'wait for approval', {
-      hint: 'Let the operator approve the node',
+      hint: 'The operator approves nodes with "weir node approve"',
     })
   }
   if (record.membership === 'REJECTED') return refusal('membership', 'is rejected', 'are rejected')
@@ -203,11 +203,17 @@ export function refuseOffer(demand: JobDemand, offer: NodeOffer): Refusal | unde
     return lacks('compute.engine', what)
   }
   const source = demand.sources.find((type) => !offer.sources.has(type))
-  if (source !== undefined) return lacks('compute.source', `offer input source ${source}`)
+  if (source !== undefined)
+    return lacks('compute.source', `offer input source ${source}`, { hint: sourceHint(source) })
   if (publisher !== '' && !offer.publishers.has(publisher)) {
     return lacks('compute.publisher', `offer publisher ${publisher}`)
   }
   return demand.network === 'None' ? undefined : refuseNetwork(demand, offer)
+}
+
+function sourceHint(source: string): string {
+  if (source !== 'localdirectory') return ''
+  return 'The operator of a node can list the path in Compute.AllowListedLocalPaths; a small file of yours is sent along with --input ./FILE'
 }
 
 export function refuseLabels({ constraints }: JobDemand, { record }: NodeView): Refusal | undefined {

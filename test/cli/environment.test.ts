@@ -49,6 +49,17 @@ describe('where values come from', () => {
     )
   })
 
+  it('hides a secret, and shows that there is none', async () => {
+    const tokenOf = async (env: Record<string, string>): Promise<string> =>
+      (await run(['config', 'get', 'Compute.Auth.Token'], env)).stdout
+    const { stdout } = await run(['config', 'list', '--output', 'csv', '--hide-header'])
+    expect(stdout).toContain('Compute.Auth.Token,,default')
+    const secret = { WEIR_COMPUTE_AUTH_TOKEN: 'sixteen-characters' }
+    const set = await run(['config', 'list', '--output', 'csv', '--hide-header'], secret)
+    expect(set.stdout).toContain('Compute.Auth.Token,<redacted>,environment')
+    expect([await tokenOf({}), await tokenOf(secret)].join('')).not.toContain('sixteen')
+  })
+
   it('is the file in the data directory when no file is named', async () => {
     await run(['config', 'set', 'API.Port=10'])
     expect(await portOf([])).toBe('10')

@@ -17,6 +17,7 @@ import { readTimeout } from '../../src/cli/read-timeout.js'
 import { columnsLeftOut, renderCsv, renderTable } from '../../src/cli/table.js'
 import { EXIT } from '../../src/cli/exit-codes.js'
 import { formatDuration } from '../../src/cli/times.js'
+import { describeText } from '../../src/cli/commands/job-describe.js'
 import { readVariables } from '../../src/cli/commands/job-run.js'
 import { recordLine } from '../../src/cli/commands/job-egress.js'
 import type { WireExecution, WireJob } from '../../src/client/index.js'
@@ -236,6 +237,36 @@ describe('egress', () => {
     const line = recordLine(record as unknown as AuditRecord, { dataStyle: style })
     expect(line).toContain('evil\\u000aallow\\u001b')
     expect(line.split('\n')).toHaveLength(1)
+  })
+})
+
+describe('the description of a job', () => {
+  it('says how long the version took that it describes, not how long ago the job was made', () => {
+    const atMs = Date.parse('2024-11-29T08:00:00.000Z')
+    const Job = {
+      ID: 'j-1',
+      Name: 'hello',
+      Namespace: 'default',
+      Type: 'batch',
+      Count: 1,
+      Priority: 0,
+      Labels: {},
+      Tasks: [
+        { Engine: { Type: 'docker', Params: {} }, Resources: {}, Timeouts: {}, Network: { Type: 'None' } },
+      ],
+      State: { StateType: 'Completed' },
+      Version: 2,
+      CreateTime: (atMs - 86_400_000) * 1e6,
+      ModifyTime: (atMs + 4_000) * 1e6,
+    } as unknown as WireJob
+    const Event = { Topic: 'Submission', Message: 'Job rerun', Timestamp: '' }
+    const Items = [
+      { SeqNum: 1, Type: 'JobLevel', JobID: 'j-1', JobVersion: 2, Event, Time: new Date(atMs).toISOString() },
+    ] as const
+    const page = { Items: [...Items], NextToken: '' }
+    const terminal = { columns: 100, dataStyle: style }
+    expect(describeText({ Job, History: page }, terminal, atMs)).toMatch(/^Took +(= )4\.0 s$/m)
+    expect(describeText({ Job }, terminal, atMs)).toMatch(/^Took +(= )1d00h$/m)
   })
 })
 

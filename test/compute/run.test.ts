@@ -477,7 +477,9 @@ describe('stopping an execution closes what it holds', () => {
     await orchestrator.in(second, 'Accepted')
     expect(fixture.node.info()).toMatchObject({ runningExecutions: 1, queuedExecutions: 1 })
     await eventually(() =>
-      orchestrator.messages(second).some((line) => /Waiting for room on the node/.test(line)),
+      orchestrator
+        .messages(second)
+        .some((line) => line.endsWith('Waiting for room on the node: 1 CPU asked, nothing free')),
     )
     await orchestrator.stop(second)
     await orchestrator.in(second, 'Cancelled')

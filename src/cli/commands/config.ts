@@ -150,7 +150,8 @@ const COLUMNS: readonly Column<ConfigRow>[] = [
 
 function configRow(config: Config, name: ConfigName): ConfigRow {
   const key = CONFIG_SCHEMA[name] as ConfigKey
-  const value = key.secret === true ? '<redacted>' : writeValue(key, config.values[name])
+  const isHidden = key.secret === true && config.origin(name) !== 'default'
+  const value = isHidden ? '<redacted>' : writeValue(key, config.values[name])
   return { key: name, value, origin: config.origin(name), description: key.description }
 }
 

@@ -94,7 +94,7 @@ export function describeText(
   const history = History?.Items ?? []
   const layout = { columns: terminal.columns, plain: true, style: terminal.dataStyle }
   const sections: (readonly [title: string, body: string])[] = [
-    ['', headText(Job, nowMs)],
+    ['', headText(Job, submittedMs(Job, history), nowMs)],
     ['Summary', summaryText(executions)],
     ['Network', networkText(Job, executions, terminal)],
     [
@@ -125,7 +125,13 @@ export function describeText(
     .join('\n')
 }
 
-function headText(job: WireJob, nowMs: number): string {
+/** A version begins with an event that says so; of those that are too old to have one, the job itself is what is known. */
+function submittedMs(job: WireJob, history: readonly WireHistoryItem[]): number {
+  const submission = history.find((item) => isJobLevel(item) && item.Event.Topic === 'Submission')
+  return submission === undefined ? millisecondsOf(job.CreateTime) : Date.parse(submission.Time)
+}
+
+function headText(job: WireJob, startedMs: number, nowMs: number): string {
   const isCounted = job.Type === 'batch' || job.Type === 'service'
   const pairs: (readonly [string, string])[] = [
     ['ID', job.ID],
@@ -136,7 +142,7 @@ function headText(job: WireJob, nowMs: number): string {
     ['Message', job.State.Message ?? ''],
     ['Hint', job.State.Details?.Hint ?? ''],
     ['Count', isCounted ? String(job.Count) : ''],
-    ...jobFacts(job, nowMs),
+    ...jobFacts(job, startedMs, nowMs),
     ['Created Time', dateTime(millisecondsOf(job.CreateTime))],
     ['Modified Time', dateTime(millisecondsOf(job.ModifyTime))],
     ['Version', String(job.Version)],

@@ -133,7 +133,11 @@ export class DockerNetwork implements NetworkProvider {
     const report = await this.#probeAll()
     // Without an engine there is no verdict to keep: the next question asks again.
     this.#verdict = this.#parts === undefined ? undefined : Promise.resolve(report)
-    for (const problem of report.problems) this.#log.warn({ problem }, 'a network mode is not offered')
+    for (const problem of report.problems) {
+      // What nobody asked for is not worth a warning at each start.
+      if (problem !== HTTP_OFF && problem !== FULL_OFF)
+        this.#log.warn({ problem }, 'a network mode is not offered')
+    }
     return report
   }
 
@@ -240,7 +244,7 @@ export class DockerNetwork implements NetworkProvider {
   /** Opens the full network, or mends it where somebody took its rules away. */
   async #openFull(parts: Parts, problems: string[]): Promise<boolean> {
     if (this.#options.full === undefined) {
-      problems.push('mode full is not switched on')
+      problems.push(FULL_OFF)
       return false
     }
     if (parts.full !== undefined && (await parts.full.rulesIntact())) return true
@@ -378,9 +382,12 @@ async function fullSlot(
   }
 }
 
+const HTTP_OFF = 'mode http is not switched on'
+const FULL_OFF = 'mode full is not switched on'
+
 /** Why mode `http` cannot be offered; empty when it can. */
 function httpProblem(hasGateway: boolean): string {
-  if (!hasGateway) return 'mode http: there is no gateway'
+  if (!hasGateway) return HTTP_OFF
   if (hasCapabilities(CAP_NET_ADMIN, CAP_SYS_ADMIN)) return ''
   return 'mode http: weir needs to run as root (or with CAP_SYS_ADMIN and CAP_NET_ADMIN) to hold listeners inside a job’s network'
 }

@@ -109,7 +109,11 @@ export function engineStatus(error: unknown): number | undefined {
 export function engineMessage(error: unknown): string {
   const { json, message } = (error ?? {}) as { json?: { message?: unknown }; message?: unknown }
   const text = typeof json?.message === 'string' ? json.message : message
-  return (typeof text === 'string' ? text : String(error)).trim().slice(0, 500)
+  // What the client library puts before it says nothing to anybody.
+  return (typeof text === 'string' ? text : String(error))
+    .replace(/^\(HTTP code \d+\) [^-]{1,60} - /, '')
+    .trim()
+    .slice(0, 500)
 }
 
 /** Rejects with the signal's reason once it is aborted. */
