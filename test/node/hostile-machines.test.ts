@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { loadConfig } from '../../src/config/index.js'
 import { startNode, type RunningNode } from '../../src/node/index.js'
-import { Door } from '../../src/node/membership/door.js'
+import { Gatekeeper } from '../../src/node/membership/gatekeeper.js'
 import { openRoster } from '../../src/node/membership/roster.js'
 import { joinText } from '../../src/node/membership/join-desk.js'
 import { createNatsTransport, joinerName, keyPairOfSecret, openNats } from '../../src/transports/index.js'
@@ -97,18 +97,18 @@ describe('a machine that joined and never spoke', () => {
     const orchestrator = {
       nodes: async ({ membership = 'APPROVED' }) => (membership === 'APPROVED' ? [spoke] : []),
     }
-    const door = new Door({ roster, clock, logger: SILENT })
+    const gatekeeper = new Gatekeeper({ roster, clock, logger: SILENT })
     try {
       // The orchestrator was away for long: everybody gets the time to come back.
       await clock.pass(7_200_000)
-      await door.open(orchestrator as never)
+      await gatekeeper.open(orchestrator as never)
       await clock.pass(3_500_000)
       expect(roster.members().map(({ nodeId }) => nodeId)).toEqual(['silent', 'talker'])
       for (let passed = 0; passed < 200_000; passed += 5_000) await clock.pass(5_000)
       await eventually('it is forgotten', () => roster.member('silent') === undefined)
       expect(roster.member('talker')).toBeDefined()
     } finally {
-      await door.close()
+      await gatekeeper.close()
       rmSync(dir, { recursive: true, force: true })
     }
   })

@@ -28,7 +28,7 @@ import type { NodeIdentity } from '../identity.js'
 import type { NodeLogger } from '../logger.js'
 import type { Teardown } from '../teardown.js'
 import { autoApproval } from './auto-approval.js'
-import { Door, membershipOf } from './door.js'
+import { Gatekeeper, membershipOf } from './gatekeeper.js'
 import { createJoinDesk } from './join-desk.js'
 import { openRoster, type Roster } from './roster.js'
 import { guardSync } from './sync-guard.js'
@@ -41,7 +41,7 @@ export interface Cluster {
   readonly joinUrl: string
   readonly approveNodes: NonNullable<OrchestratorOptions['approveNodes']>
   readonly onNodeDecision: NonNullable<OrchestratorOptions['onNodeDecision']>
-  /** Opens the door; call when the orchestrator runs. */
+  /** Lets nodes in; call when the orchestrator runs. */
   open(orchestrator: Orchestrator): Promise<void>
 }
 
@@ -92,7 +92,7 @@ export async function startCluster(parts: ClusterParts): Promise<Cluster> {
   teardown.add('message server', () => server.close())
   roster.onChange((users) => server.setUsers(users))
 
-  const door = new Door({ roster, clock, logger })
+  const gatekeeper = new Gatekeeper({ roster, clock, logger })
   const network = createNatsTransport({
     identity: ORCHESTRATOR,
     connect: async () =>
@@ -100,11 +100,11 @@ export async function startCluster(parts: ClusterParts): Promise<Cluster> {
     clock,
     chance,
     logger,
-    onFlood: (sender) => door.cutOff(sender),
+    onFlood: (sender) => gatekeeper.cutOff(sender),
   })
   teardown.add('connection to the message server', () => network.close())
   await network.connected(CONNECT_MS)
-  teardown.add('door for nodes', () => door.close())
+  teardown.add('gatekeeper for nodes', () => gatekeeper.close())
   return {
     transport: guardSync(network, (nodeId) => roster.member(nodeId) !== undefined),
     tokens: roster,
@@ -114,9 +114,9 @@ export async function startCluster(parts: ClusterParts): Promise<Cluster> {
       isManual: values['Orchestrator.NodeManager.ManualApproval'],
       listed: values['Orchestrator.NodeManager.AutoApprove'],
     }),
-    onNodeDecision: (id, action, decide) => door.decided(id, action, decide),
+    onNodeDecision: (id, action, decide) => gatekeeper.decided(id, action, decide),
     open: async (orchestrator) => {
-      await door.open(orchestrator)
+      await gatekeeper.open(orchestrator)
       await network.serve(
         JOIN_SUBJECT,
         createJoinDesk({

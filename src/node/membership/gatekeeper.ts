@@ -5,15 +5,15 @@ import type { Clock } from '../../ports/index.js'
 import type { NodeLogger } from '../logger.js'
 import type { Roster } from './roster.js'
 
-export interface DoorParts {
+export interface GatekeeperParts {
   roster: Roster
   clock: Clock
   logger: NodeLogger
 }
 
 /** Lets rejected nodes hear why before they are disconnected, and keeps out who is not wanted. */
-export class Door {
-  readonly #parts: DoorParts
+export class Gatekeeper {
+  readonly #parts: GatekeeperParts
   readonly #roster: Roster
   readonly #closing = new AbortController()
   readonly #underWay = new Set<Promise<void>>()
@@ -21,7 +21,7 @@ export class Door {
   #openedMs = 0
   #sweeping: Promise<void> = Promise.resolve()
 
-  constructor(parts: DoorParts) {
+  constructor(parts: GatekeeperParts) {
     this.#parts = parts
     this.#roster = parts.roster
   }
