@@ -2,9 +2,7 @@ import { chmod, lstat, unlink } from 'node:fs/promises'
 import { connect } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import { toWeirError, WeirError } from '../errors.js'
-
-/** Where to listen: a TCP address, or a Unix socket that only its owner may use. */
-export type ListenOptions = { host: string; port: number } | { socketPath: string }
+import type { ListenOptions } from '../model/listen-address.js'
 
 /** Where it listens. */
 export interface ListenAddress {
@@ -95,10 +93,4 @@ function clientHost(host: string): string {
   if (host === '0.0.0.0') return '127.0.0.1'
   if (host === '::') return '[::1]'
   return host.includes(':') ? `[${host}]` : host
-}
-
-/** True for addresses that only this machine can reach. */
-export function isLoopback(where: ListenOptions): boolean {
-  if ('socketPath' in where) return true
-  return where.host === 'localhost' || where.host === '::1' || /^127(\.\d{1,3}){3}$/.test(where.host)
 }

@@ -9,7 +9,14 @@ import fastify, {
   type FastifyRequest,
 } from 'fastify'
 import { isWeirError, WeirError } from '../errors.js'
-import { STOCK_JOB_DEFAULTS, type JobDefaults, type NodeInfo, type NodeRecord } from '../model/index.js'
+import {
+  type ListenOptions,
+  STOCK_JOB_DEFAULTS,
+  isLoopback,
+  type JobDefaults,
+  type NodeInfo,
+  type NodeRecord,
+} from '../model/index.js'
 import type { Access, AdminLog, JobService, NodeTokenService } from '../ports/index.js'
 import { tokenMethod, type AuthMethod } from './authentication.js'
 import { CallerScope } from './caller.js'
@@ -20,7 +27,7 @@ import { authorizeRequests } from './guards/authorize.js'
 import { parseJsonBody } from './guards/json-body.js'
 import type { OriginRules } from './guards/origin.js'
 import { readQuery } from './guards/request-schema.js'
-import { isLoopback, listen, type ListenAddress, type ListenOptions } from './listen.js'
+import { listen, type ListenAddress } from './listen.js'
 import { answerUnknownRoutes } from './not-found.js'
 import { OpenStreams } from './open-streams.js'
 import { serveOpenApi } from './openapi.js'

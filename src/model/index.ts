@@ -68,6 +68,8 @@ export { parseLabelSelector } from './label-selector.js'
 export type { LabelSelector } from './label-selector.js'
 export { checkLabelKey, checkLabelValue } from './labels.js'
 export type { Complaint } from './labels.js'
+export { isLoopback } from './listen-address.js'
+export type { ListenOptions } from './listen-address.js'
 export type { OutputChunk, OutputStream } from './log.js'
 export {
   NO_RESOURCES,

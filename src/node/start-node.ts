@@ -1,8 +1,7 @@
 import { join } from 'node:path'
 import { type Config, CONFIG_SCHEMA, type ConfigKey, type ConfigName, writeValue } from '../config/index.js'
 import { isWeirError } from '../errors.js'
-import { BACALHAU_VERSION, createApiServer, type ListenOptions } from '../api/index.js'
-import { NO_RESOURCES, type NodeInfo, type NodeRecord } from '../model/index.js'
+import { type ListenOptions, NO_RESOURCES, type NodeInfo, type NodeRecord } from '../model/index.js'
 import { createOrchestrator, type Orchestrator } from '../orchestrator/index.js'
 import type { Chance, Clock, JobService, NodeTokenService, Transport } from '../ports/index.js'
 import { lockDataDir, openMemoryStore, openSqliteStore } from '../stores/index.js'
@@ -110,11 +109,15 @@ async function start(
   if (link !== undefined) teardown.add('connection to the network', () => link.transport.close())
   const transport = brain?.transport ?? link?.transport
 
+  // Much to load, and the engines take their time to answer: both at once.
+  const loadingApi = import('../api/index.js')
+  loadingApi.catch(() => undefined)
   let compute: ComputeParts | undefined
   if (roles.compute && transport !== undefined)
     compute = await startCompute({ ...parts, transport, isLasting: isOnDisk })
   const nodeInfo = (): NodeInfo => compute?.node.info() ?? orchestratorOnly(nodeId, config)
 
+  const { BACALHAU_VERSION, createApiServer } = await loadingApi
   const api = await createApiServer({
     ...(brain === undefined ? {} : { jobs: brain.orchestrator }),
     ...(brain?.cluster === undefined

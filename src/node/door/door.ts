@@ -1,4 +1,4 @@
-import { isLoopback, type ListenOptions } from '../../api/index.js'
+import { isLoopback, type ListenOptions } from '../../model/index.js'
 import type { ConfigValues } from '../../config/index.js'
 import { WeirError } from '../../errors.js'
 

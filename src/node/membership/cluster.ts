@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { readFile } from 'node:fs/promises'
-import { isLoopback } from '../../api/index.js'
+import { isLoopback } from '../../model/index.js'
 import type { Config, ConfigName } from '../../config/index.js'
 import { WeirError } from '../../errors.js'
 import { makeDirectory } from '../../make-directory.js'

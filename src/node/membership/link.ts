@@ -1,4 +1,4 @@
-import { isLoopback } from '../../api/index.js'
+import { isLoopback } from '../../model/index.js'
 import type { Config } from '../../config/index.js'
 import { WeirError } from '../../errors.js'
 import type { NodeMembership } from '../../model/index.js'
