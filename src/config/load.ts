@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
-import { isAbsolute, join } from 'node:path'
+import { isAbsolute, join, resolve } from 'node:path'
 import { WeirError } from '../errors.js'
 import { nearestName } from '../model/nearest-name.js'
 import { readValue } from './read-value.js'
@@ -125,6 +125,8 @@ function findDataDir(
   if (raw.includes('$'))
     problems.push({ where, message: `variables are not expanded in paths, found "${raw}"` })
   const expanded = withHome(raw)
+  // Who types a path means one from here; a variable is there long after, in other directories.
+  if (flag !== undefined && flag !== '') return resolve(expanded)
   if (!isAbsolute(expanded)) problems.push({ where, message: `expected an absolute path, found "${raw}"` })
   return expanded
 }

@@ -99,8 +99,10 @@ describe('loadConfig', () => {
     expect(message).toContain('Labels needs a value')
   })
 
-  it('refuses a data directory that is relative or holds a variable', () => {
-    expect(problemsOf(() => loadConfig({ dataDir: 'here' }))).toContain('absolute path')
+  it('refuses a data directory that holds a variable, or is relative in the environment', () => {
+    expect(problemsOf(() => loadConfig({ environment: { WEIR_DIR: 'here' } }))).toContain('absolute path')
+    expect(problemsOf(() => loadConfig({ dataDir: '' }))).toContain('absolute path')
+    expect(loadConfig({ dataDir: 'here' }).dataDir).toBe(join(process.cwd(), 'here'))
     expect(problemsOf(() => loadConfig({ environment: { WEIR_DIR: '/x/$HOME' } }))).toContain('not expanded')
   })
 
