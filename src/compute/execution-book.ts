@@ -258,6 +258,10 @@ export class ExecutionBook {
     for (const [id, sequence] of Object.entries(sequences)) {
       const record = this.#records.get(id)
       if (record === undefined || !(sequence > record.acknowledged)) continue
+      if (sequence > record.observed.sequence) {
+        this.#surpass(record, sequence)
+        continue
+      }
       record.acknowledged = Math.min(sequence, record.observed.sequence)
       record.events = record.events.filter((entry) => entry.sequence > record.acknowledged)
       if (record.acknowledged >= record.observed.sequence) this.#settle(record)
@@ -285,6 +289,22 @@ export class ExecutionBook {
   /** Resolves when nothing is being written any more. */
   async idle(): Promise<void> {
     await Promise.all(this.#writing)
+  }
+
+  /**
+   * The orchestrator has heard more than is known here: an earlier process was ahead of what a power cut left of its files,
+   * and what this one said was taken for old. It is said again, above all that was heard.
+   */
+  #surpass(record: Draft, sequence: number): void {
+    record.acknowledged = sequence
+    record.observed = { ...record.observed, sequence: sequence + 1 }
+    // An event took a sequence, so none that was heard has a higher index.
+    record.events = record.events.map(({ event }, at) => ({
+      event: { ...event, index: sequence + 1 + at },
+      sequence: sequence + 1,
+    }))
+    record.eventIndex = sequence + record.events.length
+    this.#onChange('now')
   }
 
   /** Nobody waits for the record any more: what was sent need not stay in memory, nor be sent after a restart. */

@@ -46,6 +46,8 @@ export class NodeRegistry {
   /** Those that may come to be lost by the mere passing of time. */
   readonly #silent = new Map<NodeId, KnownNode>()
 
+  /** Nodes that are being forgotten, with their revisions: one that registers anew meanwhile goes on from there. */
+  readonly #deleting = new Map<NodeId, number>()
   /** When the clock was looked at last. */
   #listenedMs: TimeMs
 
@@ -191,11 +193,14 @@ export class NodeRegistry {
   async delete(id: NodeId): Promise<void> {
     const node = this.#known(id)
     this.#drop(id)
+    this.#deleting.set(id, node.record.revision)
     try {
       await this.#store({ deleteNodes: [id] }, id)
     } catch (error) {
       if (!this.#nodes.has(id)) this.#keep(node)
       throw error
+    } finally {
+      this.#deleting.delete(id)
     }
   }
 
@@ -237,7 +242,7 @@ export class NodeRegistry {
       lastSyncMs: now,
       connectedSinceMs: joins ? now : (before?.connectedSinceMs ?? now),
       ...(before?.changedMs === undefined ? {} : { changedMs: before.changedMs }),
-      revision: (before?.revision ?? 0) + 1,
+      revision: (before?.revision ?? this.#deleting.get(request.nodeId) ?? 0) + 1,
     }
   }
 

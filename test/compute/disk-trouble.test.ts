@@ -62,6 +62,25 @@ describe('a node whose disk gives trouble', () => {
     expect(told?.observed.sequence).toBeGreaterThan(1_000_000)
   })
 
+  it('says an end again, above all that was heard, when its files had been cut back behind that', async () => {
+    const first = await book()
+    first.open(desired)
+    await first.accept(desired.executionId, memory)
+    await first.idle()
+    const second = await book()
+    const event = { topic: 'Execution', message: 'lost' }
+    await second.end(desired.executionId, { state: 'Failed', code: 'execution.lost' }, event)
+    const told = second.reports(1e6).reports[0]?.observed.sequence ?? 0
+
+    // A process in between had said more, and a power cut took what it had written.
+    second.acknowledge({ [desired.executionId]: told + 5 })
+    const [again] = second.reports(1e6).reports
+    expect(again?.observed).toMatchObject({ state: 'Failed', sequence: told + 6 })
+    expect(again?.events).toMatchObject([{ message: 'lost', index: told + 6 }])
+    second.acknowledge({ [desired.executionId]: told + 6 })
+    expect(second.reports(1e6).reports).toEqual([])
+  })
+
   async function book(): Promise<ExecutionBook> {
     const made = new ExecutionBook({
       dataDir,

@@ -96,13 +96,18 @@ export class ProgramPromises implements ProgramWatch {
     return this.#spokenMs.get(nodeId)
   }
 
-  heard(nodeId: string): void {
-    this.#heardMs.set(nodeId, this.#parts.time.now())
+  /** It has asked something, whatever comes of it. */
+  spoke(nodeId: string): void {
     this.#spokenMs.set(nodeId, this.#parts.time.now())
   }
 
+  heard(nodeId: string): void {
+    this.#heardMs.set(nodeId, this.#parts.time.now())
+    this.spoke(nodeId)
+  }
+
   saidGoodbye(nodeId: string): void {
-    this.#spokenMs.set(nodeId, this.#parts.time.now())
+    this.spoke(nodeId)
     this.#heardMs.delete(nodeId)
   }
 

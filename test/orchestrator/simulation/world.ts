@@ -543,6 +543,7 @@ class World {
       const { nodeId, leaving, knownRevision, observed } = body as SyncRequest
       // A goodbye counts even when what came with it cannot be stored.
       if (leaving) this.programs.saidGoodbye(nodeId)
+      else this.programs.spoke(nodeId)
       const answer = await handler(body, signal)
       const { revision, complete, desired } = answer as SyncResponse
       this.#options.onLine?.(
