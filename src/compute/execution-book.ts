@@ -298,12 +298,13 @@ export class ExecutionBook {
   #surpass(record: Draft, sequence: number): void {
     record.acknowledged = sequence
     record.observed = { ...record.observed, sequence: sequence + 1 }
-    // An event took a sequence, so none that was heard has a higher index.
-    record.events = record.events.map(({ event }, at) => ({
-      event: { ...event, index: sequence + 1 + at },
+    // An event took a sequence, so none that was heard has a higher index. Which of them were is not known: only the end,
+    // which nobody told before, is told now.
+    record.eventIndex = sequence + 1
+    record.events = (hasEnded(record) ? record.events.slice(-1) : []).map(({ event }) => ({
+      event: { ...event, index: sequence + 1 },
       sequence: sequence + 1,
     }))
-    record.eventIndex = sequence + record.events.length
     this.#onChange('now')
   }
 

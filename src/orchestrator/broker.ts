@@ -24,6 +24,8 @@ interface Queue {
 
 /** Queues that are looked through when there is room on a node; the next time the others have their turn. */
 const QUEUES_PER_LOOK = 256
+/** How long nobody looks at the clock while something waits for its time. */
+const NAP_MS_MAX = 10_000
 /** Jobs that one node with room wakes at a time. */
 const WOKEN_MAX = 1_024
 
@@ -135,7 +137,9 @@ export class Broker {
       signal.addEventListener('abort', () => resolve(), { once: true, signal: asleep.signal })
     })
     const first = this.#waiting.peek()
-    const waitMs = first === undefined ? undefined : Math.max(0, first.waitUntilMs - this.#clock.now())
+    // Not for longer at a time: a clock that is set forward, or a machine that slept, would make the look late.
+    const untilMs = first === undefined ? undefined : Math.max(0, first.waitUntilMs - this.#clock.now())
+    const waitMs = untilMs === undefined ? undefined : Math.min(untilMs, NAP_MS_MAX)
     const timer =
       waitMs === undefined ? pending() : this.#clock.sleep(waitMs, asleep.signal).catch(() => undefined)
     await Promise.race([changed, timer])

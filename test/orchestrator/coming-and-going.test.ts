@@ -94,6 +94,15 @@ describe('nodes that come and go', () => {
     expect((await orchestrator.node('n-1')).connection).toBe('DISCONNECTED')
   })
 
+  it('keeps the limit of a job although the clock was set forward while it waited', async () => {
+    await addNode('n-1')
+    const Timeouts = { ExecutionTimeout: 0, QueueTimeout: 0, TotalTimeout: 600 }
+    const id = await submit({ task: { Timeouts } })
+    clockError.step(time.now(), 590_000)
+    await time.pass(25_000)
+    expect(await orchestrator.job(id)).toMatchObject({ state: 'Failed' })
+  })
+
   it('takes a daemon away from a node whose labels no longer match, and brings it back when they do', async () => {
     let zone = 'a'
     const node = await addNode('n-1', undefined, () => ({ labels: { zone } }))
