@@ -344,7 +344,7 @@ export class WeirClient {
     action: 'approve' | 'reject' | 'delete',
     message = '',
     options: CallOptions = {},
-  ): Promise<{ Success: boolean; Error?: string }> {
+  ): Promise<{ Success: boolean; Error?: string; Code?: string; Hint?: string }> {
     const body = { Action: action, Message: message, NodeID: id }
     return this.#json(
       'PUT',

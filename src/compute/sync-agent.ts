@@ -104,8 +104,9 @@ export class SyncAgent {
       const progress = Object.keys(response.acknowledged).length > 0
       return this.#take(response) || (more && progress)
     } catch (error) {
-      const { code, message } = toWeirError(error)
-      const level = this.#failures === 0 ? 'warn' : 'debug'
+      const { code, message, details } = toWeirError(error)
+      // A transport that is not connected says so itself.
+      const level = this.#failures === 0 && details.offline !== true ? 'warn' : 'debug'
       logger[level]({ code, message }, 'the orchestrator does not answer; the node keeps trying')
       return undefined
     }

@@ -1,6 +1,6 @@
 import { WeirError } from '../errors.js'
 import { isFullId, isTerminalJobState } from '../model/index.js'
-import type { Execution, Job, NodeRecord } from '../model/index.js'
+import type { Execution, Job, NodeId, NodeRecord } from '../model/index.js'
 import type { JobStore } from '../ports/index.js'
 
 /** Where jobs are that name no namespace. */
@@ -111,6 +111,16 @@ export function findNode(nodes: readonly NodeRecord[], idOrPrefix: string): Node
       ),
   })
 }
+
+/**
+ * The node that an operator decides about: its id, or what lists show of an id that nobody chose. The beginning of a name will
+ * not do: `rack-1` must never mean `rack-10` because `rack-1` is gone.
+ */
+export function meantNode(nodes: readonly NodeRecord[], idOrPrefix: string): NodeId {
+  return MADE_UP_ID.test(idOrPrefix) ? findNode(nodes, idOrPrefix).info.nodeId : idOrPrefix
+}
+
+const MADE_UP_ID = /^n-[0-9a-f]{8}/
 
 function pickOne<T>(found: readonly T[], errors: { none: () => WeirError; several: () => WeirError }): T {
   const [first, ...others] = found

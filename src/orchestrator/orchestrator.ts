@@ -37,7 +37,7 @@ import { DesiredAnswers } from './desired-answer.js'
 import { DesiredFeed } from './desired-feed.js'
 import { makeEvaluation } from './evaluations.js'
 import { Fleet } from './fleet.js'
-import { findExecution, findJob, findNode, findVersion } from './id-lookup.js'
+import { findExecution, findJob, findNode, findVersion, meantNode } from './id-lookup.js'
 import { readDemand } from './job-demand.js'
 import { followExecutions, type FollowParts } from './job-follow.js'
 import { JobWatch } from './job-watch.js'
@@ -318,7 +318,12 @@ class OrchestratorNode implements Orchestrator {
     return findNode(this.#registry.records(), idOrPrefix)
   }
 
-  async updateNode(id: NodeId, action: 'approve' | 'reject' | 'delete', message: string): Promise<void> {
+  async updateNode(
+    idOrPrefix: string,
+    action: 'approve' | 'reject' | 'delete',
+    message: string,
+  ): Promise<void> {
+    const id = meantNode(this.#registry.records(), idOrPrefix)
     this.#logger.info(
       { nodeId: id, action, message: clip(message, REASON_LENGTH_MAX) },
       'An operator decides on a node',

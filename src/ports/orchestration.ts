@@ -9,7 +9,6 @@ import type {
   Job,
   JobId,
   NodeConnection,
-  NodeId,
   NodeMembership,
   NodeRecord,
 } from '../model/state.js'
@@ -132,5 +131,5 @@ export interface JobService {
   ): AsyncIterable<AuditRecord>
   nodes(query: { membership?: NodeMembership; connection?: NodeConnection }): Promise<NodeRecord[]>
   node(idOrPrefix: string): Promise<NodeRecord>
-  updateNode(id: NodeId, action: 'approve' | 'reject' | 'delete', message: string): Promise<void>
+  updateNode(idOrPrefix: string, action: 'approve' | 'reject' | 'delete', message: string): Promise<void>
 }

@@ -46,6 +46,15 @@ export function noResponder(subject: Subject, cause?: unknown): WeirError {
   })
 }
 
+/** Who is not connected has said so, and why. */
+export function offline(cause?: unknown): WeirError {
+  return new WeirError('transport.no_responder', 'There is no connection to the network', {
+    retryable: true,
+    details: { offline: true },
+    cause,
+  })
+}
+
 export function noAnswer(subject: Subject, timeoutMs: number): WeirError {
   return new WeirError('transport.timeout', `Cannot reach "${subject}": no answer within ${timeoutMs} ms`, {
     retryable: true,

@@ -9,6 +9,7 @@ import {
   encodeMessage,
   noAnswer,
   noResponder,
+  offline,
   servedAlready,
   transportClosed,
 } from './message.js'
@@ -128,7 +129,7 @@ class NatsLink implements NatsTransport {
     if (this.#closing.signal.aborted) throw transportClosed()
     const text = encodeMessage(subject, body)
     const connection = this.#connection
-    if (connection === undefined) throw noResponder(subject, this.#status.problem)
+    if (connection === undefined) throw offline(this.#status.problem)
     const answer = await connection
       .request(this.#wireSubject(subject), text, { timeout: timeoutMs })
       .catch((error: unknown) => {

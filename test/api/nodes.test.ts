@@ -103,7 +103,7 @@ describe('updating a node', () => {
       Error: 'unsupported action',
     })
     const unknown = await put('n-x', { Action: 'delete' })
-    expect([unknown.status, unknown.json.Success]).toEqual([200, false])
+    expect([unknown.status, unknown.json.Success, unknown.json.Code]).toEqual([200, false, 'node.not_found'])
   })
 
   it('takes the id from the body where the Python client leaves it out of the path', async () => {

@@ -40,13 +40,15 @@ describe('the exit code of an error', () => {
 
 describe.skipIf(missing !== undefined)(`exit codes of the real program${skipped}`, () => {
   let server: TestServer
-  let [ended, running] = ['', '']
+  let [ended, running, nodeId] = ['', '', '']
   beforeAll(async () => {
     server = await startServer()
     for (const [name, bytes] of Object.entries(PROGRAMS))
       writeFileSync(join(server.dir, `${name}.wasm`), bytes)
     ended = (await server.weir(['wasm', 'run', '--id-only', 'hello.wasm'])).stdout.trim()
     running = (await server.weir(['wasm', 'run', '--detach', ...LOOP])).stdout.trim()
+    const nodes = await server.weir(['node', 'list', '--output', 'csv', '--hide-header'])
+    nodeId = nodes.stdout.split(',')[0] ?? ''
   })
   afterAll(() => server?.stop())
 
@@ -71,7 +73,8 @@ describe.skipIf(missing !== undefined)(`exit codes of the real program${skipped}
     [3, 'an unknown node', () => ['node', 'describe', 'n-zzz']],
     [3, 'a job without results', () => ['job', 'get', ended]],
     [4, 'stopping a job that has ended', () => ['job', 'stop', ended]],
-    [4, 'approving a node that is approved', () => ['node', 'approve', 'n-']],
+    [3, 'approving a node that is not known', () => ['node', 'approve', 'n-nobody']],
+    [4, 'approving a node that is approved', () => ['node', 'approve', nodeId]],
     [4, 'a second server on one data directory', () => ['serve', '-c', 'API.Port=0']],
     [5, 'nobody at the address', () => ['job', 'list', '--api-port', '1']],
     [124, 'a job out of time', () => ['wasm', 'run', '--timeout', '1', ...LOOP]],

@@ -401,6 +401,22 @@ describe('the orchestrator', () => {
     expect((await orchestrator.job(id)).state).toBe('Completed')
   })
 
+  it('knows a node by what lists show of a made-up id, and by no beginning of a name', async () => {
+    const { orchestrator, addNode } = await makeWorld({ approveNodes: false })
+    await addNode('n-0a1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d')
+    await addNode('rack-10')
+    await orchestrator.updateNode('n-0a1b2c3d', 'approve', '')
+    for (const id of ['n-0a1b', 'rack-1', 'rack', ''])
+      await expect(orchestrator.updateNode(id, 'delete', ''), id).rejects.toMatchObject({
+        code: 'node.not_found',
+      })
+    const nodes = await orchestrator.nodes({})
+    expect(nodes.map(({ info, membership }) => [info.nodeId.slice(0, 7), membership])).toEqual([
+      ['n-0a1b2', 'APPROVED'],
+      ['rack-10', 'PENDING'],
+    ])
+  })
+
   it('takes the work off a node that is rejected', async () => {
     const { clock, orchestrator, addNode, submit } = await makeWorld()
     const node = await addNode('n-1', { runMs: Infinity })

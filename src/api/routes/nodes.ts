@@ -90,7 +90,7 @@ async function updateNode(jobs: JobService, id: string, request: FastifyRequest)
     return { Success: true, success: true }
   } catch (error) {
     if (wantsErrors || !isWeirError(error, 'node.not_found', 'node.conflict', 'node.ambiguous')) throw error
-    return failed(error.message)
+    return { ...failed(error.message), Code: error.code, Hint: error.hint }
   }
 }
 

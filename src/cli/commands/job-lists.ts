@@ -55,6 +55,7 @@ export async function jobList(
     const format = await printList(context.terminal, { rows: Items, columns, items: Items }, flags)
     suggestNextPage(context.terminal, ['job', 'list'], flags, { limit, nextToken: NextToken })
     const [first] = Items
+    if (format === 'table' && first === undefined) context.terminal.talk('No job was found')
     if (format === 'table' && first !== undefined) {
       suggest(context.terminal, [['Details:', `weir job describe ${shortId(first.ID)}`]])
     }

@@ -62,6 +62,7 @@ export async function nodeList(flags: NodeListFlags, context: CliContext): Promi
     const format = await printList(context.terminal, { rows: items, columns, items }, flags)
     suggestNextPage(context.terminal, ['node', 'list'], flags, { limit, nextToken })
     const [first] = items
+    if (format === 'table' && first === undefined) context.terminal.talk('No node is known')
     if (format === 'table' && first !== undefined) {
       suggest(context.terminal, [['Details:', `weir node describe ${shortId(first.Info.NodeID)}`]])
     }
@@ -88,11 +89,15 @@ export async function nodeUpdate(
   flags: GlobalFlags & { message?: string },
   context: CliContext,
 ): Promise<number> {
-  const { Success, Error: reason } = await withClient(flags, context, (client) =>
+  const { Success, Error, Code, Hint } = await withClient(flags, context, (client) =>
     client.updateNode(id, action, flags.message ?? ''),
   )
-  if (!Success)
-    throw new WeirError('node.conflict', `Cannot ${action} node ${id}: ${reason ?? 'the server refused'}`)
+  if (!Success) {
+    const reason = Error ?? 'the server refused'
+    const code = Code === 'node.not_found' || Code === 'node.ambiguous' ? Code : 'node.conflict'
+    const message = reason.startsWith('Cannot ') ? reason : `Cannot ${action} node ${id}: ${reason}`
+    throw new WeirError(code, message, { hint: Hint })
+  }
   await context.terminal.data('Ok\n')
   return EXIT.ok
 }
