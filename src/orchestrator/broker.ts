@@ -161,7 +161,7 @@ export class Broker {
   #wakeFor(nodeId: NodeId): number {
     let [asked, woken] = [0, 0]
     // Each once: those that are asked come back at the end.
-    for (const key of [...this.#queues.keys()]) {
+    for (const key of Array.from(this.#queues.keys())) {
       if (asked++ === QUEUES_PER_LOOK || woken >= WOKEN_MAX) break
       const queue = this.#queues.get(key) as Queue
       const head = this.#head(queue)

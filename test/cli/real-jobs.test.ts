@@ -204,9 +204,9 @@ describe.skipIf(missing !== '')(`bad luck and bad input, with real containers${s
     const { code, stderr } = await weir(
       [
         'serve',
-        ...['-c', `API.Port=${world.port}`],
-        ...['-c', 'Publishers.Types.Local.Port=0'],
-        ...['-c', 'Engines.Disabled=docker'],
+        `--config=API.Port=${world.port}`,
+        '--config=Publishers.Types.Local.Port=0',
+        '--config=Engines.Disabled=docker',
       ],
       {
         env: { WEIR_DIR: join(world.dir, 'second') },
