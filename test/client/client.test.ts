@@ -128,10 +128,10 @@ describe.each(['tcp', 'unix'] as const)('the client over %s', (kind) => {
     expect(next).toBe(2000)
   })
 
-  it('gives the code of the server when a log stream cannot be opened', async () => {
+  it('gives the code and the words of the server when a log stream cannot be opened', async () => {
     await expect(collect(client.logs('j-nope'))).rejects.toMatchObject({
       code: 'job.not_found',
-      message: expect.stringContaining('failed to open log stream for job j-nope'),
+      message: expect.stringMatching(/^Cannot find job "j-nope"/),
     })
   })
 
