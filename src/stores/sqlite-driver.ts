@@ -33,6 +33,7 @@ export function storeError(error: unknown, what: string): WeirError {
     SQLITE_FULL: 'Free some disk space; nothing that was acknowledged is lost.',
     SQLITE_CANTOPEN: 'Check that the data directory exists and that this user may write to it.',
     SQLITE_READONLY: 'Check that this user may write to the data directory.',
+    EACCES: 'Run it as the user who owns the data directory, or name another one: --data-dir',
     SQLITE_BUSY: 'Another program holds the database; stop it.',
   }
   const hint =

@@ -129,7 +129,8 @@ function refused(url: string, cause: unknown): WeirError {
 }
 
 function unreachable(url: string, cause: unknown): WeirError {
-  const reason = cause instanceof Error ? cause.message : String(cause)
+  const said = cause instanceof Error ? cause.message : String(cause)
+  const reason = /ENOTFOUND|EAI_AGAIN/.test(said) ? 'the host name is unknown' : said
   return new WeirError('transport.unreachable', `Cannot reach the message server at ${url}: ${reason}`, {
     hint: hintFor(reason),
     retryable: true,

@@ -134,7 +134,9 @@ async function readyPort(child: ChildProcess, log: NatsLog, ended: Promise<strin
 
 function startFailure(text: string): WeirError {
   if (/address already in use/.test(text)) {
-    return new WeirError('port.in_use', 'Cannot listen for nodes: another program uses the port', {
+    const [, where] = /Error listening on port: ([^\s,]+)/.exec(text) ?? []
+    const place = where === undefined ? '' : ` on ${where}`
+    return new WeirError('port.in_use', `Cannot listen for nodes${place}: another program uses the port`, {
       hint: 'Choose another one with Orchestrator.Port, or stop the other program',
       details: { log: text },
     })
