@@ -58,7 +58,7 @@ describe('a network that misbehaves', () => {
 
 describe('a protection that is taken out', () => {
   // All of them: `node scripts/simulate.mjs --mutations`.
-  it.each(['what has ended can change', 'a second live execution of a slot', 'evaluations are forgotten'])(
+  it.each(['an end is stored without', 'a second live execution of a slot', 'evaluations are forgotten'])(
     'is noticed: %s',
     { timeout: 300_000 },
     (name) => {
