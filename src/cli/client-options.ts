@@ -50,7 +50,10 @@ async function trust(
 ): Promise<Pick<ClientOptions, 'tls'>> {
   if (!server.startsWith('https:')) return {}
   const { values, dataDir } = config
-  const fingerprint = pin ?? (values['API.TLS.SelfSigned'] ? await ownFingerprint(dataDir) : undefined)
+  const fingerprint =
+    pin ??
+    fingerprintHere(dataDir, server) ??
+    (values['API.TLS.SelfSigned'] ? await ownFingerprint(dataDir) : undefined)
   if (values['API.TLS.Insecure']) {
     terminal.talk(
       `${terminal.talkStyle.yellow('Warning:')} API.TLS.Insecure is set: anybody could pose as ${server} and read your token`,
@@ -60,6 +63,19 @@ async function trust(
   if (fingerprint !== undefined) return { tls: { fingerprint } }
   const file = values['API.TLS.CAFile']
   return file ? { tls: { ca: readAuthority(file) } } : {}
+}
+
+/** What the server of this data directory has left there for clients, if it is this server. */
+export function fingerprintHere(dataDir: string, server: string): string | undefined {
+  try {
+    const text = readFileSync(join(dataDir, 'weir.run'), 'utf8')
+    const [, host] = /^export WEIR_API_HOST=(https:\/\/\S+)$/m.exec(text) ?? []
+    const [, port] = /^export WEIR_API_PORT=(\d+)$/m.exec(text) ?? []
+    const isThis = formatServerAddress(parseServerAddress(`${host}:${port}`)) === server
+    return isThis ? /^# key: (SHA256:\S+)$/m.exec(text)?.[1] : undefined
+  } catch {
+    return undefined
+  }
 }
 
 /** The server of this very data directory needs nobody to vouch for it. */

@@ -164,7 +164,11 @@ export class HttpConnection {
     const code = error instanceof Error && 'code' in error ? String(error.code) : ''
     const reason = REASONS[code] ?? (error instanceof Error ? error.message : String(error))
     return new WeirError('api.unreachable', `Cannot reach ${formatServerAddress(this.address)}: ${reason}`, {
-      hint: /CERT|SSL|TLS|EPROTO/.test(code) ? UNTRUSTED : ABSENT,
+      hint: /CERT|SSL|TLS|EPROTO/.test(code)
+        ? UNTRUSTED
+        : code === 'ECONNRESET' && !this.#isTls
+          ? CUT
+          : ABSENT,
       retryable: true,
       details: { reason: code },
       cause: error,
@@ -288,6 +292,7 @@ async function* splitLines(response: IncomingMessage): AsyncIterable<string> {
 }
 
 const ABSENT = 'Start a server with `weir serve`, or say where it is with --api-host and --api-port.'
+const CUT = 'If the server speaks TLS, say so: --api-host https://HOST. Otherwise look at its log.'
 const UNTRUSTED =
   'Check that this is the right server, and that it speaks TLS. Accept its key with `weir auth login https://HOST:PORT --fingerprint SHA256:…`, or name the authority of its certificate in API.TLS.CAFile.'
 

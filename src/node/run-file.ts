@@ -14,7 +14,11 @@ export function clientExports(apiUrl: string): string[] {
   ]
 }
 
-/** Writes those lines to `<data dir>/weir.run`, for scripts: `. ~/.weir/weir.run`. */
-export async function writeRunFile(dataDir: string, apiUrl: string): Promise<void> {
-  await writeWhole(join(dataDir, 'weir.run'), `${clientExports(apiUrl).join('\n')}\n`)
+/**
+ * Writes those lines to `<data dir>/weir.run`, for scripts: `. ~/.weir/weir.run`. With the fingerprint of a key that nobody
+ * vouches for: a client with the same data directory need not be told.
+ */
+export async function writeRunFile(dataDir: string, apiUrl: string, fingerprint?: string): Promise<void> {
+  const key = fingerprint === undefined ? [] : [`# key: ${fingerprint}`]
+  await writeWhole(join(dataDir, 'weir.run'), `${[...clientExports(apiUrl), ...key].join('\n')}\n`)
 }

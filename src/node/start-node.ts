@@ -152,7 +152,12 @@ async function start(
   teardown.add('watch of the certificate', () => closing.abort())
   certificate?.watch((renewed) => api.renewCertificate(renewed), closing.signal)
   if (!door.isLocal) warnAboutDoor(door, values['API.TLS.BehindProxy'], logger)
-  if (isOnDisk) await writeRunFile(dataDir, address.url)
+  if (isOnDisk)
+    await writeRunFile(
+      dataDir,
+      address.url,
+      door.tls === 'self-signed' ? certificate?.fingerprint : undefined,
+    )
   logger.info({ nodeId, api: address.url, dataDir }, 'weir is ready')
   return {
     nodeId,

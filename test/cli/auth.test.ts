@@ -95,6 +95,32 @@ describe('weir auth against a server that asks', () => {
     expect(stderr).toContain(`weir auth login ${url}`)
   })
 
+  it('asks nobody to vouch for the server whose data directory it shares', async () => {
+    const { hostname, port } = new URL(url)
+    const env = { WEIR_DIR: data, WEIR_API_HOST: `https://${hostname}`, WEIR_API_PORT: port }
+    const { code, stderr } = await weir(['auth', 'login', '--token-file', rootFile], { cwd: dir, env })
+    expect(code, stderr).toBe(0)
+    expect((await weir(['job', 'list'], { cwd: dir, env })).code).toBe(0)
+    const stranger = await weir(['auth', 'login', '--token-file', rootFile], {
+      cwd: dir,
+      env: { ...env, WEIR_DIR: join(dir, 'elsewhere') },
+    })
+    expect(stranger.stderr).toContain('nobody known here vouches for its key')
+  })
+
+  it('tells who makes or ends tokens what is wrong', async () => {
+    const role = await as('operator', ['auth', 'token', 'create', '--role', 'king'])
+    expect([role.code, role.stderr]).toEqual([
+      2,
+      expect.stringContaining('admin, submitter, reader') as string,
+    ])
+    const unknown = await as('operator', ['auth', 'token', 'revoke', 't-nobody'])
+    expect([unknown.code, unknown.stderr]).toEqual([
+      3,
+      expect.stringContaining('weir auth token list') as string,
+    ])
+  })
+
   it('asks nobody without a terminal, and keeps nothing that is not good', async () => {
     const asked = await as('nobody', ['auth', 'login', '--fingerprint', pin])
     expect(asked.stderr).toContain('there is no terminal')

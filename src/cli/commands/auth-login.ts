@@ -16,7 +16,7 @@ import {
 } from '../../client/index.js'
 import { isWeirError, WeirError } from '../../errors.js'
 import { printable } from '../../model/printable.js'
-import { serverAccess } from '../client-options.js'
+import { fingerprintHere, serverAccess } from '../client-options.js'
 import { readClientConfig, serverUrl, suggest } from '../context.js'
 import { EXIT } from '../exit-codes.js'
 import type { Config } from '../../config/index.js'
@@ -144,7 +144,8 @@ async function findTrust(
     })
   }
   if (flags.fingerprint !== undefined) return { tls: { fingerprint: readFlag(flags.fingerprint) } }
-  const pin = (await readCredential(config.dataDir, server))?.fingerprint
+  const kept = (await readCredential(config.dataDir, server))?.fingerprint
+  const pin = kept ?? fingerprintHere(config.dataDir, server)
   if (pin !== undefined) return { tls: { fingerprint: pin } }
   const { 'API.TLS.CAFile': authority, 'API.TLS.Insecure': isCareless } = config.values
   if (authority !== '' || isCareless) {

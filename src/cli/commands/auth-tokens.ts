@@ -1,9 +1,11 @@
 import { WeirError } from '../../errors.js'
+import { ROLES } from '../../model/access.js'
 import { printable } from '../../model/printable.js'
 import { withClient } from '../context.js'
 import { EXIT } from '../exit-codes.js'
 import { OBJECT_FORMATS, printList, printObject } from '../output-format.js'
 import { readChoice } from '../read-choice.js'
+import { dateTime } from '../times.js'
 import type { WireToken } from '../../client/index.js'
 import type { CliContext, GlobalFlags } from '../context.js'
 import type { ListFlags } from '../output-format.js'
@@ -23,7 +25,7 @@ const UNITS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3_600, d: 86_4
 /** `weir auth token create`: the token goes to standard output, once; everything else to standard error. */
 export async function tokenCreate(flags: GlobalFlags & TokenFlags, context: CliContext): Promise<number> {
   const { terminal } = context
-  const role = flags.role ?? 'submitter'
+  const role = readChoice('--role', flags.role ?? 'submitter', ROLES)
   const namespaces = flags.namespace?.flatMap((one) => one.split(',')).map((one) => one.trim())
   const seconds = flags.expiresIn === undefined ? undefined : readLifetime(flags.expiresIn)
   const made = await withClient(flags, context, (client) =>
@@ -44,15 +46,21 @@ export async function tokenCreate(flags: GlobalFlags & TokenFlags, context: CliC
     return EXIT.ok
   }
   const { Record: record } = made
-  const until = record.ExpiresAt === undefined ? 'does not expire' : `expires ${record.ExpiresAt}`
+  const until =
+    record.ExpiresAt === undefined ? 'does not expire' : `until ${dateTime(Date.parse(record.ExpiresAt))}`
   terminal.talk(
     printable(
-      `Token ${record.ID} "${record.Name}": ${record.Role}, namespaces ${record.Namespaces.join(', ')}, ${until}`,
+      `Token ${record.ID} "${record.Name}": ${record.Role}, ${namespacesText(record.Namespaces)}, ${until}`,
     ),
   )
   terminal.talk('It is shown this once; the server keeps only its hash:')
   await terminal.data(`${made.Token}\n`)
   return EXIT.ok
+}
+
+function namespacesText(namespaces: readonly string[]): string {
+  if (namespaces.includes('*')) return 'all namespaces'
+  return `${namespaces.length === 1 ? 'namespace' : 'namespaces'} ${namespaces.join(', ')}`
 }
 
 /** `weir auth token list`. */
