@@ -45,8 +45,8 @@ export function processTerminal(
   const closed = new AbortController()
   stdout.on('error', () => closed.abort())
   stderr.on('error', () => undefined) // Nobody reads the talk any more; the data may still have a reader.
-  let dataStyle: Style = pc.createColors(wantsColour(environment, stdout.isTTY))
-  let talkStyle: Style = pc.createColors(wantsColour(environment, stderr.isTTY))
+  let dataStyle: Style = pc.createColors(wantsColour(environment, stdout))
+  let talkStyle: Style = pc.createColors(wantsColour(environment, stderr))
   let hasProgress = false
   const clearProgress = (): void => {
     if (hasProgress) stderr.write('\r\u001b[K')
@@ -94,13 +94,14 @@ export function processTerminal(
 
 function wantsColour(
   environment: Readonly<Record<string, string | undefined>>,
-  isTerminal: boolean,
+  // Absent on a pipe, whatever its type says; the library would then decide by itself.
+  { isTTY = false }: { isTTY?: boolean },
 ): boolean {
   if ((environment.NO_COLOR ?? '') !== '') return false
   for (const force of [environment.FORCE_COLOR, environment.CLICOLOR_FORCE]) {
     if ((force ?? '') !== '') return force !== '0' && force !== 'false'
   }
-  return isTerminal && environment.TERM !== 'dumb' && environment.CLICOLOR !== '0'
+  return isTTY && environment.TERM !== 'dumb' && environment.CLICOLOR !== '0'
 }
 
 function readColumns(text: string | undefined): number | undefined {

@@ -41,6 +41,7 @@ describe.skipIf(missing !== '')(`on a real terminal${skipped}`, () => {
     ['with CLICOLOR=0', false, 'weir job list', { CLICOLOR: '0' }],
     ['with CLICOLOR=0 and CLICOLOR_FORCE', true, 'weir job list', { CLICOLOR: '0', CLICOLOR_FORCE: '1' }],
     ['into a pipe', false, 'weir job list 2>&1 | cat', {}],
+    ['into a pipe in CI', false, 'weir job list 2>&1 | cat', { CI: 'true' }],
     ['into a pipe with FORCE_COLOR', true, 'weir job list 2>&1 | cat', { FORCE_COLOR: '1' }],
     ['with FORCE_COLOR=0', false, 'weir job list', { FORCE_COLOR: '0' }],
   ])('colours %s: %s', async (_what, isColoured, line, env) => {
