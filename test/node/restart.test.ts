@@ -19,7 +19,8 @@ import {
 import { containerJob, endOf, noSandbox } from './running-node.js'
 import { containerOf, Serving } from './serving.js'
 
-const IMAGE = 'weir-test-restart:1'
+// Of this run alone: another run's end removes its own.
+const IMAGE = `weir-test-restart:${process.pid}`
 
 // Servers are started several times in each, also on machines that are busy.
 vi.setConfig({ testTimeout: 120_000 })
