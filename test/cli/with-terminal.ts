@@ -27,7 +27,8 @@ export interface TerminalOptions {
 export function onTerminal(line: string, options: TerminalOptions = {}): Promise<OnTerminal> {
   const { columns = 80, rows = 24 } = options
   const program = `weir() { '${process.execPath}' '${entryPoint('cli/main.js')}' "$@"; }`
-  const whole = `stty cols ${columns} rows ${rows} -echo; ${program}; ${line}`
+  // Both get a Ctrl-C; the shell goes on with the line, whichever of them notices it first.
+  const whole = `trap : INT; stty cols ${columns} rows ${rows} -echo; ${program}; ${line}`
   return new Promise((resolve, reject) => {
     const child = spawn('script', ['-qec', `bash -c '${whole.replaceAll("'", `'\\''`)}'`, '/dev/null'], {
       cwd: options.cwd,

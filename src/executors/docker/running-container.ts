@@ -7,6 +7,7 @@ import { describeExit } from './container-exit.js'
 import type { ContainerState } from './container-exit.js'
 import { engineMessage, engineStatus } from './engine-connection.js'
 import { waitUntilNotRunning } from './engine-stream.js'
+import { kernelKilledForMemory } from './kernel-log.js'
 import type { DockerLog } from './options.js'
 import { deliverOutput } from './output-frames.js'
 
@@ -230,13 +231,15 @@ export class RunningContainer implements RunningExecution {
 
   /**
    * On a full memory limit the engine hears of the kill on another road than of the end, so it may know the reason a
-   * moment later.
+   * moment later, or never; then the kernel's log is asked.
    */
   async #finalState(): Promise<ContainerState> {
     for (let tries = 0; ; tries++) {
       const { State } = (await this.#in.container.inspect()) as { State: ContainerState }
       const unexplained = State.ExitCode === 137 && !State.OOMKilled && !this.#killSent
-      if (!unexplained || tries >= OOM_RETRIES) return State
+      if (!unexplained) return State
+      if (tries >= OOM_RETRIES)
+        return { ...State, OOMKilled: await kernelKilledForMemory(this.#in.container.id) }
       await this.#in.clock.sleep(OOM_RETRY_MS)
     }
   }
