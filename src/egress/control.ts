@@ -27,7 +27,7 @@ export interface GatewayProcessOptions {
 /** What the node may ask of the gateway process: name → parameters and answer. */
 export interface ControlCalls {
   init: { params: GatewayProcessOptions; answer: null }
-  attach: { params: { doorId: string; netnsPath: string }; answer: null }
+  attach: { params: { doorId: string; netnsPath: string; usernsPath?: string }; answer: null }
   loopback: { params: { doorId: string; port: number }; answer: { port: number } }
   open: { params: { who: Identity; policy: LeasePolicy; doorId: string; again?: boolean }; answer: null }
   summary: { params: { executionId: ExecutionId }; answer: EgressSummary }
@@ -90,8 +90,8 @@ async function answer(gateway: Gateway, request: ControlRequest): Promise<unknow
   const { call } = request
   switch (call) {
     case 'attach': {
-      const { doorId, netnsPath } = paramsOf<'attach'>(request)
-      gateway.hold(doorId, await listenInNamespace(netnsPath))
+      const { doorId, netnsPath, usernsPath } = paramsOf<'attach'>(request)
+      gateway.hold(doorId, await listenInNamespace(netnsPath, usernsPath))
       return null
     }
     case 'loopback': {

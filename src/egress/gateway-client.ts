@@ -66,6 +66,7 @@ const RESTART_MOST_MS = 5_000
 interface Attached {
   readonly attachment: GatewayAttachment
   readonly netnsPath: string | undefined
+  readonly usernsPath: string | undefined
   port: number
 }
 
@@ -125,16 +126,16 @@ class GatewaySupervisor implements GatewayClient {
     this.#restartMs = RESTART_FIRST_MS
   }
 
-  async attach(netnsPath: string): Promise<GatewayAttachment> {
+  async attach(netnsPath: string, usernsPath?: string): Promise<GatewayAttachment> {
     const doorId = newDoorId()
-    await this.#call('attach', { doorId, netnsPath })
-    return this.#remember(doorId, netnsPath, 0)
+    await this.#call('attach', { doorId, netnsPath, usernsPath })
+    return this.#remember(doorId, 0, netnsPath, usernsPath)
   }
 
   async attachLoopback(): Promise<GatewayAttachment> {
     const doorId = newDoorId()
     const { port } = await this.#call('loopback', { doorId, port: 0 })
-    return this.#remember(doorId, undefined, port)
+    return this.#remember(doorId, port)
   }
 
   async open(
@@ -201,9 +202,9 @@ class GatewaySupervisor implements GatewayClient {
     clearTimeout(killer)
   }
 
-  #remember(doorId: string, netnsPath: string | undefined, port: number): GatewayAttachment {
+  #remember(doorId: string, port: number, netnsPath?: string, usernsPath?: string): GatewayAttachment {
     const attachment = { id: doorId, proxyUrl: port === 0 ? proxyUrlOf() : proxyUrlOf(port) }
-    this.#attached.set(doorId, { attachment, netnsPath, port })
+    this.#attached.set(doorId, { attachment, netnsPath, usernsPath, port })
     return attachment
   }
 
@@ -256,11 +257,11 @@ class GatewaySupervisor implements GatewayClient {
   async #restore(): Promise<void> {
     const trouble = (error: WeirError) => this.#options.onTrouble?.(error)
     const reasons = new Map<string, WeirError>()
-    for (const [doorId, { netnsPath, port }] of this.#attached) {
+    for (const [doorId, { netnsPath, usernsPath, port }] of this.#attached) {
       const again =
         netnsPath === undefined
           ? this.#send('loopback', { doorId, port })
-          : this.#send('attach', { doorId, netnsPath })
+          : this.#send('attach', { doorId, netnsPath, usernsPath })
       await again.catch((error: WeirError) => {
         // Only a gateway that runs can say that listeners are gone; one that died is started again.
         if (this.#child?.connected !== true) throw error

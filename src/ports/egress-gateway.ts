@@ -65,10 +65,11 @@ export interface GatewayStatus {
 /** The only way out of an execution. One per node. */
 export interface EgressGateway {
   /**
-   * Creates listeners inside the network namespace `netnsPath` (for example `/proc/123/ns/net`) and holds them.
+   * Creates listeners inside the network namespace `netnsPath` (for example `/proc/123/ns/net`) and holds them. With
+   * `usernsPath`, the user namespace that owns it, no root is needed where this user made that one.
    * Rejects with `egress.unavailable` when the machine does not allow it.
    */
-  attach(netnsPath: string): Promise<GatewayAttachment>
+  attach(netnsPath: string, usernsPath?: string): Promise<GatewayAttachment>
   /**
    * Binds an identity and a policy to the listeners. A second lease for the same execution is refused. `again`: the
    * execution had a lease of an earlier gateway; its chain of records goes on, with a record that says so.

@@ -8,14 +8,17 @@ export const PROXY_PORT = 3128
 
 /**
  * Creates listeners on 127.0.0.1:3128 (and [::1]:3128 where there is IPv6) inside the network namespace `netnsPath`
- * and returns them held by this process. Costs one short-lived Node process, about 60 ms. Needs root or CAP_SYS_ADMIN;
- * rejects with `egress.unavailable` otherwise, or after 5 s.
+ * and returns them held by this process. Costs one short-lived Node process, about 60 ms. Needs root or CAP_SYS_ADMIN,
+ * unless `usernsPath` names the user namespace that owns it and that this user made; rejects with `egress.unavailable`
+ * otherwise, or after 5 s.
  */
-export function listenInNamespace(netnsPath: string): Promise<Server[]> {
-  if (!/^\/[^\0]*$/.test(netnsPath)) return Promise.reject(failure(netnsPath, 'the path is not absolute'))
+export function listenInNamespace(netnsPath: string, usernsPath?: string): Promise<Server[]> {
+  if (![netnsPath, usernsPath ?? netnsPath].every((path) => /^\/[^\0]*$/.test(path)))
+    return Promise.reject(failure(netnsPath, 'the path is not absolute'))
   return new Promise((resolve, reject) => {
     const script = entryPoint('egress/attach/listen-inside.js')
-    const args = [`--net=${netnsPath}`, '--', process.execPath, script, String(PROXY_PORT)]
+    const owner = usernsPath === undefined ? [] : [`--user=${usernsPath}`, '--preserve-credentials']
+    const args = [...owner, `--net=${netnsPath}`, '--', process.execPath, script, String(PROXY_PORT)]
     const child = spawn('nsenter', args, {
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
       env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
