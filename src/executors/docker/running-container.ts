@@ -214,7 +214,7 @@ export class RunningContainer implements RunningExecution {
     for (let failures = 0; failures < ENGINE_RETRIES; failures++) {
       if (stopped.aborted) return undefined
       try {
-        await waitUntilNotRunning(container, stopped)
+        await this.#waitOrLook(stopped)
         return await this.#finalState()
       } catch (error) {
         if (engineStatus(error) === 404 || stopped.aborted) return undefined
@@ -227,6 +227,32 @@ export class RunningContainer implements RunningExecution {
       }
     }
     return undefined
+  }
+
+  /**
+   * Asks the engine to say when the container has ended, and looks now and then by itself: an engine that was restarted
+   * may have forgotten that somebody waits.
+   */
+  async #waitOrLook(stopped: AbortSignal): Promise<void> {
+    const { container, clock } = this.#in
+    for (;;) {
+      const round = new AbortController()
+      const waiting = waitUntilNotRunning(container, AbortSignal.any([stopped, round.signal]))
+      const look = clock.sleep(LOOK_MS, round.signal).then(
+        () => 'look' as const,
+        () => 'over' as const,
+      )
+      try {
+        if ((await Promise.race([waiting, look])) !== 'look') return
+        const { State } = await container.inspect()
+        if (!State.Running) return
+      } finally {
+        round.abort()
+        waiting.catch(() => {
+          /* It was ended by us, or has said so already. */
+        })
+      }
+    }
   }
 
   /**
@@ -353,6 +379,8 @@ const KILL_WAIT_MS = 10_000
 /** An engine that is restarted waits for its containers to end, and takes its time to come back. */
 const ENGINE_RETRIES = 120
 const ENGINE_RETRY_MS = 1000
+/** How long the engine's silence is believed. */
+const LOOK_MS = 30_000
 const OOM_RETRIES = 5
 const OOM_RETRY_MS = 60
 const DRAIN_IDLE_MS = 10_000

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import Docker from 'dockerode'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import type { RunExit } from '../../../src/ports/index.js'
 import { importBusybox, noRoot, removeImage, skipNote, startRun, testExecutor } from './with-docker.js'
 
 const IMAGE = 'weir-test-engine:1'
@@ -62,7 +63,16 @@ class OwnEngine {
     if (child === undefined || child.exitCode !== null || child.signalCode !== null) return
     const gone = once(child, 'exit')
     child.kill(signal)
+    // An engine that is asked to stop can hang; then whoever runs it kills it, as service managers do.
+    const patience = setTimeout(() => child.kill('SIGKILL'), 30_000)
     await gone
+    clearTimeout(patience)
+  }
+
+  /** What the engine says of its containers, and the end of its log. */
+  account(): string {
+    const listed = spawnSync('docker', ['-H', `unix://${this.socket}`, 'ps', '-a'], { timeout: 5_000 })
+    return `${String(listed.stdout)}${String(listed.stderr)}${textOf(join(this.dir, 'log')).slice(-4_000)}`
   }
 
   async close(): Promise<void> {
@@ -108,6 +118,15 @@ describe.skipIf(missing !== '')(
       return testExecutor({ socketPath: engine.socket })
     }
 
+    /** The end of the run; when it does not come, the engine's account tells why. */
+    async function endOf(started: Awaited<ReturnType<typeof startRun>>): Promise<RunExit> {
+      let timer: NodeJS.Timeout | undefined
+      const late = new Promise<never>((_resolve, reject) => {
+        timer = setTimeout(() => reject(new Error(`the run does not end\n${engine.account()}`)), 40_000)
+      })
+      return Promise.race([started.end(), late]).finally(() => clearTimeout(timer))
+    }
+
     beforeEach(() => importBusybox(IMAGE))
     afterEach(async () => {
       await engine.close()
@@ -123,7 +142,7 @@ describe.skipIf(missing !== '')(
         await expect.poll(() => started.stdout()).toBe('begun\n')
         await engine.stop(signal)
         await engine.start()
-        const exit = await started.end()
+        const exit = await endOf(started)
         expect(exit).toMatchObject({ code: 'engine.failed', retryable: true })
         expect(exit.message).toMatch(/engine/)
         await executor.close()
@@ -137,7 +156,7 @@ describe.skipIf(missing !== '')(
       await expect.poll(() => started.stdout().length).toBeGreaterThan(10)
       await engine.stop('SIGKILL')
       await engine.start()
-      const exit = await started.end()
+      const exit = await endOf(started)
       expect(exit).toMatchObject({ exitCode: 3, code: '' })
       expect(started.stdout()).toBe(Array.from({ length: 100 }, (_, index) => `${index}\n`).join(''))
       await executor.close()
