@@ -40,6 +40,12 @@ const PACKAGES = [
     present: () => installed('libstd-rust-dev-wasm32'),
     why: 'their standard library',
   },
+  { name: 'gcc', present: () => has('gcc'), why: 'machine code that tries the sandbox in tests' },
+  {
+    name: 'libc6-dev',
+    present: () => existsSync('/usr/include/asm-generic/unistd.h') && existsSync('/usr/include/stdio.h'),
+    why: 'its C library, and the system call numbers of the kernel',
+  },
   { name: 'wabt', present: () => has('wat2wasm'), why: 'hostile WebAssembly test modules' },
   {
     name: 'nats-server',

@@ -1,13 +1,12 @@
 import { endianness } from 'node:os'
-import { ALLOWED_SYSCALLS, CHECKED_SYSCALLS } from './syscalls.js'
-
-export type SandboxArch = 'x64' | 'arm64'
+import { ABSENT_SYSCALLS, ALLOWED_SYSCALLS, type ArgumentCheck, type SandboxArch } from './syscalls.js'
 
 /**
  * The seccomp program of the sandbox, as bytes for `bwrap --seccomp`: an allow-list, everything else fails with EPERM.
  *
  * No new processes (clone must ask for a thread; clone3 hides its flags and answers ENOSYS, so libc falls back), no
- * sockets, no tracing, no name spaces, no devices. Calls of a foreign architecture end the process.
+ * sockets, no tracing, no name spaces, no devices. Calls of a foreign architecture end the process, on x86-64 those of
+ * its 32-bit forms (`int 0x80`, x32) too.
  */
 export function seccompProgram(arch: SandboxArch): Buffer {
   if (endianness() !== 'LE') throw new Error('the seccomp program is written for little-endian machines')
@@ -18,30 +17,20 @@ export function seccompProgram(arch: SandboxArch): Buffer {
     load(OFFSET_NUMBER),
   ]
   if (arch === 'x64') program.push(jumpAtLeast(X32_BIT, 0, 1), give(RET_KILL_PROCESS))
-  for (const numbers of Object.values(ALLOWED_SYSCALLS)) {
-    const number = numbers[arch]
-    if (number !== undefined) program.push(jumpEqual(number, 0, 1), give(RET_ALLOW))
+  for (const { [arch]: number, only } of Object.values(ALLOWED_SYSCALLS)) {
+    if (number !== undefined) program.push(...whenCalled(number, [...(only ?? []).flatMap(check), ALLOW]))
   }
-  program.push(
-    jumpEqual(CHECKED_SYSCALLS.clone3[arch], 0, 1),
-    give(RET_ERRNO | ENOSYS),
-    ...whenCalled(CHECKED_SYSCALLS.clone[arch], [
-      load(offsetOfArgument(0)),
-      jumpIfBits(CLONE_THREAD, 0, 1),
-      give(RET_ALLOW),
-    ]),
-    ...whenCalled(CHECKED_SYSCALLS.ioctl[arch], whenArgument(1, IOCTLS)),
-    ...whenCalled(CHECKED_SYSCALLS.prctl[arch], whenArgument(0, PRCTLS)),
-    give(RET_ERRNO | EPERM),
-  )
-  return Buffer.concat(program)
+  for (const { [arch]: number } of Object.values(ABSENT_SYSCALLS)) {
+    program.push(...whenCalled(number, [give(RET_ERRNO | ENOSYS)]))
+  }
+  return Buffer.concat([...program, REFUSE])
 }
 
 /** Classic BPF for seccomp: `struct sock_filter { u16 code; u8 jt; u8 jf; u32 k }` (linux/filter.h, linux/seccomp.h). */
 const LOAD_WORD = 0x20
+const AND = 0x54
 const JUMP_EQUAL = 0x15
 const JUMP_AT_LEAST = 0x35
-const JUMP_IF_BITS = 0x45
 const RETURN = 0x06
 
 const OFFSET_NUMBER = 0
@@ -54,12 +43,6 @@ const RET_ERRNO = 0x00050000
 const RET_KILL_PROCESS = 0x80000000
 const EPERM = 1
 const ENOSYS = 38
-
-const CLONE_THREAD = 0x00010000
-/** FIONREAD, FIONBIO, FIOCLEX and TCGETS: what libuv asks of its descriptors. */
-const IOCTLS = [0x541b, 0x5421, 0x5451, 0x5401]
-/** PR_SET_NAME, PR_GET_NAME, PR_SET_VMA. */
-const PRCTLS = [15, 16, 0x53564d41]
 
 function instruction(code: number, jumpTrue: number, jumpFalse: number, value: number): Buffer {
   const bytes = Buffer.alloc(8)
@@ -75,23 +58,21 @@ const give = (value: number): Buffer => instruction(RETURN, 0, 0, value)
 const jumpEqual = (value: number, yes: number, no: number): Buffer => instruction(JUMP_EQUAL, yes, no, value)
 const jumpAtLeast = (value: number, yes: number, no: number): Buffer =>
   instruction(JUMP_AT_LEAST, yes, no, value)
-const jumpIfBits = (value: number, yes: number, no: number): Buffer =>
-  instruction(JUMP_IF_BITS, yes, no, value)
 
-/** The low half of an argument: every value compared here fits in 32 bits. */
-function offsetOfArgument(index: number): number {
-  return 16 + index * 8
-}
+const ALLOW = give(RET_ALLOW)
+const REFUSE = give(RET_ERRNO | EPERM)
 
-/** Runs `body` for one system call; a body that does not allow ends in EPERM. */
+/** `body` for one system call; it ends with an answer. */
 function whenCalled(number: number, body: Buffer[]): Buffer[] {
-  const whole = [...body, give(RET_ERRNO | EPERM)]
-  return [jumpEqual(number, 0, whole.length), ...whole]
+  return [jumpEqual(number, 0, body.length), ...body]
 }
 
-function whenArgument(index: number, values: number[]): Buffer[] {
+/** Goes on behind itself when the check holds, and refuses otherwise. */
+function check({ argument, half, mask, oneOf }: ArgumentCheck): Buffer[] {
   return [
-    load(offsetOfArgument(index)),
-    ...values.flatMap((value) => [jumpEqual(value, 0, 1), give(RET_ALLOW)]),
+    load(16 + argument * 8 + (half === 'high' ? 4 : 0)),
+    ...(mask === undefined ? [] : [instruction(AND, 0, 0, mask)]),
+    ...oneOf.map((value, index) => jumpEqual(value, oneOf.length - index, 0)),
+    REFUSE,
   ]
 }

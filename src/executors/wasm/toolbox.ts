@@ -4,7 +4,7 @@ import { open } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
 import { promisify } from 'node:util'
 import { WeirError } from '../../errors.js'
-import type { SandboxArch } from './seccomp-program.js'
+import type { SandboxArch } from './syscalls.js'
 
 const run = promisify(execFile)
 const TOOL_TIMEOUT_MS = 10_000
