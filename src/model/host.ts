@@ -53,7 +53,8 @@ export function canonicalName(
     return problem === undefined ? { ok: true, name: trimmed } : { ok: false, reason: problem }
   }
   const ascii = domainToASCII(trimmed)
-  if (ascii === '' || nameProblem(ascii) !== undefined)
+  // The mapping lets signs such as `*` and `!` through, in a label that nobody could ask for.
+  if (!/^[a-z0-9._-]+$/.test(ascii) || nameProblem(ascii) !== undefined)
     return { ok: false, reason: 'it is not a valid international name' }
   if (domainToUnicode(ascii) !== trimmed)
     return { ok: false, reason: 'it has look-alike or invisible characters', meant: ascii }
