@@ -97,6 +97,8 @@ export const ERROR_CODES = {
   'egress.quota_up': 'The upload budget is used up',
   'egress.quota_down': 'The download budget is used up',
   'egress.connections': 'Too many connections',
+  'egress.rate': 'Too many requests per second',
+  'egress.names': 'Too many different host names',
   'egress.revoked': 'The permission was withdrawn',
   'egress.dns_failed': 'The host name could not be resolved',
   'egress.upstream_failed': 'The host could not be reached',

@@ -249,7 +249,11 @@ const Task = Type.Object({
     Disk: Type.Optional(Text),
     GPU: Type.Optional(Text),
   }),
-  Network: Type.Object({ Type: Type.Enum(['None', 'HTTP', 'Full']), Domains: Type.Optional(Texts) }),
+  Network: Type.Object({
+    Type: Type.Enum(['None', 'HTTP', 'Full']),
+    Domains: Type.Optional(Texts),
+    Limits: Type.Optional(Type.Record(Text, Type.Unknown())),
+  }),
   Timeouts: Type.Object({
     ExecutionTimeout: Type.Optional(Count),
     QueueTimeout: Type.Optional(Count),
@@ -349,6 +353,22 @@ const EgressSummary = Type.Object({
   ChainHead: Text,
 })
 
+const ByteBounds = { BytesUpMax: Type.Optional(Count), BytesDownMax: Type.Optional(Count) }
+
+const EgressLimits = Type.Object(
+  {
+    BitsPerSecondUp: Count,
+    BitsPerSecondDown: Count,
+    ...ByteBounds,
+    RequestsPerSecond: Count,
+    ConnectionsMax: Count,
+    HostConnectionsMax: Type.Optional(Count),
+    HostNamesMax: Count,
+    Budgets: Type.Optional(Type.Array(Type.Object({ Domain: Text, ...ByteBounds }))),
+  },
+  { description: 'What the gateway holds the execution to; what is absent is not bounded' },
+)
+
 function executionState(description: string) {
   return Type.Object({
     StateType: Type.Integer({ minimum: 0, maximum: 11, description }),
@@ -393,6 +413,7 @@ const ExecutionAnswer = Type.Object({
   StartTime: Type.Optional(Time),
   EndTime: Type.Optional(Time),
   Egress: Type.Optional(EgressSummary),
+  EgressLimits: Type.Optional(EgressLimits),
 })
 
 export const ExecutionsAnswer = Type.Object({ NextToken, Items: Type.Array(ExecutionAnswer) })

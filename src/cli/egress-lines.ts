@@ -1,6 +1,7 @@
 import { formatBytes } from '../model/resources.js'
 import { printable } from '../model/printable.js'
-import type { WireEgressSummary, WireExecution } from '../client/index.js'
+import { formatBitRate } from '../model/network-limits.js'
+import type { WireEgressLimits, WireEgressSummary, WireExecution } from '../client/index.js'
 import type { Column } from './table.js'
 
 /** One destination of a whole job. */
@@ -83,4 +84,30 @@ function emptyRow({ Host, Port }: { Host: string; Port: number }): EgressRow {
 
 function bytesOf(row: EgressRow): number {
   return row.bytesUp + row.bytesDown
+}
+
+/** What the gateway holds an execution to, as one line. */
+export function limitsLine(limits: WireEgressLimits): string {
+  const rate = `${formatBitRate(limits.BitsPerSecondUp)} up, ${formatBitRate(limits.BitsPerSecondDown)} down`
+  const parts = [
+    rate,
+    bytesText('', limits),
+    `${limits.RequestsPerSecond} requests/s`,
+    `${limits.ConnectionsMax} connections`,
+    limits.HostConnectionsMax === undefined ? '' : `${limits.HostConnectionsMax} per host`,
+    `${limits.HostNamesMax} host names`,
+    ...(limits.Budgets ?? []).map((budget) => bytesText(`${printable(budget.Domain)}: `, budget)),
+  ]
+  return parts.filter((part) => part !== '').join('; ')
+}
+
+function bytesText(
+  what: string,
+  { BytesUpMax, BytesDownMax }: { BytesUpMax?: number; BytesDownMax?: number },
+): string {
+  const parts = [
+    BytesUpMax === undefined ? '' : `at most ${formatBytes(BytesUpMax)} up`,
+    BytesDownMax === undefined ? '' : `at most ${formatBytes(BytesDownMax)} down`,
+  ].filter((part) => part !== '')
+  return parts.length === 0 ? '' : `${what}${parts.join(', ')}`
 }

@@ -5,6 +5,7 @@ import { parseInputArgument, parseOutputArgument, parsePublisherArgument } from 
 import { quoted } from '../model/printable.js'
 import { wholeNumber } from './whole-number.js'
 import type { Constraint, InputSourceSpec, SpecConfig } from '../model/job-spec.js'
+import { egressLimits } from './egress-limit-flags.js'
 import type { FlagProblems } from './flag-problems.js'
 
 /** Flags of `docker run` and `wasm run` that describe the job. */
@@ -31,6 +32,9 @@ export interface JobFlags {
   gpu?: string
   network?: string
   domain?: string[]
+  egressRate?: string
+  egressBudget?: string[]
+  egressRequests?: string
   timeout?: string
   queueTimeout?: string
   env?: string[]
@@ -167,7 +171,11 @@ async function jobOf(
           parseOutputArgument,
         ),
         Resources: { CPU: flags.cpu, Memory: flags.memory, Disk: flags.disk, GPU: flags.gpu },
-        Network: { Type: flags.network, Domains: flags.domain ?? [] },
+        Network: {
+          Type: flags.network,
+          Domains: flags.domain ?? [],
+          Limits: egressLimits(flags, problems),
+        },
         Timeouts: {
           TotalTimeout: number('--timeout', flags.timeout),
           QueueTimeout: number('--queue-timeout', flags.queueTimeout),

@@ -194,6 +194,12 @@ function addJobFlags(command: WeirCommand): void {
       '--domain <PATTERN>',
       'host that an http job may reach: host, .host, *.host, each with :port; repeatable',
     )
+    .option('--egress-rate <RATE>', 'bits per second of an http job at most: 2mbit, or up:500kbit,down:5mbit')
+    .collected(
+      '--egress-budget <[DOMAIN=]BYTES>',
+      'bytes an http job may send and receive: 100mb, up:10mb,down:1gb, example.com=5mb; repeatable',
+    )
+    .option('--egress-requests <NUMBER>', 'requests per second of an http job at most')
     .hidden('--concurrency <NUMBER>')
     .hidden('-s, --selector <EXPRESSION>')
     .hidden('-u, --input-urls <URL>', true)

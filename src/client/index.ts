@@ -30,6 +30,7 @@ export type {
   WireAdminRecord,
   WireBuildVersion,
   WireEgressDestination,
+  WireEgressLimits,
   WireEgressSummary,
   WireExecution,
   WireHistoryItem,

@@ -30,7 +30,7 @@ export interface WireTask {
   InputSources?: { Source: WireSpecConfig; Alias: string; Target: string }[]
   ResultPaths?: { Name: string; Path: string }[]
   Resources: { CPU?: string; Memory?: string; Disk?: string; GPU?: string }
-  Network: { Type: 'None' | 'HTTP' | 'Full'; Domains?: string[] }
+  Network: { Type: 'None' | 'HTTP' | 'Full'; Domains?: string[]; Limits?: Record<string, unknown> }
   Timeouts: { ExecutionTimeout?: number; QueueTimeout?: number; TotalTimeout?: number }
 }
 
@@ -118,6 +118,19 @@ export interface WireEgressSummary {
   ChainHead: string
 }
 
+/** Absent amounts are not bounded. */
+export interface WireEgressLimits {
+  BitsPerSecondUp: number
+  BitsPerSecondDown: number
+  BytesUpMax?: number
+  BytesDownMax?: number
+  RequestsPerSecond: number
+  ConnectionsMax: number
+  HostConnectionsMax?: number
+  HostNamesMax: number
+  Budgets?: { Domain: string; BytesUpMax?: number; BytesDownMax?: number }[]
+}
+
 export interface WireExecution {
   ID: string
   Namespace: string
@@ -145,6 +158,8 @@ export interface WireExecution {
   EndTime?: string
   /** Absent while nothing tried to leave. */
   Egress?: WireEgressSummary
+  /** What the gateway holds it to, since it runs. */
+  EgressLimits?: WireEgressLimits
 }
 
 export interface WireBuildVersion {

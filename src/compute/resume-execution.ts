@@ -64,7 +64,8 @@ function watchOn(
     tell(run, running, view)
     const startTimeMs = memory.startTimeMs ?? running.startTimeMs ?? run.parts.clock.now()
     facts.startTimeMs = startTimeMs
-    run.observe({ state: 'Running', startTimeMs })
+    if (network.limits !== undefined) facts.egressLimits = network.limits
+    run.observe({ state: 'Running', ...facts })
     const watched = { inputBytes: memory.inputBytes, startTimeMs, networkLost: lost }
     return finishProgram(run, { running, outputs, network, watched }, facts)
   })

@@ -41,6 +41,7 @@ export function runExecution(run: Run): Promise<Outcome | undefined> {
     closeWithRun(run, running)
     holdStarted(outputs)
     facts.startTimeMs = running.startTimeMs ?? run.parts.clock.now()
+    if (network.limits !== undefined) facts.egressLimits = network.limits
     run.observe({ state: 'Running', ...facts }, { topic: 'Execution', message: 'Running' })
     rememberBeginning(run, facts.startTimeMs)
     const watched = {

@@ -1,5 +1,6 @@
 import { WeirError, toWeirError } from '../errors.js'
 import type { JobSpec } from '../model/job-spec.js'
+import { askedEgressLimits, type EgressLimits } from '../model/network-limits.js'
 import type { EgressSummary } from '../model/state.js'
 import { task } from '../model/task-accessors.js'
 import type { EgressLease, NetworkSlot } from '../ports/index.js'
@@ -14,6 +15,8 @@ export interface RunNetwork {
   env: Record<string, string>
   /** Resolves when the network cannot be guarded any more. Absent: that cannot happen. */
   lost?: Promise<WeirError>
+  /** What the gateway holds the job to; absent without http. */
+  limits?: EgressLimits
   /** Ends the right to leave; the final summary, or undefined without http. Never rejects. Idempotent. */
   closeEgress(): Promise<EgressSummary | undefined>
 }
@@ -67,7 +70,14 @@ async function withLease(run: Run, slot: NetworkSlot, how: Opening): Promise<Run
   let closed: Promise<EgressSummary | undefined> | undefined
   const closeEgress = () => (closed ??= closeLease(run, lease))
   run.closing.add('egress lease', closeEgress)
-  return { slot, env: lease.env, ...(lease.lost !== undefined && { lost: lease.lost }), closeEgress }
+  const { env, lost, limits } = lease
+  return {
+    slot,
+    env,
+    ...(lost !== undefined && { lost }),
+    ...(limits !== undefined && { limits }),
+    closeEgress,
+  }
 }
 
 /** A program that goes on without us keeps its network. */
@@ -142,7 +152,8 @@ async function openLease(
       },
     )
   }
-  const policy = { mode: 'http' as const, allow: task(jobSpec).Network.Domains }
+  const { Domains, Limits } = task(jobSpec).Network
+  const policy = { mode: 'http' as const, allow: Domains, limits: askedEgressLimits(Limits, jobSpec.Count) }
   try {
     return await bounded(() => gateway.open({ jobId, executionId }, policy, attachment, { again }), {
       clock,

@@ -289,6 +289,32 @@ export const CONFIG_SCHEMA = {
     minimum: 1,
     maximum: 10_000,
   }),
+  'Egress.BytesUpMax': bytes(0, 'Bytes that one execution may send; 0 = no bound'),
+  'Egress.BytesDownMax': bytes(0, 'Bytes that one execution may receive; 0 = no bound'),
+  'Egress.RequestsPerSecond': integer(
+    200,
+    'Requests and tunnels that one execution may begin per second; more wait, and are refused after 5 s',
+    { minimum: 1, maximum: 100_000 },
+  ),
+  'Egress.HostNamesMax': integer(1000, 'Different host names that one execution may reach', {
+    minimum: 1,
+    maximum: 100_000,
+  }),
+  'Egress.HostConnectionsMax': integer(
+    0,
+    'Connections to one host and port of all executions of one job on this node; 0 = no bound',
+    { minimum: 0, maximum: 10_000 },
+  ),
+  'Egress.NodeBitsPerSecondUp': integer(
+    0,
+    'Upload rate of all executions together, which share it fairly; 0 = no bound',
+    { minimum: 0 },
+  ),
+  'Egress.NodeBitsPerSecondDown': integer(
+    0,
+    'Download rate of all executions together, which share it fairly; 0 = no bound',
+    { minimum: 0 },
+  ),
   'Egress.IdleTimeout': duration(10 * MINUTE, 'A connection without traffic is closed after this time', {
     minimum: SECOND,
   }),

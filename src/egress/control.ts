@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { AddressInfo, Server } from 'node:net'
 import { isWeirError, toWeirError, WeirError, type ErrorCode } from '../errors.js'
-import type { EgressSummary, ExecutionId, NodeId } from '../model/index.js'
+import type { EgressLimits, EgressSummary, ExecutionId, NodeId } from '../model/index.js'
 import type { Identity, LeasePolicy, NodeEgressPolicy } from '../ports/index.js'
 import { listenInNamespace, listenOnLoopback, PROXY_PORT } from './attach/namespace-listeners.js'
 import type { Gateway } from './gateway.js'
@@ -29,7 +29,10 @@ export interface ControlCalls {
   init: { params: GatewayProcessOptions; answer: null }
   attach: { params: { doorId: string; netnsPath: string; usernsPath?: string }; answer: null }
   loopback: { params: { doorId: string; port: number }; answer: { port: number } }
-  open: { params: { who: Identity; policy: LeasePolicy; doorId: string; again?: boolean }; answer: null }
+  open: {
+    params: { who: Identity; policy: LeasePolicy; doorId: string; again?: boolean }
+    answer: EgressLimits
+  }
   summary: { params: { executionId: ExecutionId }; answer: EgressSummary }
   close: { params: { executionId: ExecutionId }; answer: EgressSummary }
   release: { params: { doorId: string }; answer: null }
@@ -102,8 +105,7 @@ async function answer(gateway: Gateway, request: ControlRequest): Promise<unknow
     }
     case 'open': {
       const { who, policy, doorId, again } = paramsOf<'open'>(request)
-      await gateway.open(who, policy, doorId, { again: again === true })
-      return null
+      return await gateway.open(who, policy, doorId, { again: again === true })
     }
     case 'summary':
       return gateway.summary(paramsOf<'summary'>(request).executionId)

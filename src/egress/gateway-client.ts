@@ -146,7 +146,7 @@ class GatewaySupervisor implements GatewayClient {
   ): Promise<EgressLease> {
     if (!this.#attached.has(attachment.id))
       throw new WeirError('egress.unavailable', 'The attachment was closed already')
-    await this.#call('open', { who, policy, doorId: attachment.id, again })
+    const limits = await this.#call('open', { who, policy, doorId: attachment.id, again })
     let lose = (_reason: WeirError): void => {}
     const lost = new Promise<WeirError>((resolve) => {
       lose = resolve
@@ -156,6 +156,7 @@ class GatewaySupervisor implements GatewayClient {
     return {
       proxyUrl: attachment.proxyUrl,
       env: proxyEnvironment(attachment.proxyUrl),
+      limits,
       summary: () => this.#summary(who.executionId),
       close: () => this.#closeLease(who.executionId),
       lost,

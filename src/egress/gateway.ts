@@ -1,23 +1,17 @@
 import type { Server, Socket } from 'node:net'
 import { WeirError } from '../errors.js'
-import type { AuditEntry, EgressSummary, ExecutionId, NodeId } from '../model/index.js'
-import type {
-  AuditLedger,
-  AuditLog,
-  AuditSink,
-  Identity,
-  LeasePolicy,
-  NodeEgressPolicy,
-} from '../ports/index.js'
+import type { EgressLimits, EgressSummary, ExecutionId, NodeId } from '../model/index.js'
+import type { AuditLog, AuditSink, Identity, LeasePolicy, NodeEgressPolicy } from '../ports/index.js'
 import type { Resolve } from './dns/resolver.js'
 import { DEFAULT_GATEWAY_LIMITS, type GatewayLimits } from './limits/gateway-limits.js'
-import type { MonotonicClock } from './limits/token-bucket.js'
+import { HostConnections } from './limits/host-connections.js'
+import { type MonotonicClock, TokenBucket } from './limits/token-bucket.js'
 import { ownInterfaceAddresses } from './own-addresses.js'
 import { compileJobRules, compileNodeRules, NO_NODE_POLICY, type NodeRules } from './policy/egress-policy.js'
 import { Attempt } from './serve/attempt.js'
 import { refuseSocket, serveConnection } from './serve/connection.js'
 import { type Dial, dialTcp } from './serve/dial.js'
-import { Lease } from './serve/lease.js'
+import { effectiveLimits, Lease, type SharedLimits } from './serve/lease.js'
 import { restartEntry } from './serve/restart-entry.js'
 
 export interface GatewayOptions {
@@ -50,6 +44,7 @@ interface Door {
 export class Gateway {
   readonly #options: GatewayOptions
   readonly #limits: GatewayLimits
+  readonly #shared: SharedLimits
   readonly #doors = new Map<string, Door>()
   readonly #leases = new Map<ExecutionId, { lease: Lease; doorId: string }>()
   readonly #opening = new Set<ExecutionId>()
@@ -60,6 +55,7 @@ export class Gateway {
   constructor(options: GatewayOptions) {
     this.#options = options
     this.#limits = { ...DEFAULT_GATEWAY_LIMITS, ...options.limits }
+    this.#shared = sharedLimits(this.#limits, options.monotonic)
     this.#ownAddresses = ownInterfaceAddresses(options.ownAddresses, options.monotonic)
   }
 
@@ -78,15 +74,15 @@ export class Gateway {
   }
 
   /**
-   * Opens a lease on held listeners; `again`: after one of an earlier gateway, which becomes a record. Rejects with
-   * `egress.unavailable`, `pattern.invalid` or `egress.audit_failed`.
+   * Opens a lease on held listeners; `again`: after one of an earlier gateway, which becomes a record. Resolves with the
+   * limits that hold. Rejects with `egress.unavailable`, `pattern.invalid` or `egress.audit_failed`.
    */
   async open(
     who: Identity,
     policy: LeasePolicy,
     doorId: string,
     { again = false }: { again?: boolean } = {},
-  ): Promise<void> {
+  ): Promise<EgressLimits> {
     const door = this.#doors.get(doorId)
     if (door === undefined) throw unavailable('the listeners are gone')
     if (door.lease !== undefined) throw unavailable('the listeners serve another execution')
@@ -104,20 +100,25 @@ export class Gateway {
         node: this.#node,
         ledger,
         limits: this.#limits,
+        shared: this.#shared,
         now: this.#options.now ?? Date.now,
         monotonic: this.#options.monotonic ?? (() => performance.now()),
         ownAddresses: this.#ownAddresses,
       })
-      if (again) await this.#append(ledger, restartEntry(lease))
-      if (ledger.head !== '') await this.#recount(lease)
-      if (this.#doors.get(doorId) !== door) {
+      try {
+        if (again) await ledger.append(restartEntry(lease))
+        if (ledger.head !== '') await this.#recount(lease)
+        if (this.#doors.get(doorId) !== door) throw unavailable('the listeners were closed meanwhile')
+      } catch (error) {
+        lease.shut()
         await ledger.close()
-        throw unavailable('the listeners were closed meanwhile')
+        throw error
       }
       // The rules may have been replaced while the records were read.
       lease.replaceNodeRules(this.#node)
       door.lease = lease
       this.#leases.set(who.executionId, { lease, doorId })
+      return effectiveLimits(this.#limits, policy)
     } finally {
       this.#opening.delete(who.executionId)
     }
@@ -190,22 +191,12 @@ export class Gateway {
     )
   }
 
-  /** A ledger that cannot be written is closed again. */
-  async #append(ledger: AuditLedger, entry: AuditEntry): Promise<void> {
-    try {
-      await ledger.append(entry)
-    } catch (error) {
-      await ledger.close()
-      throw error
-    }
-  }
-
   /** Adds up what an earlier gateway recorded for the same execution. */
   async #recount(lease: Lease): Promise<void> {
     const { audit } = this.#options
     for (let after = 0; audit.read !== undefined; ) {
       const records = await audit.read(lease.who.executionId, after, 1_000)
-      for (const record of records) lease.tally.add(record)
+      for (const record of records) lease.recall(record)
       const last = records.at(-1)
       if (last === undefined) return
       after = last.sequence
@@ -222,6 +213,17 @@ export class Gateway {
     const door = this.#doors.get(doorId)
     this.#doors.delete(doorId)
     for (const server of door?.servers ?? []) server.close()
+  }
+}
+
+function sharedLimits(limits: GatewayLimits, now: MonotonicClock | undefined): SharedLimits {
+  const { nodeBitsPerSecondUp, nodeBitsPerSecondDown, hostConnectionsMax } = limits
+  // Many executions share it, so it may keep a little more for the moments when the timer is late.
+  const options = { burstBytes: 128 * 1024, ...(now === undefined ? {} : { now }) }
+  return {
+    ...(nodeBitsPerSecondUp > 0 && { up: new TokenBucket(nodeBitsPerSecondUp, options) }),
+    ...(nodeBitsPerSecondDown > 0 && { down: new TokenBucket(nodeBitsPerSecondDown, options) }),
+    hostConnections: new HostConnections(hostConnectionsMax),
   }
 }
 

@@ -57,6 +57,7 @@ export type {
   JobType,
   NetworkSpec,
   NetworkType,
+  NetworkLimitsSpec,
   ResourcesSpec,
   ResultPathSpec,
   SpecConfig,
@@ -71,6 +72,14 @@ export type { Complaint } from './labels.js'
 export { isLoopback } from './listen-address.js'
 export type { ListenOptions } from './listen-address.js'
 export type { OutputChunk, OutputStream } from './log.js'
+export {
+  askedEgressLimits,
+  formatBitRate,
+  narrowedEgressLimits,
+  parseBitRate,
+  parseBudgetBytes,
+} from './network-limits.js'
+export type { DomainBudget, EgressLimits } from './network-limits.js'
 export {
   NO_RESOURCES,
   addResources,

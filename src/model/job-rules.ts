@@ -1,4 +1,5 @@
 import { checkConstraint } from './constraints.js'
+import { HostPatternSet } from './host-pattern-set.js'
 import { fieldPlace, itemPlace } from './spec-problem.js'
 import type { Constraint, JobSpec, TaskSpec } from './job-spec.js'
 import type { Place, ProblemList } from './spec-problem.js'
@@ -9,6 +10,7 @@ export function checkJob(spec: JobSpec, root: Place, problems: ProblemList): voi
   const at = itemPlace(fieldPlace(root, 'Tasks'), 0)
   checkConstraints(spec.Constraints, fieldPlace(root, 'Constraints'), problems)
   checkNetwork(task, fieldPlace(at, 'Network'), problems)
+  checkNetworkLimits(spec, fieldPlace(fieldPlace(at, 'Network'), 'Limits'), problems)
   checkDuplicates(task, at, problems)
   checkProgramSize(task, at, problems)
 }
@@ -56,6 +58,51 @@ function checkNetwork({ Network }: TaskSpec, at: Place, problems: ProblemList): 
       message: `domains can only be set for HTTP network mode, found ${Network.Type}`,
       hint: 'Use --network http',
     })
+  }
+}
+
+function checkNetworkLimits(
+  { Tasks: [{ Network }], Count }: JobSpec,
+  at: Place,
+  problems: ProblemList,
+): void {
+  const { Type, Limits, Domains } = Network
+  if (Limits === undefined) return
+  if (Type !== 'HTTP') {
+    problems.add(at, {
+      message: `network limits can only be set for HTTP network mode, found ${Type}`,
+      hint: 'Use --network http',
+    })
+    return
+  }
+  const { HostConnectionsMax = Count, Budgets = [] } = Limits
+  if (HostConnectionsMax < Count) {
+    problems.add(fieldPlace(at, 'HostConnectionsMax'), {
+      message: `${HostConnectionsMax} connections to a host cannot be shared by ${Count} executions`,
+      hint: `Use at least ${Count}, or fewer executions`,
+    })
+  }
+  const listed = readPatterns(Domains)
+  Budgets.forEach(({ Domain, BytesUpMax, BytesDownMax }, index) => {
+    const place = itemPlace(fieldPlace(at, 'Budgets'), index)
+    const [asked] = readPatterns([Domain])?.patterns ?? []
+    if (asked !== undefined && listed?.covers(asked) === false) {
+      problems.add(fieldPlace(place, 'Domain'), {
+        message: `budget for ${Domain}, which the job may not reach`,
+        hint: `Add --domain ${Domain}, or leave the budget out`,
+      })
+    }
+    if (BytesUpMax === undefined && BytesDownMax === undefined)
+      problems.add(place, { message: `budget for ${Domain} without an amount` })
+  })
+}
+
+/** Undefined when there is one that cannot be read: that was reported. */
+function readPatterns(texts: readonly string[]): HostPatternSet | undefined {
+  try {
+    return HostPatternSet.parse([...texts])
+  } catch {
+    return undefined
   }
 }
 

@@ -5,6 +5,7 @@ import { CONSTRAINT_OPERATORS, JOB_TYPES, NETWORK_TYPES } from './job-spec.js'
 import { checkLabelKey, checkLabelValue } from './labels.js'
 import { quoted } from './printable.js'
 import { publisherShape } from './publisher-shapes.js'
+import { parseBitRate, parseBudgetBytes } from './network-limits.js'
 import { compactQuantity, parseBytes, parseCpu, parseGpu } from './resources.js'
 import { integer, list, map, object, text } from './shape.js'
 import { shapeJsonSchema } from './shape-json-schema.js'
@@ -79,6 +80,42 @@ function canonicalPattern(pattern: string): string {
   }
 }
 
+/** At most what one operator would write down by hand. */
+const BUDGETS_MAX = 100
+
+const bitRate = (description: string): TextShape => quantity(description, parseBitRate)
+const budgetBytes = (description: string): TextShape => quantity(description, parseBudgetBytes)
+const atLeastOne = (description: string): ReturnType<typeof integer> =>
+  integer(description, { min: 0, max: 1_000_000 })
+
+const networkLimits = object(
+  'Less than the node gives: what the program asks to be held to',
+  {
+    BitsPerSecondUp: bitRate('Upload: 500kbit, 2mbit'),
+    BitsPerSecondDown: bitRate('Download: 500kbit, 2mbit'),
+    BytesUpMax: budgetBytes('Payload sent by one execution: 100mb'),
+    BytesDownMax: budgetBytes('Payload received by one execution: 1gb'),
+    RequestsPerSecond: atLeastOne('Requests and tunnels begun per second'),
+    ConnectionsMax: atLeastOne('Connections at the same time'),
+    HostConnectionsMax: atLeastOne('To one host and port at the same time, of all executions of the job'),
+    HostNamesMax: atLeastOne('Different names that one execution may have looked up'),
+    Budgets: list(
+      'Payload for the hosts of one pattern',
+      object(
+        'A budget',
+        {
+          Domain: { required: 'missing domain', shape: hostPattern },
+          BytesUpMax: budgetBytes('Sent by one execution'),
+          BytesDownMax: budgetBytes('Received by one execution'),
+        },
+        { sparse: true },
+      ),
+      BUDGETS_MAX,
+    ),
+  },
+  { sparse: true },
+)
+
 const constraint = object('A condition on the labels of nodes', {
   Key: text('Label key; with the prefix favour_ it only ranks nodes', { lengthMax: 400, normalise: trim }),
   Operator: {
@@ -139,6 +176,7 @@ const task = object('One program to run', {
       wrongChoice: (word) => `unknown network type '${word}'`,
     }),
     Domains: list('Hosts that an HTTP task may reach; empty never means all', hostPattern, DOMAINS_MAX),
+    Limits: { shape: networkLimits, optional: true },
   }),
   Timeouts: object('Limits in seconds; 0 or absent means none', {
     ExecutionTimeout: seconds('execution', 'For one execution'),

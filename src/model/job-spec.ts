@@ -58,6 +58,33 @@ export interface NetworkSpec {
   Type: NetworkType
   /** Canonical host patterns (see `host-pattern.ts`). Filled only when `Type` is `HTTP`; empty never means "all". */
   Domains: string[]
+  /** Less than the node gives; only for `HTTP`. Absent = whatever the node gives. */
+  Limits?: NetworkLimitsSpec
+}
+
+/** What a job asks for of the gateway's limits; the operator's maxima always win. Absent = no wish. */
+export interface NetworkLimitsSpec {
+  /** Bits per second: `2mbit`. */
+  BitsPerSecondUp?: string
+  BitsPerSecondDown?: string
+  /** Payload of one execution: `100mb`. */
+  BytesUpMax?: string
+  BytesDownMax?: string
+  RequestsPerSecond?: number
+  ConnectionsMax?: number
+  /** To one host and port at the same time, of all executions of the job; at least `Count`. */
+  HostConnectionsMax?: number
+  /** Different names that one execution may have looked up. */
+  HostNamesMax?: number
+  Budgets?: DomainBudgetSpec[]
+}
+
+/** Payload to and from the hosts of one pattern, in one execution. */
+export interface DomainBudgetSpec {
+  /** Canonical host pattern, covered by the task's domains. */
+  Domain: string
+  BytesUpMax?: string
+  BytesDownMax?: string
 }
 
 /** Seconds; 0 means "not set". */

@@ -180,7 +180,8 @@ function readObject(
     const place =
       spelling === undefined ? { ...fieldPlace(at, name), keys: at.keys } : fieldPlace(at, name, spelling)
     const read = readField(field, item, place, inner)
-    if (shape.sparse !== true || !isEmptyValue(read)) result.push([name, read])
+    const isLeftOut = (shape.sparse === true || field.optional === true) && isEmptyValue(read)
+    if (!isLeftOut) result.push([name, read])
   }
   return Object.fromEntries(result)
 }
@@ -360,7 +361,9 @@ function emptyValue(shape: Shape): unknown {
       return { Type: '' }
     case 'object':
       return Object.fromEntries(
-        Object.entries(shape.fields).map(([name, field]) => [name, emptyValue(field.shape)]),
+        Object.entries(shape.fields)
+          .filter(([, field]) => field.optional !== true)
+          .map(([name, field]) => [name, emptyValue(field.shape)]),
       )
   }
 }

@@ -84,6 +84,8 @@ export interface Field {
   shape: Shape
   /** The message when the field is absent or empty. */
   required?: string
+  /** True: left out of the result when it is empty, although the object is not sparse. */
+  optional?: true
 }
 
 /** `{ Type, Params }`: the type chooses the shape of the parameters. Empty value: `{ Type: '' }`. */

@@ -1,4 +1,5 @@
 import type { JobSpec, SpecConfig } from './job-spec.js'
+import type { EgressLimits } from './network-limits.js'
 import type { Resources } from './resources.js'
 
 /** `j-` + UUID v4. */
@@ -133,6 +134,8 @@ export interface ObservedExecution {
   runOutput?: RunOutput
   publishedResult?: SpecConfig
   egress?: EgressSummary
+  /** What the gateway holds it to, since it runs; absent without http network. */
+  egressLimits?: EgressLimits
 }
 
 export interface Execution {

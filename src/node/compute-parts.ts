@@ -189,6 +189,13 @@ async function openGateway(
     limits: {
       bitsPerSecondUp: values['Egress.BitsPerSecondUp'],
       bitsPerSecondDown: values['Egress.BitsPerSecondDown'],
+      bytesUpMax: values['Egress.BytesUpMax'],
+      bytesDownMax: values['Egress.BytesDownMax'],
+      requestsPerSecond: values['Egress.RequestsPerSecond'],
+      hostNamesMax: values['Egress.HostNamesMax'],
+      hostConnectionsMax: values['Egress.HostConnectionsMax'],
+      nodeBitsPerSecondUp: values['Egress.NodeBitsPerSecondUp'],
+      nodeBitsPerSecondDown: values['Egress.NodeBitsPerSecondDown'],
       connectionsMax: values['Egress.ConnectionsMax'],
       idleTimeoutMs: values['Egress.IdleTimeout'],
     },

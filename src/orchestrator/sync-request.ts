@@ -1,6 +1,7 @@
 import { WeirError } from '../errors.js'
 import { OBSERVED_STATES, checkNodeId } from '../model/index.js'
 import type {
+  EgressLimits,
   EgressSummary,
   ExecutionEvent,
   ObservedExecution,
@@ -62,7 +63,7 @@ function readReport(report: unknown): ObservedReport {
 
 /** Known fields only: what a node makes up is neither stored nor passed on. */
 function boundObserved(observed: Record<string, unknown>): ObservedExecution {
-  const { startTimeMs, endTimeMs, runOutput, publishedResult, egress } = observed
+  const { startTimeMs, endTimeMs, runOutput, publishedResult, egress, egressLimits } = observed
   return {
     state: observed.state as ObservedExecution['state'],
     sequence: observed.sequence as number,
@@ -75,6 +76,7 @@ function boundObserved(observed: Record<string, unknown>): ObservedExecution {
     ...(isRecord(runOutput) ? { runOutput: boundOutput(runOutput) } : {}),
     ...boundResult(publishedResult),
     ...(isRecord(egress) ? { egress: boundEgress(egress) } : {}),
+    ...(isRecord(egressLimits) ? { egressLimits: boundLimits(egressLimits) } : {}),
   }
 }
 
@@ -122,6 +124,26 @@ function boundEgress(summary: Record<string, unknown>): EgressSummary {
       })),
     destinationsTruncated: summary.destinationsTruncated === true || all.length > DESTINATIONS_MAX,
     chainHead: text(summary.chainHead),
+  }
+}
+
+function boundLimits(limits: Record<string, unknown>): EgressLimits {
+  const budgets = Array.isArray(limits.budgets) ? (limits.budgets as unknown[]) : []
+  return {
+    ...counts(limits, [
+      'bitsPerSecondUp',
+      'bitsPerSecondDown',
+      'bytesUpMax',
+      'bytesDownMax',
+      'requestsPerSecond',
+      'connectionsMax',
+      'hostConnectionsMax',
+      'hostNamesMax',
+    ]),
+    budgets: budgets
+      .filter(isRecord)
+      .slice(0, DESTINATIONS_MAX)
+      .map((one) => ({ domain: text(one.domain), ...counts(one, ['bytesUpMax', 'bytesDownMax']) })),
   }
 }
 

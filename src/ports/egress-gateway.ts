@@ -1,4 +1,5 @@
 import type { ErrorCode, WeirError } from '../errors.js'
+import type { EgressLimits } from '../model/network-limits.js'
 import type { AuditEntry, AuditRecord } from '../model/audit.js'
 import type { EgressSummary, ExecutionId, JobId } from '../model/state.js'
 
@@ -20,10 +21,8 @@ export interface LeasePolicy {
   mode: 'http'
   /** Canonical host patterns; empty means nothing is allowed. */
   allow: string[]
-  /** Limits for this execution; the gateway's own maxima win. Absent = the gateway's default. */
-  bitsPerSecondUp?: number
-  bitsPerSecondDown?: number
-  connectionsMax?: number
+  /** Less than the gateway gives; its own maxima win. Absent = the gateway's own. */
+  limits?: Partial<EgressLimits>
 }
 
 /** An open right to use the gateway for one execution. */
@@ -31,6 +30,8 @@ export interface EgressLease {
   readonly proxyUrl: string
   /** Names and values for the job's environment: all six proxy variables, `no_proxy`, `NODE_USE_ENV_PROXY`. */
   readonly env: Record<string, string>
+  /** What holds for the execution: what it asked for, cut to what the node gives. Absent: the gateway does not say. */
+  readonly limits?: EgressLimits
   summary(): Promise<EgressSummary>
   /** Closes every connection within a second and the listeners; resolves with the final summary. Idempotent. */
   close(): Promise<EgressSummary>

@@ -1,6 +1,7 @@
 import { jobVersionOf } from '../../model/index.js'
 import type {
   EgressDestination,
+  EgressLimits,
   EgressSummary,
   Execution,
   Job,
@@ -9,7 +10,7 @@ import type {
   Resources,
   RunOutput,
 } from '../../model/index.js'
-import { filledOrNothing, textOrNothing, type WireObject } from './job.js'
+import { filledOrNothing, listOrNothing, textOrNothing, type WireObject } from './job.js'
 import { nanoseconds, rfc3339 } from './time.js'
 
 /** Bacalhau's numbers of what a node observes. Preparing is its BidAccepted; Running is its Running. */
@@ -28,7 +29,10 @@ export const COMPUTE_STATE_NUMBERS: Readonly<Record<ObservedState, number>> = {
 /** Bacalhau's numbers of what the orchestrator wants (0, "wait for approval", does not exist here). */
 export const DESIRED_STATE_NUMBERS = { Running: 1, Stopped: 2 } as const
 
-/** An execution as Bacalhau's clients read it, with the additional keys `Attempt`, `StartTime`, `EndTime` and `Egress`. */
+/**
+ * An execution as Bacalhau's clients read it, with the additional keys `Attempt`, `StartTime`, `EndTime`, `Egress`
+ * and `EgressLimits`.
+ */
 export function executionToWire(execution: Execution, job: Job): WireObject {
   const { observed, desired } = execution
   return {
@@ -58,6 +62,7 @@ export function executionToWire(execution: Execution, job: Job): WireObject {
     StartTime: observed.startTimeMs === undefined ? undefined : rfc3339(observed.startTimeMs),
     EndTime: observed.endTimeMs === undefined ? undefined : rfc3339(observed.endTimeMs),
     Egress: observed.egress === undefined ? undefined : egressToWire(observed.egress),
+    EgressLimits: observed.egressLimits === undefined ? undefined : egressLimitsToWire(observed.egressLimits),
   }
 }
 
@@ -105,6 +110,27 @@ function egressToWire(egress: EgressSummary): WireObject {
     Destinations: egress.destinations.map(destinationToWire),
     DestinationsTruncated: egress.destinationsTruncated,
     ChainHead: egress.chainHead,
+  }
+}
+
+/** What is not bounded is left out. */
+function egressLimitsToWire(limits: EgressLimits): WireObject {
+  return {
+    BitsPerSecondUp: limits.bitsPerSecondUp,
+    BitsPerSecondDown: limits.bitsPerSecondDown,
+    BytesUpMax: limits.bytesUpMax || undefined,
+    BytesDownMax: limits.bytesDownMax || undefined,
+    RequestsPerSecond: limits.requestsPerSecond,
+    ConnectionsMax: limits.connectionsMax,
+    HostConnectionsMax: limits.hostConnectionsMax || undefined,
+    HostNamesMax: limits.hostNamesMax,
+    Budgets: listOrNothing(
+      limits.budgets.map(({ domain, bytesUpMax, bytesDownMax }) => ({
+        Domain: domain,
+        BytesUpMax: bytesUpMax || undefined,
+        BytesDownMax: bytesDownMax || undefined,
+      })),
+    ),
   }
 }
 

@@ -40,7 +40,11 @@ function taskToWire(task: TaskSpec): WireObject {
     InputSources: listOrNothing(task.InputSources),
     ResultPaths: listOrNothing(task.ResultPaths),
     Resources: resourcesToWire(task.Resources),
-    Network: { Type: task.Network.Type, Domains: listOrNothing(task.Network.Domains) },
+    Network: {
+      Type: task.Network.Type,
+      Domains: listOrNothing(task.Network.Domains),
+      Limits: task.Network.Limits,
+    },
     Timeouts: timeoutsToWire(task.Timeouts),
   }
 }
@@ -80,6 +84,7 @@ export function filledOrNothing<T>(record: Record<string, T>): Record<string, T>
   return Object.keys(record).length === 0 ? undefined : record
 }
 
-function listOrNothing<T>(list: readonly T[]): readonly T[] | undefined {
+/** Bacalhau leaves empty lists out. */
+export function listOrNothing<T>(list: readonly T[]): readonly T[] | undefined {
   return list.length === 0 ? undefined : list
 }

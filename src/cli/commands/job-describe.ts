@@ -2,7 +2,7 @@ import { shortId } from '../../model/ids.js'
 import { formatBytes } from '../../model/resources.js'
 import { printable } from '../../model/printable.js'
 import { suggest, withClient } from '../context.js'
-import { EGRESS_COLUMNS, egressRows, egressTotals } from '../egress-lines.js'
+import { EGRESS_COLUMNS, egressRows, egressTotals, limitsLine } from '../egress-lines.js'
 import { eventLine } from '../event-line.js'
 import { jobFacts } from '../job-facts.js'
 import { executionState } from '../execution-words.js'
@@ -176,7 +176,15 @@ function networkText(
   const network = job.Tasks[0]?.Network
   const domains = (network?.Domains ?? []).slice(0, 20).map((domain) => printable(domain))
   const more = (network?.Domains?.length ?? 0) - domains.length
-  const head = `Mode = ${network?.Type ?? 'None'}${domains.length === 0 ? '' : ` (${domains.join(', ')}${more > 0 ? `, … ${more} more` : ''})`}\n`
+  const mode = `Mode = ${network?.Type ?? 'None'}${domains.length === 0 ? '' : ` (${domains.join(', ')}${more > 0 ? `, … ${more} more` : ''})`}\n`
+  const limits = [
+    ...new Set(
+      executions.flatMap(({ EgressLimits }) =>
+        EgressLimits === undefined ? [] : [limitsLine(EgressLimits)],
+      ),
+    ),
+  ]
+  const head = `${mode}${limits.map((line) => `Limits = ${line}\n`).join('')}`
   const totals = egressTotals(executions)
   if (totals === undefined) return head
   const sum = `${totals.Records} attempts: ${totals.Allowed} allowed, ${totals.Refused} refused; ${formatBytes(totals.BytesUp)} up, ${formatBytes(totals.BytesDown)} down\n`

@@ -1,73 +1,81 @@
+import { FairQueue } from './fair-queue.js'
+import { Level } from './level.js'
+
 /** Monotonic time in milliseconds; never the wall clock, which can jump. */
 export type MonotonicClock = () => number
 
 /** One slice of payload: the unit of the fair turn. */
 export const SLICE_BYTES = 8 * 1024
 
+/** Where payload pays for its way. */
+export interface Meter {
+  /**
+   * Resolves when `bytes` (at most one slice) may pass; undefined: at once. Rejects with the signal's reason; nothing is taken
+   * then. A stream must not ask again before its last question was answered.
+   */
+  take(bytes: number, signal: AbortSignal): Promise<void> | undefined
+}
+
 /**
  * Lets `bitsPerSecond` of payload pass, shared fairly by any number of streams.
  *
- * Each stream asks for one slice at a time and waits in line, so streams take turns whatever their number or speed.
+ * Each stream asks for one slice at a time and waits in line, so streams take turns whatever their number or speed; where
+ * streams belong to flows ({@link TokenBucket.flow}), the flows take turns.
  * What is not used is stored only up to `burstBytes` (default 32 KiB, about 26 ms at 10 Mbit/s): small enough that no
  * second exceeds the rate by 3 %, large enough to bridge the timer's and the event loop's delays.
  */
-export class TokenBucket {
-  readonly #bytesPerMs: number
-  readonly #burstBytes: number
+export class TokenBucket implements Meter {
+  readonly #level: Level
   readonly #now: MonotonicClock
-  readonly #line: Turn[] = []
-  #tokens: number
-  #filledAt: number
+  readonly #line = new FairQueue<object, Turn>(SLICE_BYTES)
+  readonly #waited: (ms: number) => void
   #timer: NodeJS.Timeout | undefined
 
-  constructor(bitsPerSecond: number, options: { burstBytes?: number; now?: MonotonicClock } = {}) {
-    this.#bytesPerMs = bitsPerSecond / 8 / 1000
-    this.#burstBytes = options.burstBytes ?? 32 * 1024
+  constructor(
+    bitsPerSecond: number,
+    options: { burstBytes?: number; now?: MonotonicClock; onWait?: (ms: number) => void } = {},
+  ) {
     this.#now = options.now ?? (() => performance.now())
-    this.#tokens = this.#burstBytes
-    this.#filledAt = this.#now()
+    this.#level = new Level(bitsPerSecond / 8 / 1000, options.burstBytes ?? 32 * 1024, this.#now())
+    this.#waited = options.onWait ?? (() => {})
   }
 
-  /**
-   * Resolves when `bytes` (at most one slice) may pass. Rejects with the signal's reason; nothing is taken then.
-   * A stream must not ask again before its last question was answered.
-   */
   take(bytes: number, signal: AbortSignal): Promise<void> | undefined {
+    return this.#take(this, bytes, signal)
+  }
+
+  /** The same bucket for streams that share one turn of the round. */
+  flow(): Meter {
+    const flow = {}
+    return { take: (bytes, signal) => this.#take(flow, bytes, signal) }
+  }
+
+  #take(flow: object, bytes: number, signal: AbortSignal): Promise<void> | undefined {
     signal.throwIfAborted()
-    this.#fill()
-    if (this.#line.length === 0 && this.#tokens >= bytes) {
-      this.#tokens -= bytes
-      return undefined
-    }
+    const askedMs = this.#now()
+    if (this.#line.isEmpty && this.#level.take(bytes, askedMs)) return undefined
     return new Promise((resolve, reject) => {
-      const turn: Turn = { bytes, grant: () => finish(resolve) }
+      const turn: Turn = { units: bytes, grant: () => finish(resolve) }
       const finish = (settle: () => void) => {
         signal.removeEventListener('abort', onAbort)
+        this.#waited(this.#now() - askedMs)
         settle()
       }
       const onAbort = () => {
-        const index = this.#line.indexOf(turn)
-        if (index >= 0) this.#line.splice(index, 1)
+        this.#line.remove(flow, turn)
         finish(() => reject(signal.reason as Error))
       }
       signal.addEventListener('abort', onAbort, { once: true })
-      this.#line.push(turn)
+      this.#line.add(flow, turn)
       this.#schedule()
     })
   }
 
-  #fill(): void {
-    const now = this.#now()
-    const elapsed = Math.max(0, now - this.#filledAt)
-    this.#filledAt = now
-    this.#tokens = Math.min(this.#burstBytes, this.#tokens + elapsed * this.#bytesPerMs)
-  }
-
   #serve(): void {
     this.#timer = undefined
-    this.#fill()
-    for (let turn = this.#line[0]; turn !== undefined && this.#tokens >= turn.bytes; turn = this.#line[0]) {
-      this.#tokens -= turn.bytes
+    const now = this.#now()
+    for (let turn = this.#line.peek(); turn !== undefined; turn = this.#line.peek()) {
+      if (!this.#level.take(turn.units, now)) break
       this.#line.shift()
       turn.grant()
     }
@@ -75,14 +83,26 @@ export class TokenBucket {
   }
 
   #schedule(): void {
-    const [next] = this.#line
-    if (next === undefined || this.#timer !== undefined) return
-    const waitMs = Math.max(1, Math.ceil((next.bytes - this.#tokens) / this.#bytesPerMs))
+    if (this.#timer !== undefined) return
+    const next = this.#line.peek()
+    if (next === undefined) return
+    const waitMs = Math.max(1, Math.ceil(this.#level.msUntil(next.units, this.#now())))
     this.#timer = setTimeout(() => this.#serve(), waitMs)
   }
 }
 
+/** Pays at one meter after the other: the execution's own, then the node's. */
+export function inSeries(own: Meter, shared: Meter | undefined): Meter {
+  if (shared === undefined) return own
+  return {
+    take: (bytes, signal) => {
+      const turn = own.take(bytes, signal)
+      return turn === undefined ? shared.take(bytes, signal) : turn.then(() => shared.take(bytes, signal))
+    },
+  }
+}
+
 interface Turn {
-  bytes: number
-  grant: () => void
+  readonly units: number
+  readonly grant: () => void
 }

@@ -17,6 +17,8 @@ export interface Refusal {
 export function statusOf(code: ErrorCode): number {
   switch (code) {
     case 'egress.connections':
+    case 'egress.rate':
+    case 'egress.names':
     case 'egress.quota_up':
     case 'egress.quota_down':
       return 429
@@ -78,8 +80,21 @@ function refusalText({ code, host, port, owner, text }: Refusal): string {
   if (advice !== undefined) lines.push(`To allow it, submit the job with: ${advice}`)
   else if (code === 'egress.not_in_node_list' || (code === 'egress.port' && owner === 'node'))
     lines.push('Only the operator of the node can allow it; another node may allow it already.')
+  const limit = LIMIT_ADVICE[code]
+  if (limit !== undefined) lines.push(limit)
   lines.push(`Code: ${code}`)
   return lines.join('\n')
+}
+
+/** What to do about a limit. The operator's maxima stay secret: the effective values are in the job's description. */
+const LIMIT_ADVICE: Readonly<Partial<Record<ErrorCode, string>>> = {
+  'egress.connections': 'Close connections, or use them again (keep-alive), and try again.',
+  'egress.rate': 'Send fewer requests per second, and try again.',
+  'egress.names': 'The limit holds for the whole execution; `weir job describe` shows it.',
+  'egress.quota_up':
+    'The budget holds for the whole execution; `weir job describe` shows it, --egress-budget changes it.',
+  'egress.quota_down':
+    'The budget holds for the whole execution; `weir job describe` shows it, --egress-budget changes it.',
 }
 
 const OWNERS: Readonly<Record<RuleOwner, string>> = {
@@ -101,6 +116,10 @@ const SENTENCES: Readonly<Partial<Record<ErrorCode, string>>> = {
   'egress.self': 'the host belongs to the network itself, which jobs can never reach',
   'egress.method': 'the method is not allowed',
   'egress.connections': 'too many connections are open',
+  'egress.rate': 'too many requests per second',
+  'egress.names': 'too many different host names',
+  'egress.quota_up': 'the upload budget is used up',
+  'egress.quota_down': 'the download budget is used up',
   'egress.dns_failed': 'the host name could not be resolved',
   'egress.upstream_failed': 'the host could not be reached or did not answer properly',
   'egress.timeout': 'the host did not answer in time',

@@ -9,7 +9,9 @@ import {
 import type { AuditTicket } from '../../ports/index.js'
 import type { ErrorCode } from '../../errors.js'
 import type { EgressRequest } from '../policy/decide.js'
+import type { ByteAccount, Direction } from '../limits/byte-budget.js'
 import type { Lease } from './lease.js'
+import type { Toll } from './socket-stream.js'
 
 /** How an attempt came out. */
 export interface Outcome {
@@ -36,6 +38,9 @@ export class Attempt {
   rule = ''
   owner: RuleOwner | '' = ''
   revokedByGeneration: number | undefined
+  /** What the payload of the attempt pays, by direction. */
+  readonly up: Toll
+  readonly down: Toll
   /** Ends the attempt's connection with this reason. */
   readonly cut: (reason: Error) => void
   readonly #lease: Lease
@@ -46,6 +51,8 @@ export class Attempt {
   #firstByteAt: number | undefined
   #ticket: AuditTicket | undefined
   #ended = false
+  readonly #account: ByteAccount
+  readonly #endings: (() => void)[] = []
 
   constructor(
     lease: Lease,
@@ -59,6 +66,13 @@ export class Attempt {
     this.#about = about
     this.#generation = lease.rules.node.generation
     this.#timeMs = lease.now()
+    this.#account = lease.budgets.account(request?.host.text ?? '', request?.port ?? 0)
+    this.up = this.#toll('up', (bytes) => {
+      this.bytesUp += bytes
+    })
+    this.down = this.#toll('down', (bytes) => {
+      this.bytesDown += bytes
+    })
     lease.live.add(this)
   }
 
@@ -66,12 +80,16 @@ export class Attempt {
     return this.#ended
   }
 
-  readonly countUp = (bytes: number): void => {
-    this.bytesUp += bytes
+  /** Throws `egress.quota_*` when the budgets let nothing pass any more, in either direction. */
+  checkBudgets(): void {
+    this.#account.check('up')
+    this.#account.check('down')
   }
 
-  readonly countDown = (bytes: number): void => {
-    this.bytesDown += bytes
+  /** Called when the attempt ends, at once when it has ended. */
+  onEnd(ending: () => void): void {
+    if (this.#ended) ending()
+    else this.#endings.push(ending)
   }
 
   originAnswered(): void {
@@ -88,14 +106,24 @@ export class Attempt {
     if (this.#ended) return
     this.#ended = true
     this.#lease.live.delete(this)
+    for (const ending of this.#endings) ending()
     const record = await this.#lease.ledger.append(this.#entry(outcome), this.#ticket)
     this.#lease.tally.add(record)
   }
 
   /** A request that was let out and then stopped halfway was allowed all the same. */
   #decision(code: ErrorCode | ''): AuditEntry['decision'] {
-    if (this.#ticket !== undefined && code.startsWith('request.')) return 'allow'
+    if (this.#ticket !== undefined && HALFWAY.test(code)) return 'allow'
     return DENIALS.test(code) ? 'deny' : 'allow'
+  }
+
+  #toll(direction: Direction, count: (bytes: number) => void): Toll {
+    return {
+      meter: this.#lease[direction],
+      draw: (bytes) => this.#account.draw(direction, bytes),
+      giveBack: (bytes) => this.#account.spend(direction, -bytes),
+      count,
+    }
   }
 
   #entry(outcome: Outcome, decision?: AuditEntry['decision']): AuditEntry {
@@ -131,6 +159,9 @@ export class Attempt {
     }
   }
 }
+
+/** Why something that was let out may be stopped halfway. */
+const HALFWAY = /^(?:request\.|egress\.quota_)/
 
 /** Everything but failures beyond our power: those were allowed and did not work. */
 const DENIALS = /^(?!$|egress\.(?:upstream_failed|dns_failed|timeout|revoked)$)/

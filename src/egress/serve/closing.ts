@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net'
-import { isWeirError } from '../../errors.js'
+import { type ErrorCode, isWeirError } from '../../errors.js'
 import type { EgressEnd } from '../../model/index.js'
 import { SocketGone } from './socket-stream.js'
 
@@ -9,9 +9,21 @@ export function endOf(reason: unknown): EgressEnd {
   if (!isWeirError(reason)) return 'error'
   if (reason.code === 'egress.revoked') return 'revoked'
   if (reason.code === 'egress.unavailable') return 'shutdown'
+  if (LIMIT_CODES.has(reason.code)) return 'limit'
   if (reason.code === 'egress.timeout' || reason.code === 'request.timeout') return 'timeout'
   return reason.code.startsWith('request.') ? 'refused' : 'error'
 }
+
+/** A budget was used up, also halfway. */
+export const QUOTA_CODES = ['egress.quota_up', 'egress.quota_down'] as const satisfies readonly ErrorCode[]
+
+/** What a limit refuses; their messages are for the job to read. */
+export const LIMIT_CODES: ReadonlySet<ErrorCode> = new Set([
+  ...QUOTA_CODES,
+  'egress.connections',
+  'egress.rate',
+  'egress.names',
+])
 
 /** Sends the last bytes, swallows what the client still sends for a moment, and closes. */
 export function closeAfter(socket: Socket, bytes: Buffer): void {

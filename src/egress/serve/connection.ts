@@ -1,12 +1,13 @@
 import type { Socket } from 'node:net'
+import { setTimeout as pause } from 'node:timers/promises'
 import { isWeirError, type ErrorCode, WeirError } from '../../errors.js'
 import type { EgressEnd } from '../../model/index.js'
 import { type ProxyRequest, readRequest, type RequestProblem } from '../http/request.js'
-import { type EgressDecision, decideAddresses, decideHost } from '../policy/decide.js'
+import { type EgressDecision, type EgressRequest, decideAddresses, decideHost } from '../policy/decide.js'
 import { type Refusal, refusalResponse, statusOf } from '../policy/refusal.js'
 import type { Resolution, Resolve } from '../dns/resolver.js'
 import { Attempt } from './attempt.js'
-import { closeAfter, endOf } from './closing.js'
+import { closeAfter, endOf, LIMIT_CODES } from './closing.js'
 import { type Dial, dialFirst } from './dial.js'
 import { forwardPlain } from './plain-http.js'
 import type { Lease } from './lease.js'
@@ -98,6 +99,7 @@ export class ClientConnection {
   async locate(attempt: Attempt, { hostContradiction }: ProxyRequest): Promise<Resolution | undefined> {
     const { request } = attempt
     if (request === undefined) return undefined
+    await this.#waitForTurn()
     const byName = decideHost(request, this.lease.rules)
     if (!byName.allowed) return await this.#refuseDecision(attempt, byName)
     if (hostContradiction !== undefined) {
@@ -111,6 +113,8 @@ export class ClientConnection {
     }
     attempt.rule = byName.rule
     attempt.owner = byName.owner
+    attempt.checkBudgets()
+    this.#holdToLimits(attempt, request)
     const found =
       request.host.kind === 'address'
         ? { addresses: [request.host.address], aliases: [] }
@@ -120,6 +124,31 @@ export class ClientConnection {
     const byAddress = decideAddresses(request, found, this.lease.rules)
     if (!byAddress.allowed) return await this.#refuseDecision(attempt, byAddress)
     return found
+  }
+
+  /** Requests that come too fast wait here. Rejects with `egress.rate` when the wait would be too long. */
+  async #waitForTurn(): Promise<void> {
+    const waitMs = this.lease.nextRequestMs()
+    if (waitMs === 0) return
+    if (waitMs === undefined) {
+      const { requestsPerSecond } = this.lease.limits
+      throw new WeirError('egress.rate', `the job may begin ${requestsPerSecond} requests per second`)
+    }
+    await pause(waitMs, undefined, { signal: this.signal })
+  }
+
+  /** Rejects with `egress.names` or `egress.connections`. */
+  #holdToLimits(attempt: Attempt, { host, port }: EgressRequest): void {
+    const { hostNamesMax, hostConnectionsMax } = this.lease.limits
+    if (host.kind === 'name' && !this.lease.admitName(host.text))
+      throw new WeirError('egress.names', `the job may reach ${hostNamesMax} different host names`)
+    const close = this.lease.openHostConnection(host.text, port)
+    if (close === undefined)
+      throw new WeirError(
+        'egress.connections',
+        `the job has as many connections to this host as it may (${hostConnectionsMax} of each execution)`,
+      )
+    attempt.onEnd(close)
   }
 
   /** Notes the attempt on disk, then connects to one of the judged addresses. */
@@ -173,7 +202,12 @@ export class ClientConnection {
     const text = TOLD.has(known.code) ? known.message : undefined
     await this.refuse(
       attempt,
-      { status, code: known.code, owner: '', ...(text === undefined ? {} : { text }) },
+      {
+        status,
+        code: known.code,
+        owner: endOf(known) === 'limit' ? 'gateway' : '',
+        ...(text === undefined ? {} : { text }),
+      },
       endOf(known),
     )
   }
@@ -237,6 +271,7 @@ export class ClientConnection {
   }
 
   async #refuseProblem(problem: RequestProblem): Promise<void> {
+    await this.#waitForTurn()
     const { method, hostAsSent, code, status, reason } = problem
     const attempt = new Attempt(this.lease, undefined, { method, hostAsSent }, this.cut)
     await this.refuse(attempt, { status, code, owner: '', text: reason })
@@ -276,6 +311,7 @@ const TOLD: ReadonlySet<ErrorCode> = new Set([
   'egress.dns_failed',
   'egress.upstream_failed',
   'request.framing',
+  ...LIMIT_CODES,
 ])
 
 const HEAD_TIMEOUT = new WeirError('request.timeout', 'The request head did not arrive in time')

@@ -1,8 +1,17 @@
 import { WeirError } from '../../errors.js'
-import type { HostPatternSet, NodeId } from '../../model/index.js'
+import {
+  type EgressLimits,
+  type HostPatternSet,
+  narrowedEgressLimits,
+  type NodeId,
+  type AuditRecord,
+} from '../../model/index.js'
 import type { AuditLedger, Identity, LeasePolicy } from '../../ports/index.js'
 import type { GatewayLimits } from '../limits/gateway-limits.js'
-import { type MonotonicClock, TokenBucket } from '../limits/token-bucket.js'
+import { ByteBudgets } from '../limits/byte-budget.js'
+import type { HostConnections } from '../limits/host-connections.js'
+import { Level } from '../limits/level.js'
+import { inSeries, type Meter, type MonotonicClock, TokenBucket } from '../limits/token-bucket.js'
 import { decideAddresses, decideHost } from '../policy/decide.js'
 import type { EgressRules, NodeRules } from '../policy/egress-policy.js'
 import type { Attempt } from './attempt.js'
@@ -17,10 +26,20 @@ export interface LeaseParts {
   node: NodeRules
   ledger: AuditLedger
   limits: GatewayLimits
+  /** What the executions of the node share. */
+  shared: SharedLimits
   /** Wall clock, for records only. */
   now: () => number
   monotonic: MonotonicClock
   ownAddresses: () => ReadonlySet<string>
+}
+
+/** Limits that hold for several executions together. */
+export interface SharedLimits {
+  /** Of the node; absent = no bound. Each execution is one flow of it. */
+  up?: TokenBucket
+  down?: TokenBucket
+  hostConnections: HostConnections
 }
 
 /** One execution's open right to leave: its rules, its budgets, and everything that is under way. */
@@ -29,9 +48,12 @@ export class Lease {
   readonly who: Identity
   readonly policy: LeasePolicy
   readonly ledger: AuditLedger
-  readonly limits: GatewayLimits
-  readonly up: TokenBucket
-  readonly down: TokenBucket
+  readonly limits: GatewayLimits & EgressLimits
+  readonly up: Meter
+  readonly down: Meter
+  readonly budgets: ByteBudgets
+  /** Names that were looked up. */
+  readonly names = new Set<string>()
   readonly tally = new EgressTally()
   readonly live = new Set<Attempt>()
   /** Cut functions of all open client connections. */
@@ -39,6 +61,10 @@ export class Lease {
   readonly now: () => number
   readonly #job: HostPatternSet
   readonly #ownAddresses: () => ReadonlySet<string>
+  readonly #shared: SharedLimits
+  readonly #requests: Level
+  readonly #monotonic: MonotonicClock
+  #leaveJob: () => void
   #node: NodeRules
   #closed = false
 
@@ -51,9 +77,16 @@ export class Lease {
     this.#job = parts.job
     this.#node = parts.node
     this.#ownAddresses = parts.ownAddresses
-    this.limits = narrowed(parts.limits, parts.policy)
-    this.up = new TokenBucket(this.limits.bitsPerSecondUp, { now: parts.monotonic })
-    this.down = new TokenBucket(this.limits.bitsPerSecondDown, { now: parts.monotonic })
+    this.limits = { ...parts.limits, ...effectiveLimits(parts.limits, parts.policy) }
+    const { bitsPerSecondUp, bitsPerSecondDown, requestsPerSecond, hostConnectionsMax } = this.limits
+    const clock = { now: parts.monotonic }
+    this.#shared = parts.shared
+    this.#monotonic = parts.monotonic
+    this.up = inSeries(new TokenBucket(bitsPerSecondUp, clock), parts.shared.up?.flow())
+    this.down = inSeries(new TokenBucket(bitsPerSecondDown, clock), parts.shared.down?.flow())
+    this.budgets = new ByteBudgets(this.limits)
+    this.#requests = new Level(requestsPerSecond / 1000, requestsPerSecond, parts.monotonic())
+    this.#leaveJob = parts.shared.hostConnections.join(parts.who.jobId, hostConnectionsMax)
   }
 
   get closed(): boolean {
@@ -81,22 +114,43 @@ export class Lease {
     }
   }
 
+  /** Milliseconds until one more request may begin; undefined when that is too long. */
+  nextRequestMs(): number | undefined {
+    return this.#requests.reserve(1, this.#monotonic(), this.limits.requestWaitMs)
+  }
+
+  /** False when the execution has had as many names looked up as it may, and this is another one. */
+  admitName(name: string): boolean {
+    if (this.names.has(name)) return true
+    if (this.names.size >= this.limits.hostNamesMax) return false
+    this.names.add(name)
+    return true
+  }
+
+  /** See {@link HostConnections.open}. */
+  openHostConnection(host: string, port: number): (() => void) | undefined {
+    return this.#shared.hostConnections.open(this.who.jobId, host, port)
+  }
+
+  /** Takes what was used before a restart into account. */
+  recall(record: AuditRecord): void {
+    this.tally.add(record)
+    const account = this.budgets.account(record.host, record.port)
+    account.spend('up', record.bytesUp)
+    account.spend('down', record.bytesDown)
+    if (record.answers.length > 0) this.admitName(record.host)
+  }
+
   /** Cuts everything. */
   shut(): void {
     this.#closed = true
+    this.#leaveJob()
     const reason = new WeirError('egress.unavailable', 'The lease was closed')
     for (const cut of this.connections) cut(reason)
   }
 }
 
-/** The gateway's own maxima win; a lease can only ask for less. */
-function narrowed(limits: GatewayLimits, policy: LeasePolicy): GatewayLimits {
-  const less = (own: number, asked: number | undefined) =>
-    asked === undefined || !(asked > 0) ? own : Math.min(own, asked)
-  return {
-    ...limits,
-    bitsPerSecondUp: less(limits.bitsPerSecondUp, policy.bitsPerSecondUp),
-    bitsPerSecondDown: less(limits.bitsPerSecondDown, policy.bitsPerSecondDown),
-    connectionsMax: less(limits.connectionsMax, policy.connectionsMax),
-  }
+/** What holds for an execution that asks for this. */
+export function effectiveLimits(limits: GatewayLimits, policy: LeasePolicy): EgressLimits {
+  return narrowedEgressLimits({ ...limits, budgets: [] }, policy.limits ?? {})
 }

@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net'
-import { WeirError } from '../../errors.js'
+import { isWeirError, WeirError } from '../../errors.js'
 import type { EgressEnd } from '../../model/index.js'
 import { ChunkedDecoder, ChunkedSyntaxError, encodeChunk, encodeLastChunk } from '../http/chunked.js'
 import { RESPONSE_HEAD_LIMITS } from '../http/head.js'
@@ -12,7 +12,7 @@ import {
 import type { ProxyRequest } from '../http/request.js'
 import { acceptsWebSocket, type OriginResponse, readResponse } from '../http/response.js'
 import type { Attempt } from './attempt.js'
-import { closeAfter } from './closing.js'
+import { closeAfter, endOf } from './closing.js'
 import type { ClientConnection } from './connection.js'
 import { relay } from './relay.js'
 import { RequestBody } from './request-body.js'
@@ -94,9 +94,9 @@ class Exchange {
   }
 
   async #exchange(origin: Socket): Promise<boolean> {
-    const { lease, signal, active } = this.#client
+    const { signal, active } = this.#client
     const up = async (bytes: Buffer) => {
-      await writeMetered(origin, bytes, lease.up, this.#attempt.countUp, signal)
+      await writeMetered(origin, bytes, this.#attempt.up, signal)
       active()
     }
     await up(Buffer.from(requestHeadForOrigin(this.#request), 'latin1'))
@@ -124,6 +124,7 @@ class Exchange {
       ) {
         disarm()
         await up(piece).catch((error: unknown) => {
+          if (isWeirError(error)) throw error
           throw new OriginDeaf('the host does not read the body', { cause: error })
         })
       }
@@ -240,9 +241,9 @@ class Exchange {
   }
 
   async #down(bytes: Buffer | string): Promise<void> {
-    const { socket, lease, signal } = this.#client
+    const { socket, signal } = this.#client
     const data = typeof bytes === 'string' ? Buffer.from(bytes, 'latin1') : bytes
-    await writeMetered(socket, data, lease.down, this.#attempt.countDown, signal)
+    await writeMetered(socket, data, this.#attempt.down, signal)
   }
 
   get #keepsOpen(): boolean {
@@ -268,7 +269,7 @@ class Exchange {
     const cause: unknown = signal.aborted ? signal.reason : error
     if (!this.#answerBegan) return await this.#client.fail(this.#attempt, cause)
     const end: EgressEnd =
-      cause instanceof SocketGone ? (socket.destroyed ? 'client' : 'origin') : endOfAnswer(cause)
+      cause instanceof SocketGone ? (socket.destroyed ? 'client' : 'origin') : endOf(cause)
     const code = cause instanceof WeirError ? cause.code : socket.destroyed ? '' : 'egress.upstream_failed'
     await this.#attempt.end({ code: code === 'egress.unavailable' ? '' : code, status: this.#status, end })
     socket.destroy()
@@ -277,13 +278,6 @@ class Exchange {
   close(): void {
     this.#origin?.destroy()
   }
-}
-
-function endOfAnswer(cause: unknown): EgressEnd {
-  if (!(cause instanceof WeirError)) return 'error'
-  if (cause.code === 'egress.revoked') return 'revoked'
-  if (cause.code === 'egress.unavailable') return 'shutdown'
-  return cause.code === 'egress.timeout' ? 'timeout' : 'error'
 }
 
 function decodeAnswer(decoder: ChunkedDecoder, bytes: Buffer): ReturnType<ChunkedDecoder['decode']> {

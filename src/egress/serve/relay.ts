@@ -21,7 +21,7 @@ export async function relay(
   originSocket: Socket,
   watch: RelayWatch = {},
 ): Promise<EgressEnd> {
-  const { lease, signal } = client
+  const { signal } = client
   let first: EgressEnd | undefined
   const up = async () => {
     for (
@@ -31,7 +31,7 @@ export async function relay(
     ) {
       client.active()
       const allowed = watch.up?.(bytes) ?? bytes
-      await writeMetered(originSocket, allowed, lease.up, attempt.countUp, signal)
+      await writeMetered(originSocket, allowed, attempt.up, signal)
     }
     first ??= 'client'
     originSocket.end()
@@ -41,7 +41,7 @@ export async function relay(
       client.active()
       attempt.originAnswered()
       const allowed = watch.down?.(bytes) ?? bytes
-      await writeMetered(client.socket, allowed, lease.down, attempt.countDown, signal)
+      await writeMetered(client.socket, allowed, attempt.down, signal)
     }
     first ??= 'origin'
     client.socket.end()

@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net'
-import { SLICE_BYTES, type TokenBucket } from '../limits/token-bucket.js'
+import { type Meter, SLICE_BYTES } from '../limits/token-bucket.js'
 
 /** Raised by reads and writes on a socket that is gone. */
 export class SocketGone extends Error {
@@ -88,20 +88,39 @@ export class SocketReader {
   }
 }
 
-/** Writes in slices, each paid for at the bucket, and waits while the peer does not read. */
+/** What payload in one direction pays on its way, and where it is counted. */
+export interface Toll {
+  readonly meter: Meter
+  /** How many of these bytes the budgets let pass; throws `egress.quota_up` or `egress.quota_down` when none. */
+  draw(bytes: number): number
+  /** Gives back what was drawn and did not pass. */
+  giveBack(bytes: number): void
+  count(bytes: number): void
+}
+
+/**
+ * Writes in slices, each paid for, and waits while the peer does not read. Rejects with `egress.quota_*` after the last byte
+ * that the budgets let pass.
+ */
 export async function writeMetered(
   socket: Socket,
   bytes: Buffer,
-  bucket: TokenBucket,
-  count: (bytes: number) => void,
+  toll: Toll,
   signal: AbortSignal,
 ): Promise<void> {
-  for (let at = 0; at < bytes.length; at += SLICE_BYTES) {
-    const slice = bytes.subarray(at, at + SLICE_BYTES)
-    const turn = bucket.take(slice.length, signal)
-    if (turn !== undefined) await turn
-    if (socket.destroyed || !socket.writable) throw new SocketGone('the connection was closed')
-    count(slice.length)
+  for (let at = 0; at < bytes.length; ) {
+    const granted = toll.draw(Math.min(SLICE_BYTES, bytes.length - at))
+    const slice = bytes.subarray(at, at + granted)
+    try {
+      const turn = toll.meter.take(granted, signal)
+      if (turn !== undefined) await turn
+      if (socket.destroyed || !socket.writable) throw new SocketGone('the connection was closed')
+    } catch (error) {
+      toll.giveBack(granted)
+      throw error
+    }
+    toll.count(granted)
+    at += granted
     if (!socket.write(slice)) await drained(socket, signal)
   }
 }

@@ -11,7 +11,7 @@ import {
 } from '../tls/client-hello.js'
 import { HandshakeWatch } from '../tls/handshake-watch.js'
 import type { Attempt } from './attempt.js'
-import { closeAfter, endOf } from './closing.js'
+import { closeAfter, endOf, QUOTA_CODES } from './closing.js'
 import type { ClientConnection } from './connection.js'
 import { relay } from './relay.js'
 import { SocketGone, SocketReader, writeMetered } from './socket-stream.js'
@@ -38,8 +38,7 @@ export async function openTunnel(client: ClientConnection, request: ProxyRequest
     client.socket.write('HTTP/1.1 200 Connection Established\r\n\r\n')
     established = true
     const { raw, judge } = await readHello(client, request.host, attempt)
-    const { lease, signal } = client
-    await writeMetered(origin, raw, lease.up, attempt.countUp, signal)
+    await writeMetered(origin, raw, attempt.up, client.signal)
     const watch = new HandshakeWatch(judge)
     const end = await relay(client, attempt, originReader, origin, {
       up: (bytes) => {
@@ -123,7 +122,7 @@ async function cutTunnel(client: ClientConnection, attempt: Attempt, error: unkn
     } else if (cause === HELLO_TIMEOUT) {
       await attempt.end({ code: 'egress.not_tls', owner: 'gateway', status: 200, end: 'timeout' })
     } else {
-      const code = isWeirError(cause, 'egress.revoked', 'egress.timeout') ? cause.code : ''
+      const code = isWeirError(cause, 'egress.revoked', 'egress.timeout', ...QUOTA_CODES) ? cause.code : ''
       const end = cause instanceof SocketGone && !socket.destroyed ? 'origin' : endOf(cause)
       await attempt.end({ code, status: 200, end })
     }
