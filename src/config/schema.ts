@@ -412,10 +412,15 @@ export const CONFIG_SCHEMA = {
     'Registries with private addresses from which images may be pulled: `host[:port]`',
   ),
   'Engines.Types.Docker.CredentialsFile': path('', 'Registry logins, in the format of Docker’s config.json'),
-  'Engines.Types.Wasm.PoolSize': integer(1, 'Sandboxes kept ready for WebAssembly jobs', {
-    minimum: 0,
-    maximum: 100,
-  }),
+  'Engines.Types.Wasm.PoolSize': integer(
+    -1,
+    'Sandboxes kept ready while WebAssembly jobs come, about 15 MB each; at rest it is one. -1 = one more than the machine has cores, 0 = none',
+    { minimum: -1, maximum: 100 },
+  ),
+  'Engines.Types.Wasm.Node': path(
+    '',
+    'Node.js program inside the sandboxes of WebAssembly jobs; empty = the one that runs this node. Newer ones compute faster',
+  ),
 } as const satisfies Record<string, ConfigKey>
 
 export type ConfigName = keyof typeof CONFIG_SCHEMA

@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os'
 import { join, resolve } from 'node:path'
 import type { Config, ConfigValues } from '../config/index.js'
 import { type ComputeNode, type ComputePolicy, createComputeNode } from '../compute/index.js'
@@ -267,12 +268,18 @@ async function buildExecutors(context: Context, gateway: EgressGateway | undefin
       createWasmExecutor({
         nodeId: nameOnMachine(identity),
         dataDir: join(config.dataDir, 'wasm'),
-        warmSlots: values['Engines.Types.Wasm.PoolSize'],
+        warmSlots: wasmPoolSize(values['Engines.Types.Wasm.PoolSize']),
+        node: values['Engines.Types.Wasm.Node'],
         logger,
       }),
     )
   }
   return executors
+}
+
+/** More than the processor can start at once would only hold memory. */
+function wasmPoolSize(configured: number): number {
+  return configured < 0 ? Math.min(16, availableParallelism() + 1) : configured
 }
 
 function buildSources(context: Context, dialer: GuardedDialer): StorageSource[] {

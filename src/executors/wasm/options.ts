@@ -37,8 +37,10 @@ export interface WasmExecutorOptions {
   dataDir: string
   limits?: Partial<WasmLimits>
   logger?: WasmLogger
-  /** Sandboxes that wait ready for the next job. Default 1; 0 starts one for each job. */
+  /** Sandboxes that wait ready while jobs come; one where none came for a minute. Default 1; 0 starts one for each job. */
   warmSlots?: number
+  /** Path of the Node.js program inside the sandboxes. Default, and empty: the one that runs this process. */
+  node?: string
   /** Where programs are looked for. Default: the PATH of this process. */
   path?: string
   /** False leaves control groups alone. Default true: they are used where they can be. */

@@ -18,6 +18,8 @@ export interface SandboxCommandOptions {
   openFilesMax: number
   /** The bundled runner; tests of the sandbox itself pass other programs. */
   runner?: string
+  /** A start-up snapshot of the runner; absent = the runner is read and compiled by each sandbox. */
+  snapshot?: string | undefined
 }
 
 /** Descriptors of bubblewrap's own; 3 and 4 belong to the runner. */
@@ -37,11 +39,11 @@ const SPARE_DESCRIPTORS = 64
  * read inputs that only root may read, and nothing that was not bound.
  */
 export function sandboxCommand(options: SandboxCommandOptions): { command: string; args: string[] } {
-  const { toolbox, binds, runner = entryPoint('executors/wasm/sandbox/runner.cjs') } = options
+  const { toolbox, binds, snapshot, runner = RUNNER } = options
   const readOnly = [
     ['--ro-bind', toolbox.node, '/bin/node'],
     ...toolbox.libraries.map((one) => ['--ro-bind', one, one]),
-    ['--ro-bind', runner, '/run.cjs'],
+    snapshot === undefined ? ['--ro-bind', runner, '/run.cjs'] : ['--ro-bind', snapshot, '/run.blob'],
   ]
   const limits = [
     `--fsize=${Math.ceil(options.fileBytesMax)}`,
@@ -63,12 +65,24 @@ export function sandboxCommand(options: SandboxCommandOptions): { command: strin
     ...closing,
     ...control,
   ]
-  const program = ['/bin/node', ...NODE_FLAGS, '/run.cjs']
+  const start = snapshot === undefined ? ['/run.cjs'] : ['--snapshot-blob', '/run.blob']
+  const program = ['/bin/node', ...NODE_FLAGS, ...start]
   const args = [...limits, '--', toolbox.bwrap, ...jail, '--', ...program]
   return { command: toolbox.prlimit, args }
 }
 
-const NODE_FLAGS = ['--no-warnings', '--max-old-space-size=256']
+/** The one program that runs inside. */
+export const RUNNER = entryPoint('executors/wasm/sandbox/runner.cjs')
+
+/**
+ * Snapshots and compiled code are taken only under the very flags under which they were made. With a fixed seed for hash
+ * tables, part of the snapshot, a program could slow down look-ups of its own file names, and nobody else's.
+ */
+export const NODE_FLAGS: readonly string[] = [
+  '--no-warnings',
+  '--max-old-space-size=256',
+  '--no-rehash-snapshot',
+]
 
 function bindArguments({ at, writable, from }: Bind): string[] {
   const option = writable ? '--bind' : '--ro-bind'

@@ -1,30 +1,45 @@
-import { Slot, type SlotOptions } from './slot.js'
 import type { WasmLogger } from './options.js'
+import { Slot, type SlotOptions } from './slot.js'
+
+/** How many sandboxes wait for a job. */
+export interface PoolSize {
+  /** When nothing has run for a while: they hold memory. */
+  atRest: number
+  /** Once jobs come. */
+  busy: number
+}
 
 /**
  * Keeps a few sandboxes ready, so that a job finds Node already up inside.
  *
- * A slot is used once. Taking one starts its successor, a moment later, so that the job goes first.
+ * A slot is used once. Taking one starts its successor, a moment later, so that the job goes first. They start one after
+ * the other: more at once would take the processor from the jobs that run.
  */
 export class SlotPool {
   readonly #options: SlotOptions
-  readonly #size: number
+  readonly #size: PoolSize
   readonly #logger: WasmLogger
+  /** In the order in which they were started; the last may not be up yet. */
   readonly #waiting: Slot[] = []
   readonly #live = new Set<Slot>()
+  readonly #names = new Set<string>()
+  #snapshot: string | undefined
   #refill: NodeJS.Timeout | undefined
+  #rest: NodeJS.Timeout | undefined
+  #isBusy = false
+  #isStarting = false
   #failures = 0
   #isClosed = false
 
-  constructor(options: SlotOptions, size: number, logger: WasmLogger) {
+  constructor(options: SlotOptions, size: PoolSize, logger: WasmLogger) {
     this.#options = options
     this.#size = size
     this.#logger = logger
   }
 
-  /** Names of all slots of this process. */
-  get names(): ReadonlySet<string> {
-    return new Set([...this.#live].map((one) => one.name))
+  /** True for the name of a slot of this process, until the last of it is removed. */
+  owns(name: string): boolean {
+    return this.#names.has(name)
   }
 
   /** Proves that the sandbox works here: a slot is up. Rejects with `sandbox.unavailable`. */
@@ -32,20 +47,35 @@ export class SlotPool {
     if (this.#waiting.some((one) => one.isWaiting)) return
     const slot = this.#open()
     await slot.ready
-    if (this.#waiting.length < this.#size && !this.#isClosed) this.#keep(slot)
-    else await slot.dispose()
+    await this.#keepOrEnd(slot)
     this.#refillSoon(0)
   }
 
-  /** A ready slot, or undefined when none waits. */
+  /** From now on slots start from the snapshot, if one does so here. Rejects when it does not. */
+  async use(snapshot: string): Promise<void> {
+    const slot = this.#open({ snapshot })
+    try {
+      await slot.ready
+      this.#snapshot = snapshot
+    } catch (error) {
+      await slot.dispose()
+      throw error
+    }
+    // One without is only good for a moment: it is slower and holds more memory.
+    for (const old of this.#waiting.splice(0)) this.#dispose(old)
+    await this.#keepOrEnd(slot)
+  }
+
+  /** The slot that is up, or will be first; undefined when there is none. Await its `ready`. */
   take(): Slot | undefined {
-    let slot = this.#waiting.shift()
-    while (slot !== undefined && !slot.isWaiting) slot = this.#waiting.shift()
+    const index = this.#waiting.findIndex((one) => one.isWaiting)
+    const [slot] = this.#waiting.splice(Math.max(0, index), 1)
+    this.#becomeBusy()
     this.#refillSoon(REFILL_DELAY_MS)
     return slot
   }
 
-  /** A slot for one job, with directories of its own. */
+  /** A slot for one task, with options of its own. */
   openWith(options: Partial<SlotOptions>): Slot {
     return this.#open(options)
   }
@@ -54,55 +84,91 @@ export class SlotPool {
   async close(): Promise<void> {
     this.#isClosed = true
     clearTimeout(this.#refill)
+    clearTimeout(this.#rest)
     await Promise.all([...this.#live].map((one) => one.dispose()))
   }
 
+  get #wanted(): number {
+    return this.#isBusy ? this.#size.busy : this.#size.atRest
+  }
+
   #open(options: Partial<SlotOptions> = {}): Slot {
-    const slot = new Slot({ ...this.#options, ...options })
+    const slot = new Slot({ ...this.#options, snapshot: this.#snapshot, ...options })
     this.#live.add(slot)
-    void slot.end.then(() => this.#live.delete(slot))
+    this.#names.add(slot.name)
+    void slot.gone.then(() => {
+      this.#live.delete(slot)
+      this.#names.delete(slot.name)
+    })
     return slot
+  }
+
+  async #keepOrEnd(slot: Slot): Promise<void> {
+    if (this.#waiting.length < this.#wanted && !this.#isClosed) this.#keep(slot)
+    else await slot.dispose()
   }
 
   #keep(slot: Slot): void {
     this.#waiting.push(slot)
     void slot.end.then(() => {
-      const index = this.#waiting.indexOf(slot)
-      if (index < 0) return
+      if (!this.#forget(slot)) return
       // It died while it waited; another takes its place.
-      this.#waiting.splice(index, 1)
-      slot.dispose().catch((error: unknown) => this.#logger.warn({ error }, 'a sandbox could not be removed'))
-      this.#refillSoon(RETRY_DELAY_MS)
+      this.#dispose(slot)
+      this.#refillSoon(RETRY_DELAY_MS * 2 ** Math.min(6, this.#failures))
     })
   }
 
+  /** False when somebody has taken it. */
+  #forget(slot: Slot): boolean {
+    const index = this.#waiting.indexOf(slot)
+    if (index >= 0) this.#waiting.splice(index, 1)
+    return index >= 0
+  }
+
+  #dispose(slot: Slot): void {
+    slot.dispose().catch((error: unknown) => this.#logger.warn({ error }, 'a sandbox could not be removed'))
+  }
+
+  #becomeBusy(): void {
+    this.#isBusy = true
+    clearTimeout(this.#rest)
+    if (this.#isClosed) return
+    this.#rest = setTimeout(() => {
+      this.#isBusy = false
+      for (const slot of this.#waiting.splice(this.#size.atRest)) this.#dispose(slot)
+    }, REST_AFTER_MS)
+    this.#rest.unref()
+  }
+
   #refillSoon(delayMs: number): void {
-    if (this.#isClosed || this.#refill !== undefined || this.#waiting.length >= this.#size) return
+    if (this.#isClosed || this.#refill !== undefined || this.#isStarting) return
+    if (this.#waiting.length >= this.#wanted) return
     this.#refill = setTimeout(() => {
       this.#refill = undefined
-      this.#refillNow().catch((error: unknown) =>
-        this.#logger.warn({ error }, 'a sandbox could not be made ready'),
-      )
+      void this.#refillNow()
     }, delayMs)
     this.#refill.unref()
   }
 
   async #refillNow(): Promise<void> {
-    if (this.#isClosed || this.#waiting.length >= this.#size) return
+    if (this.#isClosed || this.#waiting.length >= this.#wanted) return
     const slot = this.#open()
+    this.#isStarting = true
+    this.#keep(slot)
     try {
       await slot.ready
       this.#failures = 0
-      this.#keep(slot)
-      this.#refillSoon(0)
     } catch (error) {
       this.#failures++
-      await slot.dispose()
-      this.#refillSoon(Math.min(60_000, RETRY_DELAY_MS * 2 ** this.#failures))
-      throw error
+      if (!this.#isClosed) this.#logger.warn({ error }, 'a sandbox could not be made ready')
+      if (this.#forget(slot)) this.#dispose(slot)
     }
+    this.#isStarting = false
+    this.#refillSoon(this.#failures === 0 ? 0 : RETRY_DELAY_MS * 2 ** Math.min(6, this.#failures))
   }
 }
 
 const REFILL_DELAY_MS = 5
 const RETRY_DELAY_MS = 1_000
+/** So long after the last job only a few wait on. */
+const REST_AFTER_MS = 60_000

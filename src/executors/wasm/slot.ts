@@ -7,7 +7,7 @@ import { WeirError, isWeirError } from '../../errors.js'
 import type { Cgroup, CgroupLimits, CgroupTree } from './cgroup.js'
 import { FirstProcess } from './first-process.js'
 import { removeTree } from './remove-tree.js'
-import { type SandboxJob, STATUS_BYTES_MAX, type SandboxStatus } from './sandbox/job.js'
+import { STATUS_BYTES_MAX, type SandboxStatus, type SandboxTask } from './sandbox/job.js'
 import { BLOCK_FD, type Bind, FIRST_BIND_FD, INFO_FD, sandboxCommand } from './sandbox-command.js'
 import { StatusReader } from './status-reader.js'
 import type { Toolbox } from './toolbox.js'
@@ -28,6 +28,7 @@ export interface SlotOptions {
   /** Further directories and files of the node, for a slot that is made for one job. */
   binds?: Bind[]
   runner?: string
+  snapshot?: string | undefined
 }
 
 /** How the sandbox's process ended. */
@@ -54,11 +55,15 @@ export class Slot {
   readonly ready: Promise<void>
   /** Resolves when all its processes are gone and its output is closed; never rejects. */
   readonly end: Promise<SlotEnd>
+  /** Resolves when `dispose` has removed everything of it; never when that fails. */
+  readonly gone: Promise<void>
   readonly #child: ChildProcess
   readonly #status = new StatusReader(STATUS_BYTES_MAX)
   readonly #first: Promise<FirstProcess>
   readonly #cgroup: Promise<Cgroup | undefined>
   #hasEnded = false
+  #tellGone: () => void = () => undefined
+  #disposed: Promise<void> | undefined
   #isReady = false
   #complaint = ''
 
@@ -83,6 +88,9 @@ export class Slot {
       if (!isProper || this.#status.hasEnded) this.kill()
     })
     this.end = this.#watchEnd()
+    this.gone = new Promise((resolve) => {
+      this.#tellGone = resolve
+    })
     this.ready = this.#watchReady(options.bootTimeoutMs)
     // Whoever needs the slot awaits it; until then a failure is no unhandled rejection.
     this.ready.catch(() => undefined)
@@ -101,11 +109,11 @@ export class Slot {
     return this.#isReady && !this.#hasEnded
   }
 
-  /** Gives the slot its only job. Call after `ready`. */
-  async run(job: SandboxJob, limits: CgroupLimits): Promise<void> {
+  /** Gives the slot its only task. Call after `ready`. */
+  async run(task: SandboxTask, limits: CgroupLimits): Promise<void> {
     const cgroup = await this.#cgroup
     await cgroup?.limit(limits)
-    const body = Buffer.from(JSON.stringify(job))
+    const body = Buffer.from(JSON.stringify(task))
     const head = Buffer.alloc(4)
     head.writeUInt32BE(body.length)
     ;(this.#child.stdio[4] as Writable).end(Buffer.concat([head, body]))
@@ -127,12 +135,18 @@ export class Slot {
     this.#first.then(killBoth, () => killBoth())
   }
 
-  /** Kills it and removes its directory and control group. */
-  async dispose(): Promise<void> {
+  /** Kills it and removes its directory and control group. Idempotent. */
+  dispose(): Promise<void> {
+    this.#disposed ??= this.#remove()
+    return this.#disposed
+  }
+
+  async #remove(): Promise<void> {
     this.kill()
     await this.end
     const cgroup = await this.#cgroup.catch(() => undefined)
     await Promise.all([cgroup?.remove(), removeTree(this.dir)])
+    this.#tellGone()
   }
 
   async #watchReady(timeoutMs: number): Promise<void> {

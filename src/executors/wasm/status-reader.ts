@@ -29,7 +29,7 @@ export class StatusReader {
 
   /** True once the program's end, or the refusal to run it, was told. */
   get hasEnded(): boolean {
-    return this.last?.status === 'ended' || this.last?.status === 'refused'
+    return this.last !== undefined && this.last.status !== 'started'
   }
 
   close(): void {
@@ -67,7 +67,9 @@ function parseStatus(line: string): SandboxStatus | undefined {
     return undefined
   }
   const { status } = value
-  if (status === 'ready' || status === 'started') return { status }
+  if (status === 'ready') return { status }
+  if (status === 'started') return { status, fromCode: count(value.fromCode) }
+  if (status === 'code') return { status, good: value.good === true }
   if (status === 'refused') {
     const code = (['wasm.invalid', 'wasm.imports', 'wasm.entry_point', 'memory'] as const).find(
       (one) => one === value.code,

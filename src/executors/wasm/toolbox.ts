@@ -18,16 +18,19 @@ export interface Toolbox {
   canBindDescriptors: boolean
   prlimit: string
   node: string
+  /** Of that Node, like `v20.19.0`, and of its V8. */
+  nodeVersion: string
+  v8Version: string
   /** Shared libraries of Node, the loader included, at the paths where the loader looks for them. */
   libraries: string[]
 }
 
 /**
- * Finds everything the sandbox needs.
+ * Finds everything the sandbox needs. `node` is the Node.js program for inside; empty = the one that runs this process.
  *
  * @throws WeirError `sandbox.unavailable` with what is missing and how to get it.
  */
-export async function findToolbox(path = process.env.PATH ?? ''): Promise<Toolbox> {
+export async function findToolbox(path = process.env.PATH ?? '', node = ''): Promise<Toolbox> {
   if (process.platform !== 'linux') {
     throw unavailable(
       `WebAssembly jobs need Linux, this is ${process.platform}`,
@@ -48,16 +51,48 @@ export async function findToolbox(path = process.env.PATH ?? ''): Promise<Toolbo
   if (prlimit === undefined)
     throw unavailable('prlimit is not installed', 'Install it: apt-get install util-linux')
   const [version, help] = await Promise.all([output(bwrap, ['--version']), output(bwrap, ['--help'])])
-  const node = realpathSync(process.execPath)
+  const program = nodeProgram(node)
   return {
     arch: process.arch,
     bwrap,
     bwrapVersion: version.trim().replace(/^bubblewrap /, ''),
     canBindDescriptors: help.includes('--ro-bind-fd'),
     prlimit,
-    node,
-    libraries: await librariesOf(node),
+    node: program,
+    ...(await versionsOf(program)),
+    libraries: await librariesOf(program),
   }
+}
+
+function nodeProgram(configured: string): string {
+  if (configured === '') return realpathSync(process.execPath)
+  try {
+    accessSync(configured, constants.X_OK)
+    return realpathSync(configured)
+  } catch (error) {
+    throw unavailable(
+      `The Node.js program for WebAssembly jobs ${JSON.stringify(configured)} cannot be run`,
+      'Set Engines.Types.Wasm.Node to the path of a Node.js program, or leave it empty',
+      error,
+    )
+  }
+}
+
+const MAJOR_MIN = 20
+
+async function versionsOf(node: string): Promise<Pick<Toolbox, 'nodeVersion' | 'v8Version'>> {
+  const { version, versions, arch } = process
+  if (node === realpathSync(process.execPath)) return { nodeVersion: version, v8Version: versions.v8 }
+  const script = 'console.log(process.version, process.versions.v8, process.arch)'
+  const [nodeVersion = '', v8Version = '', itsArch = ''] = (await output(node, ['-e', script]))
+    .trim()
+    .split(' ')
+  const major = Number(/^v(\d+)\./.exec(nodeVersion)?.[1])
+  if (v8Version !== '' && itsArch === arch && major >= MAJOR_MIN) return { nodeVersion, v8Version }
+  throw unavailable(
+    `${node} is not Node.js ${MAJOR_MIN} or newer for ${arch}`,
+    'Set Engines.Types.Wasm.Node to such a program, or leave it empty',
+  )
 }
 
 function findProgram(name: string, path: string): string | undefined {

@@ -20,6 +20,7 @@ import { removeTree } from './remove-tree.js'
 import { watchProgram } from './running-program.js'
 import type { SandboxJob, SandboxMount } from './sandbox/job.js'
 import type { Bind } from './sandbox-command.js'
+import { buildRunnerSnapshot } from './runner-snapshot.js'
 import { seccompProgram } from './seccomp-program.js'
 import { SPARE_OUTPUTS, type Slot, outputDir } from './slot.js'
 import { SlotPool } from './slot-pool.js'
@@ -43,6 +44,8 @@ interface Workshop {
   toolbox: Toolbox
   cgroups: CgroupTree | string
   pool: SlotPool
+  /** Start-up snapshot of the runner; undefined before, empty while it is made and where it cannot be. */
+  snapshot: string | undefined
 }
 
 /** Node itself, beside the guest's memory: code, heap, page cache of the files it reads. */
@@ -71,14 +74,18 @@ class WasmExecutor implements Executor {
 
   async probe(signal: AbortSignal): Promise<EngineHealth> {
     try {
-      const { toolbox, cgroups, pool } = await this.#open()
+      const workshop = await this.#open()
+      const { toolbox, cgroups, pool, snapshot = '' } = workshop
       await pool.probe()
       signal.throwIfAborted()
+      this.#background(this.#useSnapshot(workshop))
       return {
         available: true,
         details: {
           system: 'WASI preview 1',
-          v8: process.versions.v8,
+          node: toolbox.nodeVersion,
+          v8: toolbox.v8Version,
+          start: snapshot === '' ? 'plain' : 'snapshot',
           sandbox: `bubblewrap ${toolbox.bwrapVersion}, seccomp, prlimit`,
           cgroups: typeof cgroups === 'string' ? cgroups : cgroups.description,
         },
@@ -119,8 +126,7 @@ class WasmExecutor implements Executor {
       .catch((error: unknown) => {
         this.#logger.warn({ error, executionId: run.executionId }, 'a sandbox could not be removed')
       })
-    this.#running.add(gone)
-    void gone.finally(() => this.#running.delete(gone))
+    this.#background(gone)
     const abort = (): void => slot.kill()
     signal.addEventListener('abort', abort, { once: true })
     try {
@@ -148,8 +154,8 @@ class WasmExecutor implements Executor {
     // Programs never outlive the node process that started them, so nothing is kept for an execution's sake.
     void keep
     await mkdir(this.#slotsDir, { recursive: true, mode: 0o700 })
-    const { cgroups, names } = await this.#leftOverView()
-    const isLeftOver = (name: string): boolean => /^s-[0-9a-f-]{36}$/.test(name) && !names.has(name)
+    const { cgroups, pool } = await this.#leftOverView()
+    const isLeftOver = (name: string): boolean => /^s-[0-9a-f-]{36}$/.test(name) && pool?.owns(name) !== true
     const removed: string[] = []
     // Groups first: that ends what may still run in a directory.
     if (typeof cgroups !== 'string') {
@@ -172,10 +178,9 @@ class WasmExecutor implements Executor {
   }
 
   /** Without a sandbox there can still be leftovers of a time when there was one. */
-  async #leftOverView(): Promise<{ cgroups: CgroupTree | string; names: ReadonlySet<string> }> {
+  async #leftOverView(): Promise<{ cgroups: CgroupTree | string; pool: SlotPool | undefined }> {
     const workshop = await this.#open().catch(() => undefined)
-    if (workshop !== undefined) return { cgroups: workshop.cgroups, names: workshop.pool.names }
-    return { cgroups: await this.#openCgroups(), names: new Set() }
+    return workshop ?? { cgroups: await this.#openCgroups(), pool: undefined }
   }
 
   #open(): Promise<Workshop> {
@@ -193,7 +198,7 @@ class WasmExecutor implements Executor {
   }
 
   async #build(): Promise<Workshop> {
-    const toolbox = await findToolbox(this.#options.path)
+    const toolbox = await findToolbox(this.#options.path, this.#options.node)
     await mkdir(this.#slotsDir, { recursive: true, mode: 0o700 })
     const seccompFile = join(this.#options.dataDir, 'sandbox.bpf')
     await writeFile(seccompFile, seccompProgram(toolbox.arch), { mode: 0o600 })
@@ -207,7 +212,30 @@ class WasmExecutor implements Executor {
       openFilesMax: this.#limits.openFilesMax,
       bootTimeoutMs: this.#limits.bootTimeoutMs,
     }
-    return { toolbox, cgroups, pool: new SlotPool(options, this.#options.warmSlots ?? 1, this.#logger) }
+    const busy = this.#options.warmSlots ?? 1
+    const pool = new SlotPool(options, { atRest: Math.min(1, busy), busy }, this.#logger)
+    return { toolbox, cgroups, pool, snapshot: undefined }
+  }
+
+  /** Sandboxes start without it until it is there, and where this Node cannot make one. */
+  async #useSnapshot(workshop: Workshop): Promise<void> {
+    // For a single job it is not worth its price.
+    if (workshop.snapshot !== undefined || this.#options.warmSlots === 0) return
+    workshop.snapshot = ''
+    try {
+      const file = await buildRunnerSnapshot(workshop.toolbox.node, this.#options.dataDir)
+      if (this.#isClosed) return
+      await workshop.pool.use(file)
+      workshop.snapshot = file
+    } catch (error) {
+      if (!this.#isClosed) this.#logger.warn({ error }, 'sandboxes start without a snapshot of the runner')
+    }
+  }
+
+  /** Closing waits for it. */
+  #background(work: Promise<unknown>): void {
+    this.#running.add(work)
+    void work.finally(() => this.#running.delete(work))
   }
 
   #openCgroups(): Promise<CgroupTree | string> {
@@ -225,7 +253,11 @@ class WasmExecutor implements Executor {
     if (this.#fitsWarmSlot(run, plan)) {
       const slot = pool.take()
       if (slot !== undefined) {
-        if (this.#fill(slot, run, plan)) return { slot, mounts: warmMounts(run, plan), isWarm: true }
+        const isUp = await slot.ready.then(
+          () => true,
+          () => false,
+        )
+        if (isUp && this.#fill(slot, run, plan)) return { slot, mounts: warmMounts(run, plan), isWarm: true }
         await slot.dispose()
       }
     }
@@ -277,6 +309,7 @@ class WasmExecutor implements Executor {
     const moduleBytes = all.reduce((sum, one) => sum + one.bytes.length, 0)
     await Promise.all(all.map((one, index) => writeFile(join(slot.dir, 'mod', `${index}.wasm`), one.bytes)))
     const job: SandboxJob = {
+      kind: 'run',
       module: '/mod/0.wasm',
       imports: modules.imports.map(({ name }, index) => ({ name, module: `/mod/${index + 1}.wasm` })),
       entryPoint: plan.params.EntryPoint,

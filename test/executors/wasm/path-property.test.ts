@@ -50,6 +50,7 @@ class Program {
     for (const entry of tree) this.#plant(entry)
     const state = createWasiState(
       {
+        kind: 'run',
         module: '',
         imports: [],
         entryPoint: '_start',

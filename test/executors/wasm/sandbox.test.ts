@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import {
   chownSync,
+  copyFileSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -302,6 +303,55 @@ describe.skipIf(problem !== undefined)(`the life of sandboxes${skipped}`, () => 
     },
   )
 
+  it('starts sandboxes from a snapshot of the runner, with a clock and chance of their own', async () => {
+    const bench = new Bench({ warmSlots: 1 })
+    const start = async () => {
+      const health = await bench.executor.probe(new AbortController().signal)
+      return health.available ? health.details.start : health.message
+    }
+    expect(await start()).toBe('plain')
+    await expect.poll(start, { timeout: 20_000 }).toBe('snapshot')
+    const seen = new Set<string>()
+    for (let run = 0; run < 2; run++) {
+      let out = Buffer.alloc(0)
+      const before = Date.now()
+      const onOutput = (_stream: string, data: Uint8Array) => void (out = Buffer.concat([out, data]))
+      const { exit } = await bench.run(wat('clock-random'), { onOutput })
+      expect(exit).toMatchObject({ exitCode: 0, code: '' })
+      const clockMs = Number(out.readBigUInt64LE(0) / 1_000_000n)
+      expect(clockMs).toBeGreaterThanOrEqual(before - 100)
+      expect(clockMs).toBeLessThanOrEqual(Date.now() + 100)
+      seen.add(out.toString('hex', 8))
+    }
+    expect(seen.size).toBe(2)
+    await bench.close()
+  })
+
+  it('runs programs in the Node.js that the operator names, and says which that is', async () => {
+    const dir = mkdtempSync(join(tmpdir(), 'weir-wasm-node-'))
+    const copy = join(dir, 'another-node')
+    copyFileSync(process.execPath, copy)
+    const bench = new Bench({ node: copy })
+    const health = await bench.executor.probe(new AbortController().signal)
+    expect(health).toMatchObject({ available: true, details: { node: process.version } })
+    const mounts = () => processesNaming(bench.dataDir).map((pid) => mountsOf(pid))
+    await expect.poll(() => mounts().join(''), { timeout: 10_000 }).toContain('/another-node')
+    expect((await bench.run(wat('hello'))).stdout()).toContain('hello from wat')
+    await bench.close()
+    rmSync(dir, { recursive: true, force: true })
+  })
+
+  it.each(['/nonexistent/node', '/bin/true'])(
+    'refuses jobs where %s is to be the Node.js inside',
+    async (node) => {
+      const bench = new Bench({ node })
+      const health = await bench.executor.probe(new AbortController().signal)
+      expect(health).toMatchObject({ available: false, message: expect.stringContaining(node) as string })
+      await expect(bench.start(wat('noop'))).rejects.toMatchObject({ code: 'sandbox.unavailable' })
+      await bench.close()
+    },
+  )
+
   it('hands the next job a sandbox that was waiting', async () => {
     const bench = new Bench({ warmSlots: 1 })
     await bench.executor.probe(new AbortController().signal)
@@ -332,12 +382,19 @@ function processesNaming(dir: string): number[] {
     .filter((name) => /^\d+$/.test(name))
     .filter((pid) => {
       try {
-        const mounts = readFileSync(`/proc/${pid}/mountinfo`, 'utf8')
-        const isInside = mounts.includes(`${dir}/slots`)
+        const isInside = mountsOf(Number(pid)).includes(`${dir}/slots`)
         return isInside || readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(`${dir}/slots`)
       } catch {
         return false
       }
     })
     .map(Number)
+}
+
+function mountsOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/mountinfo`, 'utf8')
+  } catch {
+    return '' // It has ended.
+  }
 }

@@ -1,9 +1,11 @@
 /** What the node writes into a slot: one message, four bytes of length (big endian) and JSON. */
-export interface SandboxJob {
-  /** Path of the entry module inside the sandbox. */
-  module: string
+export type SandboxTask = SandboxJob | CompileTask | LoadTask
+
+/** Runs a program. */
+export interface SandboxJob extends ModuleFile {
+  kind: 'run'
   /** Import modules by the name that others ask for. */
-  imports: { name: string; module: string }[]
+  imports: (ModuleFile & { name: string })[]
   entryPoint: string
   /** argv[0] first. */
   args: string[]
@@ -21,6 +23,25 @@ export interface SandboxJob {
   optimise: boolean
 }
 
+/** A module, by paths inside the sandbox. */
+export interface ModuleFile {
+  module: string
+  /** Its compiled code, behind `CODE_HEAD_BYTES` of the node's own; absent = it is to be compiled. */
+  code?: string
+}
+
+/** Compiles all of a module and writes its code to `code`. Such a sandbox never runs a program. */
+export interface CompileTask {
+  kind: 'compile'
+  module: string
+  code: string
+}
+
+/** Says whether V8 takes the code, and runs nothing. */
+export interface LoadTask extends Required<ModuleFile> {
+  kind: 'load'
+}
+
 /** One directory or file of the job's tree. */
 export interface SandboxMount {
   /** Absolute path that the program sees. */
@@ -34,7 +55,10 @@ export interface SandboxMount {
 /** What the slot writes on its status descriptor: one JSON object per line. */
 export type SandboxStatus =
   | { status: 'ready' }
-  | { status: 'started' }
+  /** Every module is there; `fromCode` of them needed no compiling. */
+  | { status: 'started'; fromCode: number }
+  /** The end of a `compile` or `load` task; false when V8 has no way to keep code, or does not take it. */
+  | { status: 'code'; good: boolean }
   /** The module cannot be compiled, linked or started. */
   | {
       status: 'refused'
@@ -60,6 +84,8 @@ export interface SandboxEnd {
 
 /** Longest job message; far above what any legal job needs. */
 export const JOB_BYTES_MAX = 8 * 1024 * 1024
+/** What the node writes before the code in its file: a checksum that it alone makes and checks. */
+export const CODE_HEAD_BYTES = 32
 /** Longest line of status. */
 export const STATUS_BYTES_MAX = 64 * 1024
 /** Descriptor the slot writes its status to. */

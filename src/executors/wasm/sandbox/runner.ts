@@ -4,8 +4,9 @@
  * It is bundled into one file, sees no module directory, and trusts the job message alone; the program's own words
  * never reach the status except as the text of a trap.
  */
-import { readFileSync, readSync, writeSync } from 'node:fs'
+import { readSync, writeSync } from 'node:fs'
 import v8 from 'node:v8'
+import { loadCode, loadModule, optimiseFrom, writeCode } from './compiled-code.js'
 import {
   JOB_BYTES_MAX,
   JOB_FD,
@@ -13,6 +14,7 @@ import {
   type SandboxEnd,
   type SandboxJob,
   type SandboxStatus,
+  type SandboxTask,
 } from './job.js'
 import { type CompiledModules, type Program, link, ownValue } from './link.js'
 import { type WasiState, createWasiState } from './wasi/index.js'
@@ -20,13 +22,21 @@ import { wasmApi } from './web-assembly.js'
 
 const MESSAGE_CHARS_MAX = 4_000
 
-// The job's module cannot ask for these; they are JavaScript features the sandbox has no use for.
-v8.setFlagsFromString('--wasm-max-table-size=1000000')
-// WASI errors are answers, not defects: no time is spent on where they came from.
-Error.stackTraceLimit = 0
+// A start-up snapshot holds this program with everything above already loaded; then `main` is all that is left to do.
+if (v8.startupSnapshot.isBuildingSnapshot()) v8.startupSnapshot.setDeserializeMainFunction(main)
+else main()
 
-tell({ status: 'ready' })
-run(readJob())
+function main(): void {
+  // The job's module cannot ask for these; they are JavaScript features the sandbox has no use for.
+  v8.setFlagsFromString('--wasm-max-table-size=1000000')
+  // WASI errors are answers, not defects: no time is spent on where they came from.
+  Error.stackTraceLimit = 0
+  tell({ status: 'ready' })
+  const task = readTask()
+  if (task.kind === 'run') run(task)
+  else tell({ status: 'code', good: task.kind === 'compile' ? writeCode(task) : loadCode(task) })
+  process.exit(0)
+}
 
 function run(job: SandboxJob): void {
   let program: Program | undefined
@@ -45,10 +55,10 @@ function run(job: SandboxJob): void {
     process.exit(0)
   }
   const state = createWasiState(job, (how, value) => finish(how, value))
-  const modules = compile(job)
+  const { modules, fromCode } = compile(job)
   // After compiling and before instantiating: a cap that is set earlier keeps cached code from being used.
   v8.setFlagsFromString(`--wasm-max-mem-pages=${job.memoryPages}`)
-  tell({ status: 'started' })
+  tell({ status: 'started', fromCode })
   try {
     program = link(job, modules, state)
     const start = ownValue(program.entry.exports, job.entryPoint)
@@ -64,17 +74,26 @@ function run(job: SandboxJob): void {
   finish('returned', 0)
 }
 
-function compile(job: SandboxJob): CompiledModules {
-  if (job.optimise) v8.setFlagsFromString('--no-liftoff')
-  const load = (path: string): object => {
+/** Code that is there is loaded first: V8 takes it only under the very flags under which it was made. */
+function compile(job: SandboxJob): { modules: CompiledModules; fromCode: number } {
+  optimiseFrom(true)
+  const files = [job, ...job.imports]
+  const loaded = files.map((one) => loadModule(one))
+  const fromCode = loaded.filter((one) => one.module !== undefined).length
+  optimiseFrom(job.optimise)
+  const [entry, ...imports] = loaded.map(({ module, bytes }) => {
     try {
-      return new wasmApi.Module(readFileSync(path))
+      return module ?? new wasmApi.Module(bytes)
     } catch (error) {
       return refuse('wasm.invalid', textOf(error))
     }
-  }
-  const entry = load(job.module)
-  return { entry, imports: new Map(job.imports.map((one) => [one.name, load(one.module)])) }
+  })
+  if (entry === undefined) return refuse('wasm.invalid', 'there is no module')
+  const named = job.imports.flatMap(({ name }, index): [string, object][] => {
+    const module = imports[index]
+    return module === undefined ? [] : [[name, module]]
+  })
+  return { modules: { entry, imports: new Map(named) }, fromCode }
 }
 
 /** V8 cannot make the memory a module starts with: it is larger than the cap. */
@@ -114,10 +133,10 @@ function refuse(
   process.exit(0)
 }
 
-function readJob(): SandboxJob {
+function readTask(): SandboxTask {
   const length = readExactly(4).readUInt32BE(0)
   if (length > JOB_BYTES_MAX) process.exit(2)
-  return JSON.parse(readExactly(length).toString('utf8')) as SandboxJob
+  return JSON.parse(readExactly(length).toString('utf8')) as SandboxTask
 }
 
 /** The node closes the pipe of a slot it does not need any more. */

@@ -17,4 +17,28 @@ interface WasmApi {
   LinkError: new (message: string) => Error
 }
 
-export const wasmApi: WasmApi = (globalThis as unknown as { WebAssembly: WasmApi }).WebAssembly
+/** Looked up at each use: while a start-up snapshot is built there is no WebAssembly yet. */
+export const wasmApi: WasmApi = {
+  get Module() {
+    return current().Module
+  },
+  get Instance() {
+    return current().Instance
+  },
+  get Memory() {
+    return current().Memory
+  },
+  get RuntimeError() {
+    return current().RuntimeError
+  },
+  get CompileError() {
+    return current().CompileError
+  },
+  get LinkError() {
+    return current().LinkError
+  },
+}
+
+function current(): WasmApi {
+  return (globalThis as unknown as { WebAssembly: WasmApi }).WebAssembly
+}

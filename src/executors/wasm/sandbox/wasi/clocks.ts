@@ -1,7 +1,8 @@
 import { CLOCK } from './abi.js'
 import { WasiError } from './errno.js'
 
-const START_NS = BigInt(Date.now()) * 1_000_000n - process.hrtime.bigint()
+/** Read at the first question: what stands at the top of a module may have run long ago, for the start-up snapshot. */
+let startNs: bigint | undefined
 /** The realtime clock is exact to a microsecond at best; the others are as fine as the system's. */
 const REALTIME_RESOLUTION_NS = 1_000n
 
@@ -24,17 +25,19 @@ export function clockResolutionNs(id: number): bigint {
 
 export function realtimeNs(): bigint {
   // The system's clock may be set while a slot waits: follow it when it has gone away from the start's reckoning.
-  const reckoned = START_NS + process.hrtime.bigint()
   const system = BigInt(Date.now()) * 1_000_000n
+  startNs ??= system - process.hrtime.bigint()
+  const reckoned = startNs + process.hrtime.bigint()
   const drift = system - reckoned
   const isNear = drift > -2_000_000n && drift < 2_000_000n
   const now = isNear ? reckoned : system
   return now - (now % REALTIME_RESOLUTION_NS)
 }
 
-const sleeper = new Int32Array(new SharedArrayBuffer(4))
+let sleeper: Int32Array | undefined
 
 export function sleepNs(duration: bigint): void {
+  sleeper ??= new Int32Array(new SharedArrayBuffer(4))
   const end = process.hrtime.bigint() + duration
   for (let left = duration; left > 0n; left = end - process.hrtime.bigint()) {
     // In pieces, since one wait cannot be longer than a number of milliseconds may be.
