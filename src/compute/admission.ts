@@ -20,6 +20,8 @@ export interface AdmissionView {
   hasGateway: boolean
   policy: ComputePolicy
   rules: NetworkRules
+  /** +1 with each change of the rules. */
+  generation: number
   maxJobRequirements: Resources
   labels: Readonly<Record<string, string>>
   clock: Clock

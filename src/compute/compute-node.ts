@@ -1,6 +1,7 @@
 import { setMaxListeners } from 'node:events'
 import { mkdir } from 'node:fs/promises'
 import { toWeirError, WeirError } from '../errors.js'
+import { packEgressLists } from '../model/egress-lists.js'
 import { checkNodeId } from '../model/ids.js'
 import type { Resources } from '../model/resources.js'
 import type { ExecutionId, NodeInfo } from '../model/state.js'
@@ -110,6 +111,7 @@ class Node implements ComputeNode {
   readonly #opened: ClosingStack
   #policy: ComputePolicy
   #rules: NetworkRules
+  #generation = 1
   #gate: CapacityGate
   #conduct: ConductParts | undefined
   #maxJobRequirements: Resources = NOTHING
@@ -150,6 +152,8 @@ class Node implements ComputeNode {
       chance,
       book: this.#book,
       info: () => this.info(),
+      egressLists: () => packEgressLists(this.#rules.told),
+      networkEgress: () => options.networkEgress?.known(),
       apply: (response) => this.#apply(response),
       limits: this.#limits,
       logger: this.#logger,
@@ -181,6 +185,7 @@ class Node implements ComputeNode {
   setPolicy(policy: ComputePolicy): void {
     this.#rules = networkRules(policy)
     this.#policy = policy
+    this.#generation += 1
     this.#sync.trigger('now')
   }
 
@@ -269,6 +274,7 @@ class Node implements ComputeNode {
       hasGateway: this.#gatewayRuns,
       policy: this.#policy,
       rules: this.#rules,
+      generation: this.#generation,
       maxJobRequirements: this.#maxJobRequirements,
       labels: this.#labels,
       clock: this.#options.clock,
@@ -327,7 +333,9 @@ class Node implements ComputeNode {
     this.#opened.add(what, () => running)
   }
 
-  #apply({ desired, complete }: SyncResponse): void {
+  #apply({ desired, complete, networkEgress }: SyncResponse): void {
+    // First: what comes with the new list must not begin under the old one.
+    if (networkEgress !== undefined) this.#options.networkEgress?.heard(networkEgress)
     for (const one of desired) {
       if (isSafeId(one.executionId)) this.#desire(one, complete)
       else

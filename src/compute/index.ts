@@ -11,4 +11,5 @@ export type {
   ComputeLogger,
   ComputeNodeOptions,
   ComputePolicy,
+  NetworkEgressFollower,
 } from './options.js'

@@ -1,8 +1,11 @@
 import type { ErrorCode } from '../errors.js'
 import { HostPatternSet } from '../model/host-pattern-set.js'
+import { type EgressOffering, type UncoveredPattern, uncoveredPatterns } from '../model/egress-coverage.js'
+import type { EgressMode } from '../model/egress-lists.js'
 import type { HostPattern } from '../model/host-pattern.js'
 import type { NetworkSpec } from '../model/job-spec.js'
 import type { ComputePolicy } from './options.js'
+import { type ToldLists, tellLists } from './told-lists.js'
 
 /** One reason why the node does not take an execution. */
 export interface Refusal {
@@ -13,12 +16,14 @@ export interface Refusal {
   retryable?: boolean
 }
 
-/** The operator's rules about networks, parsed once. */
-export interface NetworkRules {
+/** The operator's rules about networks, parsed once, with those of the network. */
+export interface NetworkRules extends EgressOffering {
   readonly acceptNetworkedJobs: boolean
   readonly acceptFullNetwork: boolean
-  readonly allow: HostPatternSet
-  readonly deny: HostPatternSet
+  readonly mode: EgressMode
+  /** What the node tells of `allow` and `deny`. */
+  readonly told: ToldLists
+  readonly networkVersion: number | undefined
 }
 
 /** What an engine can give its runs on this node. */
@@ -32,16 +37,30 @@ export interface NetworkAbilities {
   gateway: boolean
 }
 
-/** Throws `pattern.invalid`: a list that cannot be read is never half used. */
+/** Throws `pattern.invalid`: a list that cannot be read is never half used. An unknown mode opens nothing. */
 export function networkRules(policy: ComputePolicy): NetworkRules {
-  // An operator's own lists may hold what a job's may not: public suffixes and private hosts.
-  const operators = { allowPublicSuffix: true, allowPrivate: true }
+  const { mode = 'list', deny = [], privateExceptions = [], network, networkDeny = [] } = policy
+  const allow = [...(mode === 'list' ? (policy.allow ?? []) : []), ...privateExceptions]
+  const allowed = HostPatternSet.parse(allow, OPERATORS)
+  const denied = HostPatternSet.parse(deny, { ...OPERATORS, portlessMeans: 'any' })
   return {
     acceptNetworkedJobs: policy.acceptNetworkedJobs === true,
     acceptFullNetwork: policy.acceptFullNetwork === true,
-    allow: HostPatternSet.parse([...(policy.allow ?? []), ...(policy.privateExceptions ?? [])], operators),
-    deny: HostPatternSet.parse([...(policy.deny ?? [])], operators),
+    mode,
+    allow: mode === 'all' ? HostPatternSet.everything() : allowed,
+    deny: denied,
+    network: network === undefined ? undefined : HostPatternSet.parse(network, OPERATORS),
+    networkDeny: HostPatternSet.parse(networkDeny, { ...OPERATORS, portlessMeans: 'any' }),
+    networkVersion: policy.networkVersion,
+    told: tellLists(texts(allowed), texts(denied)),
   }
+}
+
+/** An operator's own lists may hold what a job's may not: public suffixes and private hosts. */
+const OPERATORS = { allowPublicSuffix: true, allowPrivate: true } as const
+
+function texts({ patterns }: HostPatternSet): string[] {
+  return patterns.map(({ text }) => text)
 }
 
 /**
@@ -66,12 +85,18 @@ export function admitNetwork(
   return [...refusals, ...refuseHttp(abilities), ...refuseHosts(network.Domains, rules)]
 }
 
+/** Full access knows no lists, so it is for nodes that no list is to limit. */
+export function offersFull({ acceptFullNetwork, mode, network }: NetworkRules): boolean {
+  return acceptFullNetwork && mode !== 'none' && network === undefined
+}
+
 function refuseFull(rules: NetworkRules, abilities: NetworkAbilities): Refusal[] {
   const refusals: Refusal[] = []
-  if (!rules.acceptFullNetwork) {
+  if (!offersFull(rules)) {
+    const why = rules.network === undefined ? '' : ': the network has a list of hosts'
     refusals.push({
       code: 'compute.network',
-      message: 'This node does not accept jobs with full network access',
+      message: `This node does not accept jobs with full network access${rules.acceptFullNetwork ? why : ''}`,
       hint: 'List the hosts that the job needs: --network http --domain …',
     })
   }
@@ -123,28 +148,35 @@ function refuseHosts(domains: readonly string[], rules: NetworkRules): Refusal[]
       },
     ]
   }
-  const denied = asked.patterns.filter((pattern) => rules.deny.covers(pattern))
-  const missing = rules.allow.uncovered(asked).filter((pattern) => !denied.includes(pattern))
+  const uncovered = uncoveredPatterns(asked.patterns, rules)
+  const about = (code: UncoveredPattern['code'], owner: UncoveredPattern['owner']): HostPattern[] =>
+    uncovered.filter((one) => one.code === code && one.owner === owner).map(({ pattern }) => pattern)
   return [
-    ...(denied.length === 0
-      ? []
-      : [
-          {
-            code: 'egress.denied_by_operator' as const,
-            message: `This node denies ${listed(denied)}`,
-            hint: 'Leave the host out, or choose another node',
-          },
-        ]),
-    ...(missing.length === 0
-      ? []
-      : [
-          {
-            code: 'egress.not_in_node_list' as const,
-            message: `This node lacks domain ${listed(missing)}`,
-            hint: 'Ask the operator to allow it, or choose another node',
-          },
-        ]),
-  ]
+    refuseAbout(about('egress.denied_by_operator', 'node'), 'egress.denied_by_operator', {
+      what: 'This node denies',
+      hint: 'Leave the host out, or choose another node',
+    }),
+    refuseAbout(about('egress.denied_by_operator', 'network'), 'egress.denied_by_operator', {
+      what: 'The network denies',
+      hint: 'Leave the host out: no node of this network allows it',
+    }),
+    refuseAbout(about('egress.not_in_node_list', 'node'), 'egress.not_in_node_list', {
+      what: 'This node lacks domain',
+      hint: 'Ask the operator to allow it, or choose another node',
+    }),
+    refuseAbout(about('egress.not_in_network_list', 'network'), 'egress.not_in_network_list', {
+      what: 'The list of the network lacks domain',
+      hint: 'Ask whoever runs the network to list it',
+    }),
+  ].flat()
+}
+
+function refuseAbout(
+  patterns: readonly HostPattern[],
+  code: UncoveredPattern['code'],
+  { what, hint }: { what: string; hint: string },
+): Refusal[] {
+  return patterns.length === 0 ? [] : [{ code, message: `${what} ${listed(patterns)}`, hint }]
 }
 
 function listed(patterns: readonly HostPattern[]): string {

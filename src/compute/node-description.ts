@@ -1,20 +1,19 @@
-import type { HostPatternSet } from '../model/host-pattern-set.js'
 import type { NodeId, NodeInfo } from '../model/state.js'
 import type { Resources } from '../model/resources.js'
 import type { AdmissionView } from './admission.js'
 import type { CapacityGate } from './capacity-gate.js'
+import { offersFull } from './network-admission.js'
 
 /** What the node tells others about itself. */
 export function describeNode(
   self: { nodeId: NodeId; roles: NodeInfo['roles']; version: string },
-  { health, sources, publishers, rules, hasGateway, labels, maxJobRequirements }: AdmissionView,
+  { health, sources, publishers, rules, generation, hasGateway, labels, maxJobRequirements }: AdmissionView,
   gate: CapacityGate,
 ): NodeInfo {
   const engines = health.all()
   const available = engines.filter(([, status]) => status.health.available)
   const names = (able: (typeof engines)[number][]) => able.map(([engine]) => engine)
   const networkProblems = engines.flatMap(([, { networkProblems: problems }]) => problems)
-  const [allow, deny] = [tell(rules.allow), tell(rules.deny)]
   return {
     ...self,
     roles: [...self.roles],
@@ -29,16 +28,18 @@ export function describeNode(
     runningExecutions: gate.running,
     queuedExecutions: gate.waiting,
     egress: {
+      ...rules.told.description,
+      mode: rules.mode,
+      generation,
+      ...(rules.networkVersion === undefined ? {} : { networkVersion: rules.networkVersion }),
       acceptsNetworkedJobs: rules.acceptNetworkedJobs,
       httpEngines: hasGateway ? names(available.filter(([, { http }]) => http)) : [],
-      fullEngines: rules.acceptFullNetwork ? names(available.filter(([, { full }]) => full)) : [],
-      allow: allow.told,
-      deny: deny.told,
+      fullEngines: offersFull(rules) ? names(available.filter(([, { full }]) => full)) : [],
       problems: rules.acceptNetworkedJobs
         ? [
             ...new Set(networkProblems),
             ...(hasGateway ? [] : ['the egress gateway is not running']),
-            ...(allow.whole && deny.whole ? [] : ['the egress lists are too long to be told whole']),
+            ...(rules.told.isWhole ? [] : ['the egress lists are too long to be told whole']),
           ]
         : [],
     },
@@ -49,20 +50,6 @@ export function describeNode(
     ),
   }
 }
-
-/** As many patterns as a message has room for. What is not told is not offered; the node itself judges by all of them. */
-function tell({ patterns }: HostPatternSet): { told: string[]; whole: boolean } {
-  let bytes = 0
-  const told: string[] = []
-  for (const { text } of patterns) {
-    bytes += text.length + 3
-    if (bytes > LIST_BYTES_MAX) return { told, whole: false }
-    told.push(text)
-  }
-  return { told, whole: true }
-}
-
-const LIST_BYTES_MAX = 192 * 1024
 
 function amounts({ cpu, memoryBytes, diskBytes, gpu }: Resources): Resources {
   return { cpu, memoryBytes, diskBytes, gpu }

@@ -8,6 +8,7 @@ import type {
   StorageSource,
   Transport,
 } from '../ports/index.js'
+import type { EgressMode } from '../model/egress-lists.js'
 import type { NodeId, NodeInfo } from '../model/state.js'
 import type { Machine } from './detect-machine.js'
 
@@ -28,12 +29,20 @@ export interface ComputePolicy {
   acceptNetworkedJobs?: boolean
   /** Jobs that ask for the whole internet; needs `acceptNetworkedJobs` as well. Default false. */
   acceptFullNetwork?: boolean
+  /** Which public hosts are open to jobs that name them. Absent: `list`. */
+  mode?: EgressMode
   /** Canonical host patterns. Every pattern of an http job must be covered. Absent and empty: nothing is covered. */
   allow?: readonly string[]
   /** A job pattern that lies wholly inside this list is refused. Absent and empty: nothing is denied. */
   deny?: readonly string[]
   /** Hosts or addresses with port that are not public but may be named by a job; they count as allowed. */
   privateExceptions?: readonly string[]
+  /** The list of the whole network. Absent: it restricts nothing; empty: nothing is covered. */
+  network?: readonly string[]
+  /** What the whole network denies. Absent and empty: nothing. */
+  networkDeny?: readonly string[]
+  /** Version of the network's list. Absent: none is known. */
+  networkVersion?: number
   /** Refuse jobs without inputs. Default false. */
   rejectStateless?: boolean
   /** A program and its arguments that decides about each job; absent or empty = none. See `admission-probes.ts`. */
@@ -125,6 +134,14 @@ export const DEFAULT_LIMITS: ComputeLimits = Object.freeze({
   healthIntervalMs: 60_000,
 })
 
+/** Takes the network's egress list from the orchestrator, keeps it and puts it in force. */
+export interface NetworkEgressFollower {
+  /** Digest of the list in force; undefined when none is known. */
+  known(): string | undefined
+  /** Called with each list that is another than the known one, as it came. Never throws; returns at once. */
+  heard(policy: unknown): void
+}
+
 export interface ComputeNodeOptions {
   /** Checked by `checkNodeId`: it is part of subjects. */
   nodeId: NodeId
@@ -141,6 +158,8 @@ export interface ComputeNodeOptions {
   publishers: readonly Publisher[]
   /** Absent: no http jobs. */
   gateway?: EgressGateway
+  /** Absent: the network's egress list is not followed. */
+  networkEgress?: NetworkEgressFollower
   /** Absent: egress records are not served. */
   auditLog?: AuditLog
   policy?: ComputePolicy

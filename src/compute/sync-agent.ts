@@ -1,4 +1,5 @@
 import { toWeirError } from '../errors.js'
+import type { PackedEgressLists } from '../model/egress-lists.js'
 import type { NodeId, NodeInfo } from '../model/state.js'
 import type { SyncRequest, SyncResponse } from '../model/sync.js'
 import { SYNC_SUBJECT, type Chance, type Clock, type Transport } from '../ports/index.js'
@@ -15,6 +16,10 @@ export interface SyncParts {
   chance: Chance
   book: ExecutionBook
   info: () => NodeInfo
+  /** The lists behind `listsDigest` of the info. */
+  egressLists: () => PackedEgressLists
+  /** Digest of the network's egress list that is in force; undefined when none is known. */
+  networkEgress: () => string | undefined
   /** Brings what is desired into effect; returns at once. */
   apply: (response: SyncResponse) => void
   limits: ComputeLimits
@@ -30,6 +35,8 @@ export class SyncAgent {
   readonly #parts: SyncParts
   readonly #closing = new AbortController()
   #knownRevision = 0
+  /** The orchestrator asked for the egress lists. */
+  #wantsLists = false
   #failures = 0
   /** When the next exchange is due; Infinity = not wanted. */
   #dueMs = 0
@@ -89,6 +96,7 @@ export class SyncAgent {
   async #exchange(leaving: boolean): Promise<boolean | undefined> {
     const { transport, limits, logger } = this.#parts
     const { reports, more } = this.#parts.book.reports(REPORT_BYTES_MAX)
+    const networkEgress = this.#parts.networkEgress()
     const request: SyncRequest = {
       nodeId: this.#parts.nodeId,
       incarnation: this.#parts.incarnation,
@@ -96,13 +104,18 @@ export class SyncAgent {
       knownRevision: this.#knownRevision,
       observed: reports,
       leaving,
+      ...(networkEgress === undefined ? {} : { networkEgress }),
+      ...(this.#wantsLists ? { egressLists: this.#parts.egressLists() } : {}),
     }
     const timeoutMs = leaving ? Math.min(GOODBYE_MS, limits.syncTimeoutMs) : limits.syncTimeoutMs
     try {
       const response = (await transport.request(SYNC_SUBJECT, request, timeoutMs)) as SyncResponse
       // Only what makes progress is hurried: an orchestrator that acknowledges nothing hears from us at intervals.
       const progress = Object.keys(response.acknowledged).length > 0
-      return this.#take(response) || (more && progress)
+      // One that asks again for what it was sent hears it at intervals.
+      const isNewWish = response.wantsEgressLists === true && !this.#wantsLists
+      this.#wantsLists = response.wantsEgressLists === true
+      return this.#take(response) || (more && progress) || isNewWish
     } catch (error) {
       const { code, message, details } = toWeirError(error)
       // A transport that is not connected says so itself.

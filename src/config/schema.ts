@@ -193,6 +193,16 @@ export const CONFIG_SCHEMA = {
   }),
 
   'Compute.Enabled': boolean(false, 'Run a compute node; with neither role enabled `weir serve` runs both'),
+  'Orchestrator.Egress.Allow': list(
+    [],
+    'Hosts that jobs of the whole network may reach where a node allows them too; not set = no limit; set and empty = none',
+  ),
+  'Orchestrator.Egress.AllowFile': path(
+    '',
+    'File with more such patterns, one per line, `#` comments; read again when it changes',
+  ),
+  'Orchestrator.Egress.Deny': list([], 'Hosts that no job of the network may reach on any node'),
+  'Orchestrator.Egress.DenyFile': path('', 'File with more denied patterns; read again when it changes'),
   'Compute.Orchestrators': list(
     ['nats://127.0.0.1:4222'],
     'Orchestrator of a compute node without one of its own; several addresses are tried in turn',
@@ -255,9 +265,14 @@ export const CONFIG_SCHEMA = {
     'URL that decides about each job: it gets the job as JSON by POST; a status below 400 accepts',
   ),
 
+  'Egress.Mode': text(
+    'list',
+    'Which public hosts jobs may name: none, those of Egress.Allow (list), or all; private addresses, the network itself and Egress.Deny stay closed in each mode',
+    { words: ['none', 'list', 'all'] },
+  ),
   'Egress.Allow': list(
     [],
-    'Hosts that networked jobs may reach: `host`, `.host` (it and everything below), `*.host` (below only), each with optional `:port`',
+    'Hosts that networked jobs may reach: `host`, `.host` (it and everything below), `*.host` (below only), each with optional `:port`; `https://host` for TLS only',
   ),
   'Egress.AllowFile': path(
     '',

@@ -4,7 +4,7 @@ import { HostPatternSet, isSpecialUseName, readHost } from '../model/index.js'
 import type { GuardedDialer, NodeEgressPolicy } from '../ports/index.js'
 import type { Resolve } from './dns/resolver.js'
 import { ownInterfaceAddresses } from './own-addresses.js'
-import { decideAddresses, type EgressRequest, isSelf } from './policy/decide.js'
+import { decideAddresses, denial, type EgressRequest, isSelf } from './policy/decide.js'
 import { compileNodeRules, type EgressRules } from './policy/egress-policy.js'
 import { type Dial, dialFirst, dialTcp } from './serve/dial.js'
 
@@ -62,8 +62,8 @@ async function guardedDial(
   const excepted = rules.node.privateExceptions.match(host.text, port) !== undefined
   if (host.kind === 'name' && isSpecialUseName(host.text) && !excepted)
     throw refused('egress.private_address', host.text, 'it is not on the public internet')
-  if (rules.node.deny.match(host.text, port) !== undefined)
-    throw refused('egress.denied_by_operator', host.text, 'the operator of the node denies it')
+  if (denial(host.text, port, rules) !== undefined)
+    throw refused('egress.denied_by_operator', host.text, 'the node or the network denies it')
   const found =
     host.kind === 'address'
       ? { addresses: [host.address], aliases: [] }
@@ -83,7 +83,7 @@ async function guardedDial(
 const REASONS: Readonly<Record<string, string>> = {
   'egress.self': 'it resolves to an address of the network itself',
   'egress.private_address': 'it resolves to an address that is not public',
-  'egress.denied_by_operator': 'the operator of the node denies it',
+  'egress.denied_by_operator': 'the node or the network denies it',
 }
 
 function refused(code: WeirError['code'], host: string, reason: string): WeirError {

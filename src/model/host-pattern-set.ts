@@ -2,36 +2,41 @@ import {
   type HostPattern,
   type HostPatternOptions,
   makeHostPattern,
+  type PatternService,
   parseHostPatterns,
-  WEB_PORTS,
+  SCHEME_PORTS,
+  type WebScheme,
 } from './host-pattern.js'
 
 /** Why a (host, port) pair is or is not in a set. */
 export interface PatternExplanation {
   /** The most specific pattern that holds the pair; absent when none does. */
   match?: HostPattern
-  /** When no pattern holds the pair: one that holds the host on other ports. */
+  /** When no pattern holds the pair: one that holds the host on other ports or by the other scheme. */
   otherPort?: HostPattern
   /** When no pattern holds the host: the one nearest to it, for a hint. Never shown to jobs: it is the owner's list. */
   nearest?: HostPattern
 }
 
+export interface HostPatternSetOptions {
+  /** `any`, for deny lists: a pattern without port holds its hosts on every port and by both schemes. Default `web`. */
+  portlessMeans?: 'web' | 'any'
+}
+
 /**
- * An immutable union of host patterns. Lookups walk the labels of the host from the right, so their cost does not
- * depend on the number of patterns. The empty set holds nothing.
+ * An immutable union of host patterns. A lookup asks for the host and for what is left of it behind each dot, so its cost
+ * depends on the labels of the host and not on the number of patterns. The empty set holds nothing.
  */
 export class HostPatternSet {
   readonly patterns: readonly HostPattern[]
-  readonly #root: Branch = new Map()
+  /** By the host of the patterns; as they were listed until somebody asks for them. */
+  readonly #index = new Map<string, HostPattern[] | Rules>()
+  readonly #portlessMeans: 'web' | 'any'
+  /** Labels of the longest host in the list: names with more need not be looked up. */
+  #depth = 0
 
-  readonly #portless: (port: number) => boolean
-
-  /**
-   * With `portlessMeans: 'any'`, for deny lists, a pattern without port holds its hosts on every port; the algebra
-   * (`covers`, `intersect`) is for sets of the default kind only.
-   */
-  constructor(patterns: Iterable<HostPattern>, options: { portlessMeans?: 'web' | 'any' } = {}) {
-    this.#portless = options.portlessMeans === 'any' ? () => true : isWebPort
+  constructor(patterns: Iterable<HostPattern>, { portlessMeans = 'web' }: HostPatternSetOptions = {}) {
+    this.#portlessMeans = portlessMeans
     const unique = new Map<string, HostPattern>()
     for (const pattern of patterns) unique.set(pattern.text, pattern)
     this.patterns = [...unique.values()]
@@ -39,20 +44,33 @@ export class HostPatternSet {
   }
 
   /** Reads texts by {@link parseHostPatterns}; rejects with `pattern.invalid`. */
-  static parse(texts: readonly string[], options: HostPatternOptions = {}): HostPatternSet {
-    return new HostPatternSet(parseHostPatterns(texts, options))
+  static parse(
+    texts: readonly string[],
+    options: HostPatternOptions & HostPatternSetOptions = {},
+  ): HostPatternSet {
+    return new HostPatternSet(parseHostPatterns(texts, options), options)
+  }
+
+  /** Everything there is, for whom no list is a limit. Its one pattern is written `*`, which nobody can list. */
+  static everything(): HostPatternSet {
+    return EVERYTHING
   }
 
   get isEmpty(): boolean {
     return this.patterns.length === 0
   }
 
-  /** The most specific pattern that holds this canonical host (IPv6 without brackets) and port, or undefined. */
-  match(host: string, port: number): HostPattern | undefined {
-    return this.#find(
-      host,
-      (rules) => rules.get(port) ?? (this.#portless(port) ? rules.get(ANY_WEB) : undefined),
-    )
+  get isEverything(): boolean {
+    return false
+  }
+
+  /**
+   * The most specific pattern that holds this canonical host (IPv6 without brackets) and port, or undefined. Without
+   * `scheme`: by either.
+   */
+  match(host: string, port: number, scheme?: WebScheme): HostPattern | undefined {
+    const services = servicesOf({ port, ...(scheme === undefined ? {} : { scheme }) })
+    return this.#find(host, (rules) => this.#pick(rules, services))
   }
 
   /** The most specific pattern that holds the host on any port. */
@@ -60,13 +78,13 @@ export class HostPatternSet {
     return this.#find(host, (rules) => rules.values().next().value)
   }
 
-  /** True when every pair of `pattern` is in this set: also when only several patterns together hold them. */
+  /** True when every triple of `pattern` is in this set: also when only several patterns together hold them. */
   covers(pattern: HostPattern): boolean {
-    const ports = pattern.port === undefined ? WEB_PORTS : [pattern.port]
-    return ports.every((port) => {
-      const apex = pattern.reach === 'below' || this.match(pattern.host, port) !== undefined
+    return servicesOf(pattern).every((service) => {
+      const pick = (rules: ServiceRules) => this.#pick(rules, [service])
+      const apex = pattern.reach === 'below' || this.#find(pattern.host, pick) !== undefined
       // Everything below a host can only be held by one suffix pattern at the host or above it.
-      return apex && (pattern.reach === 'exact' || this.#holdsBelow(pattern.host, port))
+      return apex && (pattern.reach === 'exact' || this.#holdsBelow(pattern.host, pick))
     })
   }
 
@@ -75,13 +93,14 @@ export class HostPatternSet {
     return other.patterns.filter((pattern) => !this.covers(pattern))
   }
 
-  /** The set of pairs that are in both. */
+  /** The set of triples that are in both. Only for sets whose patterns without port mean the web. */
   intersect(other: HostPatternSet): HostPatternSet {
+    if (other.isEverything) return this
     return new HostPatternSet([...this.#within(other), ...other.#within(this)])
   }
 
-  explain(host: string, port: number): PatternExplanation {
-    const match = this.match(host, port)
+  explain(host: string, port: number, scheme?: WebScheme): PatternExplanation {
+    const match = this.match(host, port, scheme)
     if (match !== undefined) return { match }
     const otherPort = this.matchHost(host)
     if (otherPort !== undefined) return { otherPort }
@@ -90,62 +109,79 @@ export class HostPatternSet {
   }
 
   #insert(pattern: HostPattern): void {
-    let branch = this.#root
-    let twig: Twig | undefined
-    for (const label of reversedLabels(pattern.host)) {
-      twig = branch.get(label)
-      if (twig === undefined) branch.set(label, (twig = { below: new Map(), rules: {} }))
-      branch = twig.below
+    const { host } = pattern
+    const known = this.#index.get(host) as HostPattern[] | undefined
+    if (known !== undefined) {
+      known.push(pattern)
+      return
     }
-    if (twig === undefined) return
-    const rules = (twig.rules[pattern.reach] ??= new Map())
-    rules.set(pattern.port ?? ANY_WEB, pattern)
+    this.#index.set(host, [pattern])
+    let labels = 1
+    for (let dot = host.indexOf('.'); dot >= 0; dot = host.indexOf('.', dot + 1)) labels++
+    if (labels > this.#depth) this.#depth = labels
+  }
+
+  #rulesOf(host: string): Rules | undefined {
+    const known = this.#index.get(host)
+    if (!Array.isArray(known)) return known
+    const rules = sorted(known, this.#portlessMeans)
+    this.#index.set(host, rules)
+    return rules
+  }
+
+  #pick(rules: ServiceRules, services: readonly number[]): HostPattern | undefined {
+    let best: HostPattern | undefined
+    for (const service of services) {
+      const rule = rules.get(service)
+      if (rule !== undefined && (best === undefined || detail(rule) > detail(best))) best = rule
+    }
+    return best ?? (this.#portlessMeans === 'any' ? rules.get(ANY) : undefined)
   }
 
   /** Most specific first: exact, then the deepest suffix. */
-  #find(host: string, pick: (rules: PortRules) => HostPattern | undefined): HostPattern | undefined {
-    let found: HostPattern | undefined
-    let branch = this.#root
-    const labels = reversedLabels(host)
-    for (const [index, label] of labels.entries()) {
-      const twig = branch.get(label)
-      if (twig === undefined) break
-      const isHost = index === labels.length - 1
-      const { exact, below } = twig.rules
-      const suffix = twig.rules['apex-and-below']
-      if (suffix !== undefined) found = pick(suffix) ?? found
-      if (!isHost && below !== undefined) found = pick(below) ?? found
-      if (isHost && exact !== undefined) found = pick(exact) ?? found
-      branch = twig.below
+  #find(host: string, pick: (rules: ServiceRules) => HostPattern | undefined): HostPattern | undefined {
+    for (const [name, rules] of this.#upwards(host)) {
+      const nearer = name === host ? rules.exact : rules.below
+      const suffix = rules['apex-and-below']
+      const found =
+        (nearer === undefined ? undefined : pick(nearer)) ?? (suffix === undefined ? undefined : pick(suffix))
+      if (found !== undefined) return found
     }
-    return found
+    return undefined
   }
 
-  #holdsBelow(host: string, port: number): boolean {
-    return this.#ancestors(host).some(
-      (pattern) => pattern.reach !== 'exact' && (pattern.port === port || isWebOf(pattern, port)),
-    )
+  #holdsBelow(host: string, pick: (rules: ServiceRules) => HostPattern | undefined): boolean {
+    for (const [, rules] of this.#upwards(host)) {
+      for (const suffix of [rules.below, rules['apex-and-below']])
+        if (suffix !== undefined && pick(suffix) !== undefined) return true
+    }
+    return false
   }
 
-  /** Patterns whose host is `host` or above it. */
-  #ancestors(host: string): HostPattern[] {
-    const found: HostPattern[] = []
-    let branch = this.#root
-    for (const label of reversedLabels(host)) {
-      const twig = branch.get(label)
-      if (twig === undefined) break
-      for (const rules of Object.values(twig.rules)) found.push(...rules.values())
-      branch = twig.below
+  /** The rules for the host itself, then those for each name above it. */
+  *#upwards(host: string): Iterable<[string, Rules]> {
+    let start = host.length + 1
+    for (let labels = 0; labels < this.#depth && start > 0; labels++)
+      start = start < 2 ? 0 : host.lastIndexOf('.', start - 2) + 1
+    for (let name = host.slice(start); ; ) {
+      const rules = this.#rulesOf(name)
+      if (rules !== undefined) yield [name, rules]
+      const dot = name.indexOf('.')
+      if (dot < 0) return
+      name = name.slice(dot + 1)
     }
-    return found
   }
 
   /** What of this set's patterns lies inside `other`, taking only patterns of `other` at or above each host. */
   *#within(other: HostPatternSet): Iterable<HostPattern> {
     for (const pattern of this.patterns) {
-      for (const above of other.#ancestors(pattern.host)) {
-        const shared = intersectNested(pattern, above)
-        if (shared !== undefined) yield shared
+      for (const [, rules] of other.#upwards(pattern.host)) {
+        for (const services of Object.values(rules)) {
+          for (const above of new Set(services.values())) {
+            const shared = intersectNested(pattern, above)
+            if (shared !== undefined) yield shared
+          }
+        }
       }
     }
   }
@@ -165,22 +201,81 @@ export class HostPatternSet {
   }
 }
 
-type PortRules = Map<number, HostPattern>
-type Branch = Map<string, Twig>
-interface Twig {
-  below: Branch
-  rules: Partial<Record<HostPattern['reach'], PortRules>>
+/** Stands for everything; the grammar cannot write it. */
+const ANYTHING: HostPattern = Object.freeze({
+  text: '*',
+  reach: 'apex-and-below',
+  host: '',
+  isAddress: false,
+})
+
+/** The set that holds everything. */
+class Everything extends HostPatternSet {
+  constructor() {
+    super([ANYTHING])
+  }
+
+  override get isEverything(): boolean {
+    return true
+  }
+
+  override match(_host: string, port: number, scheme?: WebScheme): HostPattern | undefined {
+    return servicesOf({ port, ...(scheme === undefined ? {} : { scheme }) }).length > 0 ? ANYTHING : undefined
+  }
+
+  override matchHost(): HostPattern {
+    return ANYTHING
+  }
+
+  override covers(): boolean {
+    return true
+  }
+
+  override intersect(other: HostPatternSet): HostPatternSet {
+    return other
+  }
 }
 
-/** Key of the patterns without port; no real port is 0. */
-const ANY_WEB = 0
-
-function isWebPort(port: number): boolean {
-  return WEB_PORTS.includes(port)
+/** The patterns of one host by reach and service. */
+function sorted(patterns: readonly HostPattern[], portlessMeans: 'web' | 'any'): Rules {
+  const rules: Rules = {}
+  for (const pattern of patterns) {
+    const services = (rules[pattern.reach] ??= new Map())
+    const isAny = pattern.port === undefined && portlessMeans === 'any'
+    for (const service of isAny ? [ANY] : servicesOf(pattern)) {
+      const known = services.get(service)
+      if (known === undefined || detail(pattern) >= detail(known)) services.set(service, pattern)
+    }
+  }
+  return rules
 }
 
-function isWebOf(pattern: HostPattern, port: number): boolean {
-  return pattern.port === undefined && isWebPort(port)
+type ServiceRules = Map<number, HostPattern>
+type Rules = Partial<Record<HostPattern['reach'], ServiceRules>>
+
+/** Key of the patterns without port where they mean every port; no real port is 0. */
+const ANY = 0
+
+const WEB_SERVICES: readonly number[] = [serviceOf(80, 'http'), serviceOf(443, 'https')]
+
+function serviceOf(port: number, scheme: WebScheme): number {
+  return port * 2 + Number(scheme === 'https')
+}
+
+/** The pairs of port and scheme that a pattern holds: each as one number. Plain HTTP never goes to 443, TLS never to 80. */
+function servicesOf({ port, scheme }: PatternService): readonly number[] {
+  if (port === undefined) return WEB_SERVICES
+  const services: number[] = []
+  if (scheme !== 'https' && port !== SCHEME_PORTS.https) services.push(serviceOf(port, 'http'))
+  if (scheme !== 'http' && port !== SCHEME_PORTS.http) services.push(serviceOf(port, 'https'))
+  return services
+}
+
+const EVERYTHING: HostPatternSet = new Everything()
+
+/** How much a pattern says beside the host; what says more is the rule to name. */
+function detail({ port, scheme }: HostPattern): number {
+  return scheme !== undefined ? 2 : Number(port !== undefined)
 }
 
 /** `a.b.c` → `c`, `b`, `a`. An address is one label: its dots mean nothing here. */
@@ -190,21 +285,23 @@ function reversedLabels(host: string): string[] {
 
 /** Intersection of two patterns where `above.host` is `inner.host` or an ancestor of it. */
 function intersectNested(inner: HostPattern, above: HostPattern): HostPattern | undefined {
-  const port = sharedPort(inner, above)
-  if (port === 'none') return undefined
+  const service = sharedService(inner, above)
+  if (service === undefined) return undefined
   const same = inner.host === above.host
-  if (!same) return above.reach === 'exact' ? undefined : makeHostPattern(inner.reach, inner.host, port)
+  if (!same) return above.reach === 'exact' ? undefined : makeHostPattern(inner.reach, inner.host, service)
   const reaches = new Set([inner.reach, above.reach])
-  if (reaches.size === 1) return makeHostPattern(inner.reach, inner.host, port)
-  if (!reaches.has('below')) return makeHostPattern('exact', inner.host, port)
-  return reaches.has('exact') ? undefined : makeHostPattern('below', inner.host, port)
+  if (reaches.size === 1) return makeHostPattern(inner.reach, inner.host, service)
+  if (!reaches.has('below')) return makeHostPattern('exact', inner.host, service)
+  return reaches.has('exact') ? undefined : makeHostPattern('below', inner.host, service)
 }
 
-function sharedPort(a: HostPattern, b: HostPattern): number | undefined | 'none' {
-  if (a.port === b.port) return a.port
-  if (a.port === undefined) return isWebPort(b.port ?? 0) ? b.port : 'none'
-  if (b.port === undefined) return isWebPort(a.port) ? a.port : 'none'
-  return 'none'
+/** Of two patterns one always holds the services that both hold and no more; undefined when there are none. */
+function sharedService(a: HostPattern, b: HostPattern): PatternService | undefined {
+  const [left, right] = [servicesOf(a), servicesOf(b)]
+  const shared = left.filter((service) => right.includes(service))
+  if (shared.length === 0) return undefined
+  if (shared.length === right.length && (left.length > right.length || detail(b) > detail(a))) return b
+  return a
 }
 
 function sharedLabels(a: readonly string[], b: readonly string[]): number {

@@ -16,13 +16,24 @@ export {
 } from './constraints.js'
 export type { ConstraintMatch } from './constraints.js'
 export {
+  digestEgressLists,
+  digestNetworkPolicy,
+  EGRESS_MODES,
+  NO_NETWORK_POLICY,
+  packEgressLists,
+  readNetworkPolicy,
+  unpackEgressLists,
+} from './egress-lists.js'
+export type { EgressLists, EgressMode, NetworkEgressPolicy, PackedEgressLists } from './egress-lists.js'
+export { uncoveredPatterns } from './egress-coverage.js'
+export type { EgressOffering, UncoveredPattern } from './egress-coverage.js'
+export {
   PATTERNS_MAX,
-  WEB_PORTS,
   makeHostPattern,
   parseHostPattern,
   parseHostPatterns,
 } from './host-pattern.js'
-export type { HostPattern, HostPatternOptions } from './host-pattern.js'
+export type { HostPattern, HostPatternOptions, WebScheme } from './host-pattern.js'
 export { HostPatternSet } from './host-pattern-set.js'
 export type { PatternExplanation } from './host-pattern-set.js'
 export { canonicalName, escapeForRecord, hostInUrl, isSpecialUseName, nameProblem, readHost } from './host.js'

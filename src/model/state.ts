@@ -1,3 +1,4 @@
+import type { EgressMode } from './egress-lists.js'
 import type { JobSpec, SpecConfig } from './job-spec.js'
 import type { EgressLimits } from './network-limits.js'
 import type { Resources } from './resources.js'
@@ -199,14 +200,29 @@ export type NodeConnection = 'CONNECTED' | 'DISCONNECTED'
 
 /** What a node says about its egress; absent lists and empty lists both mean "nothing". */
 export interface NodeEgressInfo {
+  /** Which public hosts its operator opens. Absent: `list`. */
+  mode?: EgressMode
+  /** +1 with each change of the rules since the node's start. Absent: not told. */
+  generation?: number
+  /** Version of the network's list that the node knows. Absent: none. */
+  networkVersion?: number
+  /**
+   * Set when the lists are too long to be told with each message: `allow` and `deny` are empty there, and whoever wants
+   * them asks (`model/sync.ts`). Made by `digestEgressLists`.
+   */
+  listsDigest?: string
+  /** How many patterns the lists hold; absent: as many as are told. */
+  allowCount?: number
+  denyCount?: number
   /** False: only jobs with network type None. */
   acceptsNetworkedJobs: boolean
   /** Engines that can be given HTTP egress here. */
   httpEngines: string[]
   /** Engines that can be given full egress here. */
   fullEngines: string[]
-  /** Canonical patterns. */
+  /** Canonical patterns; with mode `all` only the private exceptions, because every public host is allowed. */
   allow: string[]
+  /** Canonical patterns; a host without port is denied on every port. */
   deny: string[]
   /** Why a mode is not offered although the operator wants it (no root, failed canary, …). */
   problems: string[]

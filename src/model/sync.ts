@@ -1,3 +1,4 @@
+import type { NetworkEgressPolicy, PackedEgressLists } from './egress-lists.js'
 import type { JobSpec } from './job-spec.js'
 import type {
   DesiredState,
@@ -28,6 +29,10 @@ export interface SyncRequest {
   observed: ObservedReport[]
   /** True in the last sync before a planned stop of the node. */
   leaving: boolean
+  /** {@link digestNetworkPolicy} of the network's egress list that the node has in force. Absent: it knows none. */
+  networkEgress?: string
+  /** The node's lists of `info.egress.listsDigest`, packed, after the orchestrator asked for them. */
+  egressLists?: PackedEgressLists
 }
 
 export interface ObservedReport {
@@ -61,6 +66,10 @@ export interface SyncResponse {
    * the node still holds is to be stopped and forgotten.
    */
   complete: boolean
+  /** The network's egress list, when the node's is another. Absent: what the node has stays in force. */
+  networkEgress?: NetworkEgressPolicy
+  /** True when the orchestrator does not know the lists of `info.egress.listsDigest`: to be sent at once. */
+  wantsEgressLists?: boolean
 }
 
 /** What the orchestrator wants of one execution. */

@@ -2,6 +2,7 @@ import { availableParallelism } from 'node:os'
 import { join, resolve } from 'node:path'
 import type { Config, ConfigValues } from '../config/index.js'
 import { type ComputeNode, type ComputePolicy, createComputeNode } from '../compute/index.js'
+import type { WeirError } from '../errors.js'
 import { createGuardedDialer, createResolver, startGateway } from '../egress/index.js'
 import { createDockerExecutor } from '../executors/docker/index.js'
 import { createWasmExecutor } from '../executors/wasm/index.js'
@@ -25,9 +26,11 @@ import { createAuditFile } from '../stores/index.js'
 import { keyPairOf } from '../transports/index.js'
 import { VERSION } from '../version.js'
 import { ownReachableAddresses } from './door/job-addresses.js'
-import { readEgressPolicy, watchEgressPolicy } from './egress-policy.js'
+import { EgressInForce, type EgressRulesInForce } from './egress-in-force.js'
+import { readEgressPolicy, watchEgressLists } from './egress-policy.js'
 import type { NodeIdentity } from './identity.js'
 import type { NodeLogger } from './logger.js'
+import { openNetworkEgress } from './network-egress.js'
 import { orchestratorHosts } from './membership/link.js'
 import { readRegistryCredentials } from './registry-credentials.js'
 import type { Teardown } from './teardown.js'
@@ -57,7 +60,20 @@ export async function startCompute(context: Context): Promise<ComputeParts> {
   const { values, dataDir } = config
   // A node does not start with lists that it cannot read.
   const self = networkHosts(context)
-  const policy = await readEgressPolicy(values, self)
+  const own = await readEgressPolicy(values, self)
+  const warn = (error: WeirError): void => {
+    logger.warn({ err: error }, error.message)
+  }
+  const networkEgress = await openNetworkEgress({
+    file: join(dataDir, 'network-egress.json'),
+    apply: async (network) => {
+      await inForce.replace({ network })
+      logger.info({ version: network.version }, 'the egress list of the network is in force')
+    },
+    warn,
+  })
+  const inForce = new EgressInForce(own, networkEgress.first)
+  const policy = inForce.rules
   const audit = createAuditFile({ dir: join(dataDir, 'audit') })
   const gateway = values['JobAdmissionControl.AcceptNetworkedJobs']
     ? await openGateway(context, audit, policy)
@@ -84,6 +100,7 @@ export async function startCompute(context: Context): Promise<ComputeParts> {
     publishers,
     ...(gateway === undefined ? {} : { gateway }),
     auditLog: audit,
+    networkEgress,
     policy: computePolicy(values, policy),
     capacity: {
       cpu: values['Compute.AllocatedCapacity.CPU'],
@@ -104,26 +121,27 @@ export async function startCompute(context: Context): Promise<ComputeParts> {
     addresses: ownReachableAddresses,
     logger,
   })
+  // The gateway first: a pattern that was taken away must not be offered one moment longer than it is enforced.
+  if (gateway !== undefined) inForce.add((rules) => gateway.setNodePolicy(rules))
+  inForce.add((rules) => dialer.setNodePolicy(rules))
+  inForce.add((rules) => node.setPolicy(computePolicy(values, rules)))
   await node.start()
   teardown.add('compute node', () => node.close(stopOf(context)))
 
   const watching = new AbortController()
   // Waits for what is being applied: the gateway closes afterwards.
-  teardown.add('watch of the egress lists', () => {
+  teardown.add('watch of the egress lists', async () => {
     watching.abort()
-    return watched
+    await Promise.all([watched, networkEgress.close()])
   })
-  const watched = watchEgressPolicy(values, self, {
+  const watched = watchEgressLists({
+    files: [values['Egress.AllowFile'], values['Egress.DenyFile']],
+    read: () => readEgressPolicy(values, self),
     apply: async (changed) => {
-      // The gateway first: a pattern that was taken away must not be offered one moment longer than it is enforced.
-      await gateway?.setNodePolicy(changed)
-      dialer.setNodePolicy(changed)
-      node.setPolicy(computePolicy(values, changed))
+      await inForce.replace({ own: changed })
       logger.info({ allow: changed.allow.length, deny: changed.deny.length }, 'egress lists read again')
     },
-    warn: (error) => {
-      logger.warn({ err: error }, error.message)
-    },
+    warn,
     signal: watching.signal,
   })
   return { node, gateway }
@@ -158,14 +176,19 @@ function nodeRoles(roles: { orchestrator: boolean; compute: boolean }): NodeInfo
   return roles.orchestrator ? ['orchestrator', 'compute'] : ['compute']
 }
 
-function computePolicy(values: ConfigValues, policy: NodeEgressPolicy): ComputePolicy {
+function computePolicy(values: ConfigValues, policy: EgressRulesInForce): ComputePolicy {
+  const { mode, allow, deny, privateExceptions, network, networkDeny, networkVersion } = policy
   const probeExec = values['JobAdmissionControl.ProbeExec']
   return {
     acceptNetworkedJobs: values['JobAdmissionControl.AcceptNetworkedJobs'],
     acceptFullNetwork: values['Egress.Full.Enabled'],
-    allow: policy.allow,
-    deny: policy.deny,
-    privateExceptions: policy.privateExceptions,
+    ...(mode === undefined ? {} : { mode }),
+    allow,
+    deny,
+    privateExceptions,
+    ...(network === undefined ? {} : { network }),
+    ...(networkDeny === undefined ? {} : { networkDeny }),
+    ...(networkVersion === undefined ? {} : { networkVersion }),
     rejectStateless: values['JobAdmissionControl.RejectStatelessJobs'],
     // The operator's own command line, so the operator's shell.
     probeExec: probeExec === '' ? [] : ['/bin/sh', '-c', probeExec],

@@ -1,12 +1,17 @@
 import { readFile, stat } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { ConfigValues } from '../config/index.js'
+import type { ConfigName, ConfigValues } from '../config/index.js'
 import { WeirError, toWeirError } from '../errors.js'
-import { type HostPatternOptions, parseHostPattern } from '../model/host-pattern.js'
+import {
+  type EgressMode,
+  type HostPatternOptions,
+  type NetworkEgressPolicy,
+  PATTERNS_MAX,
+  parseHostPattern,
+} from '../model/index.js'
 import type { NodeEgressPolicy } from '../ports/index.js'
 
 const FILE_BYTES_MAX = 4 * 1024 * 1024
-const PATTERNS_MAX = 100_000
 const POLL_MS = 50
 /** A list that is fine and could not be put in force is tried again after so long. */
 const RETRY_MS = 1_000
@@ -19,9 +24,12 @@ interface FileStamp {
 }
 
 /** What the watcher needs to know of the world. */
-export interface PolicyWatch {
+export interface ListWatch<T> {
+  /** Empty names are no files. */
+  files: readonly string[]
+  read: () => Promise<T>
   /** Called with each new policy; what it rejects with is reported and the old policy stays. */
-  apply: (policy: NodeEgressPolicy) => Promise<void>
+  apply: (policy: T) => Promise<void>
   /** Called when a file cannot be used: the old policy stays in force. */
   warn: (error: WeirError) => void
   signal: AbortSignal
@@ -35,40 +43,61 @@ export async function readEgressPolicy(
   values: ConfigValues,
   self: readonly string[],
 ): Promise<NodeEgressPolicy> {
-  const allowPublicSuffix = values['Egress.AllowPublicSuffixes']
   const problems: string[] = []
-  const read = async (
-    key: 'Egress.Allow' | 'Egress.Deny',
-    fileKey: 'Egress.AllowFile' | 'Egress.DenyFile',
-  ) => {
-    const lines = values[key].map((text, index) => ({ text, where: `${key}[${index}]` }))
-    const file = values[fileKey]
-    if (file !== '') lines.push(...(await readPatternFile(file)))
-    // What is denied only narrows what is allowed: public suffixes and private names need no insisting there.
-    const isDeny = key === 'Egress.Deny'
-    return canonical(
-      lines,
-      { allowPublicSuffix: isDeny || allowPublicSuffix, allowPrivate: isDeny },
-      problems,
-    )
-  }
-  const allow = await read('Egress.Allow', 'Egress.AllowFile')
-  const deny = await read('Egress.Deny', 'Egress.DenyFile')
+  const allow = await readList(values, 'Egress.Allow', problems)
+  const deny = await readList(values, 'Egress.Deny', problems)
   const privateExceptions = readExceptions(values, problems)
   const selfLines = values['Egress.Self'].map((text, index) => ({ text, where: `Egress.Self[${index}]` }))
   const ownNames = canonical(selfLines, { allowPublicSuffix: true, allowPrivate: true }, problems)
-  if (problems.length > 0) {
-    throw new WeirError('config.invalid', ['Cannot use the egress lists:', ...problems].join('\n  '), {
-      hint: 'a pattern is `host`, `.host` or `*.host`, with an optional `:port`',
-      details: { problems },
-    })
-  }
+  refuseProblems(problems)
   return {
+    mode: values['Egress.Mode'] as EgressMode,
     allow,
     deny,
     privateExceptions,
     self: [...ownNames, ...self],
   }
+}
+
+/**
+ * The lists of the whole network from configuration and files; `isSet` tells which keys somebody has set. Without any key
+ * of `Orchestrator.Egress.Allow…` the network restricts nothing; with one that is empty it allows nothing. Rejects with
+ * `config.invalid`, naming every bad line.
+ */
+export async function readNetworkLists(
+  values: ConfigValues,
+  isSet: (name: ConfigName) => boolean,
+): Promise<Omit<NetworkEgressPolicy, 'version'>> {
+  const problems: string[] = []
+  const allow = await readList(values, 'Orchestrator.Egress.Allow', problems)
+  const deny = await readList(values, 'Orchestrator.Egress.Deny', problems)
+  refuseProblems(problems)
+  const isLimited = isSet('Orchestrator.Egress.Allow') || isSet('Orchestrator.Egress.AllowFile')
+  return { ...(isLimited ? { allow } : {}), deny }
+}
+
+type ListKey = 'Egress.Allow' | 'Egress.Deny' | 'Orchestrator.Egress.Allow' | 'Orchestrator.Egress.Deny'
+
+async function readList(values: ConfigValues, key: ListKey, problems: string[]): Promise<string[]> {
+  const lines = values[key].map((text, index) => ({ text, where: `${key}[${index}]` }))
+  const file = values[`${key}File`]
+  if (file !== '') lines.push(...(await readPatternFile(file)))
+  // What is denied only narrows what is allowed: public suffixes and private names need no insisting there. A list of
+  // the network opens nothing by itself.
+  const isNarrowing = key !== 'Egress.Allow'
+  return canonical(
+    lines,
+    { allowPublicSuffix: isNarrowing || values['Egress.AllowPublicSuffixes'], allowPrivate: isNarrowing },
+    problems,
+  )
+}
+
+function refuseProblems(problems: readonly string[]): void {
+  if (problems.length === 0) return
+  throw new WeirError('config.invalid', ['Cannot use the egress lists:', ...problems].join('\n  '), {
+    hint: 'a pattern is `host`, `.host` or `*.host`, with an optional `:port` and an optional `https://` before it',
+    details: { problems },
+  })
 }
 
 /** Each exception opens one exact host on one port, so that nobody opens a whole network by mistake. */
@@ -91,25 +120,21 @@ function readExceptions(values: ConfigValues, problems: string[]): string[] {
 }
 
 /**
- * Follows the list files until the signal aborts: a change is in force within 100 ms, a bad file changes nothing. What
+ * Follows list files until the signal aborts: a change is in force within 100 ms, a bad file changes nothing. What
  * is readable and cannot be put in force is tried again until it is: a list may take something away.
  */
-export async function watchEgressPolicy(
-  values: ConfigValues,
-  self: readonly string[],
-  { apply, warn, signal }: PolicyWatch,
-): Promise<void> {
-  const files = [values['Egress.AllowFile'], values['Egress.DenyFile']].filter((file) => file !== '')
-  if (files.length === 0) return
-  let known = JSON.stringify(await Promise.all(files.map(stamp)))
+export async function watchEgressLists<T>({ files, read, apply, warn, signal }: ListWatch<T>): Promise<void> {
+  const named = files.filter((file) => file !== '')
+  if (named.length === 0) return
+  let known = JSON.stringify(await Promise.all(named.map(stamp)))
   let retryAtMs = Infinity
   while (await slept(POLL_MS, signal)) {
-    const seen = JSON.stringify(await Promise.all(files.map(stamp)))
+    const seen = JSON.stringify(await Promise.all(named.map(stamp)))
     if (seen === known && performance.now() < retryAtMs) continue
     known = seen
     retryAtMs = Infinity
     try {
-      const policy = await readEgressPolicy(values, self)
+      const policy = await read()
       retryAtMs = performance.now() + RETRY_MS
       await apply(policy)
       retryAtMs = Infinity
@@ -180,7 +205,7 @@ function canonical(
   problems: string[],
 ): string[] {
   if (lines.length > PATTERNS_MAX) {
-    problems.push(`more than ${PATTERNS_MAX} patterns`)
+    problems.push(`a list of ${lines.length} patterns is too long, at most ${PATTERNS_MAX} are allowed`)
     return []
   }
   return lines.flatMap(({ text, where }) => {

@@ -18,6 +18,7 @@ import { jobDefaults } from './job-defaults.js'
 import { createLogger, type NodeLogger } from './logger.js'
 import { type Cluster, startCluster, wantsCluster } from './membership/cluster.js'
 import { type NetworkStatus, openNodeLink, refuseVisibleSecrets } from './membership/link.js'
+import { type NetworkList, openNetworkList } from './network-list.js'
 import { REAL_CHANCE, REAL_CLOCK } from './real-time.js'
 import { writeRunFile } from './run-file.js'
 import { Teardown } from './teardown.js'
@@ -212,7 +213,12 @@ async function startOrchestrator(parts: Parts, isOnDisk: boolean): Promise<Brain
   const cluster = wantsCluster(config, roles) ? await startCluster(parts) : undefined
   const transport = cluster === undefined ? local : combineTransports(local, cluster.transport)
 
+  const list = await openNetworkList({
+    config,
+    ...(isOnDisk ? { file: join(dataDir, 'orchestrator', 'network-egress.json') } : {}),
+  })
   const orchestrator = createOrchestrator({
+    networkEgress: list.policy,
     store,
     transport,
     clock,
@@ -234,8 +240,32 @@ async function startOrchestrator(parts: Parts, isOnDisk: boolean): Promise<Brain
   })
   await orchestrator.start()
   teardown.add('orchestrator', () => orchestrator.close())
+  followList(list, orchestrator, { logger, teardown })
   await cluster?.open(orchestrator)
   return { orchestrator, transport, cluster }
+}
+
+/** Changes of the network's list reach the nodes while the orchestrator runs. */
+function followList(
+  list: NetworkList,
+  orchestrator: Orchestrator,
+  { logger, teardown }: Pick<Parts, 'logger' | 'teardown'>,
+): void {
+  const watching = new AbortController()
+  const watched = list.watch({
+    apply: async (policy) => {
+      await orchestrator.setNetworkEgress(policy)
+      logger.info({ version: policy.version }, 'the egress list of the network changed')
+    },
+    warn: (error) => {
+      logger.warn({ err: error }, error.message)
+    },
+    signal: watching.signal,
+  })
+  teardown.add('watch of the egress list of the network', async () => {
+    watching.abort()
+    await watched
+  })
 }
 
 async function lock(dataDir: string, teardown: Teardown): Promise<void> {

@@ -6,8 +6,16 @@ import {
   NO_RESOURCES,
   subtractResources,
 } from '../model/index.js'
-import type { Execution, ExecutionId, NodeId, NodeRecord, Resources } from '../model/index.js'
+import type {
+  Execution,
+  ExecutionId,
+  NetworkEgressPolicy,
+  NodeId,
+  NodeRecord,
+  Resources,
+} from '../model/index.js'
 import type { Change, Revision, Snapshot } from '../ports/index.js'
+import { EgressOffers } from './egress-offers.js'
 import type { JobDemand } from './job-demand.js'
 import { LabelClass } from './label-class.js'
 import { hashText, offerText, readOffer, viewNode, type NodeOffer, type NodeView } from './node-view.js'
@@ -64,6 +72,7 @@ export class Fleet implements PlacingViews {
   readonly #absent = new Map<NodeId, NodeView>()
   #present = 0
   readonly #offers = new Map<string, NodeOffer>()
+  readonly #egress = new EgressOffers()
   readonly #classes = new Map<string, LabelClass>()
   readonly #seenOnce = new Set<string>()
   readonly #verdicts = new Map<string, Verdicts>()
@@ -116,6 +125,21 @@ export class Fleet implements PlacingViews {
     }
     this.#note(nodeId)
     this.#onRoom(nodeId)
+  }
+
+  /**
+   * Puts another list of the network in force: what each node offers is read anew, and jobs that wait are looked at. Throws
+   * `pattern.invalid`; then the old list stays.
+   */
+  setNetworkEgress(policy: NetworkEgressPolicy): void {
+    this.#egress.setNetwork(policy)
+    this.#offers.clear()
+    this.#verdicts.clear()
+    for (const [nodeId, { view }] of this.#members) {
+      view.offer = this.#offerOf(view.record)
+      this.#note(nodeId)
+    }
+    for (const nodeId of this.#members.keys()) this.#onRoom(nodeId)
   }
 
   delete(id: NodeId): void {
@@ -398,10 +422,10 @@ export class Fleet implements PlacingViews {
 
   /** Nodes that offer the same share the object. */
   #offerOf({ info }: NodeRecord): NodeOffer {
-    const text = offerText(info)
+    const text = offerText(info, this.#egress.keyOf(info.egress))
     const known = this.#offers.get(text)
     if (known !== undefined) return known
-    const offer = readOffer(info)
+    const offer = readOffer(info, this.#egress.read(info.egress))
     // Nothing refers to an old one but its nodes: forgetting all only means that equal ones are no longer shared.
     if (this.#offers.size >= OFFERS_MAX) this.#offers.clear()
     this.#offers.set(text, offer)

@@ -1,5 +1,13 @@
-import { HostPatternSet, fetchedInputs, task, taskResources } from '../model/index.js'
-import type { Constraint, HostPattern, JobSpec, NetworkType, Resources } from '../model/index.js'
+import { HostPatternSet, fetchedInputs, task, taskResources, uncoveredPatterns } from '../model/index.js'
+import type {
+  Constraint,
+  EgressOffering,
+  HostPattern,
+  JobSpec,
+  NetworkType,
+  Resources,
+  UncoveredPattern,
+} from '../model/index.js'
 
 /** What a job needs of a node, read from its specification once. */
 export interface JobDemand {
@@ -10,6 +18,8 @@ export interface JobDemand {
   readonly network: NetworkType
   /** Hosts that an http job names. */
   readonly domains: readonly HostPattern[]
+  /** Which of them a node does not offer. Found out once for all nodes with the same lists. */
+  readonly uncovered: (offering: EgressOffering) => readonly UncoveredPattern[]
   readonly constraints: readonly Constraint[]
   readonly resources: Resources
   /** Equal for jobs that ask the same of what a node offers: engine, data, network. */
@@ -32,6 +42,7 @@ export function readDemand(spec: JobSpec): JobDemand {
     publisher,
     network,
     domains,
+    uncovered: onceFor((offering) => uncoveredPatterns(domains, offering)),
     constraints: spec.Constraints,
     resources: taskResources(of),
     offerKey: JSON.stringify([
@@ -48,4 +59,13 @@ export function readDemand(spec: JobSpec): JobDemand {
 /** An operator may have a private host listed, so a job may name one; the node's list decides. */
 function readDomains(texts: readonly string[]): readonly HostPattern[] {
   return HostPatternSet.parse(texts, { allowPrivate: true, allowPublicSuffix: true }).patterns
+}
+
+function onceFor<K extends object, V>(find: (key: K) => V): (key: K) => V {
+  const known = new WeakMap<K, V>()
+  return (key) => {
+    let found = known.get(key)
+    if (found === undefined) known.set(key, (found = find(key)))
+    return found
+  }
 }

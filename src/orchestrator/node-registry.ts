@@ -1,6 +1,7 @@
 import { WeirError } from '../errors.js'
 import type { Evaluation, Job, NodeId, NodeInfo, NodeRecord, SyncRequest, TimeMs } from '../model/index.js'
 import type { Change, Clock, Snapshot } from '../ports/index.js'
+import { EgressListBook, withoutLongLists } from './egress-list-book.js'
 import { evaluationOf } from './evaluations.js'
 import type { Fleet } from './fleet.js'
 import type { OrchestratorLimits, OrchestratorLogger } from './options.js'
@@ -45,6 +46,7 @@ export class NodeRegistry {
   readonly #nodes = new Map<NodeId, KnownNode>()
   /** Those that may come to be lost by the mere passing of time. */
   readonly #silent = new Map<NodeId, KnownNode>()
+  readonly #lists = new EgressListBook()
 
   /** Nodes that are being forgotten, with their revisions: one that registers anew meanwhile goes on from there. */
   readonly #deleting = new Map<NodeId, number>()
@@ -93,8 +95,8 @@ export class NodeRegistry {
     return fleet
   }
 
-  /** A node has spoken. Resolves when what matters is durable. */
-  async heard(request: SyncRequest): Promise<NodeRecord> {
+  /** A node has spoken. Resolves when what matters is durable. `wantsLists`: it is to be asked for its egress lists. */
+  async heard(request: SyncRequest): Promise<{ record: NodeRecord; wantsLists: boolean }> {
     const { clock, limits } = this.#parts
     const now = clock.now()
     const before = this.#nodes.get(request.nodeId)
@@ -104,7 +106,9 @@ export class NodeRegistry {
         `Cannot register node "${request.nodeId}": there are ${NODES_MAX} already`,
       )
     }
-    const next = this.#nextRecord(request, before?.record, now)
+    const own = { ...request.info, nodeId: request.nodeId }
+    const { info, wanted } = this.#lists.heard(own, request.egressLists)
+    const next = this.#nextRecord({ ...request, info }, before?.record, now)
     const lasting = lastingText(next)
     const changed = before === undefined || before.isUnsaved || before.lasting !== lasting
     const record = changed && isOther(before?.record, next) ? { ...next, changedMs: now } : next
@@ -122,7 +126,7 @@ export class NodeRegistry {
       node.persistedMs = now
       await this.#store({ nodes: [record] })
     }
-    return record
+    return { record, wantsLists: wanted && record.membership === 'APPROVED' && !request.leaving }
   }
 
   /**
@@ -163,6 +167,11 @@ export class NodeRegistry {
         node.isGivenUp = true
       }
     }
+  }
+
+  /** What nodes offer has changed without a word of theirs: jobs that run wherever they can are looked at again. */
+  async offersChanged(): Promise<void> {
+    await this.#store({}, undefined, true)
   }
 
   /** Approves or rejects. Rejects with `node.not_found` or `node.conflict`. */
@@ -220,6 +229,7 @@ export class NodeRegistry {
   #drop(id: NodeId): void {
     this.#nodes.delete(id)
     this.#silent.delete(id)
+    this.#lists.forget(id)
     this.#parts.fleet.delete(id)
   }
 
@@ -235,7 +245,7 @@ export class NodeRegistry {
     const connection = request.leaving ? 'DISCONNECTED' : 'CONNECTED'
     const joins = connection === 'CONNECTED' && before?.connection !== 'CONNECTED'
     return {
-      info: { ...request.info, nodeId: request.nodeId },
+      info: request.info,
       membership: before?.membership ?? (this.#approves(request.info) ? 'APPROVED' : 'PENDING'),
       connection,
       incarnation: request.incarnation,
@@ -284,7 +294,9 @@ export class NodeRegistry {
       for (const execution of leaving === undefined ? [] : snapshot.activeExecutionsOnNode(leaving)) {
         if (execution.desired.state === 'Running') look(snapshot.job(execution.jobId), 'node-leave')
       }
-      return { change: { ...change, evaluations: [...evaluations.values()] }, result: undefined }
+      const nodes = change.nodes?.map((node) => ({ ...node, info: withoutLongLists(node.info) }))
+      const whole = { ...change, ...(nodes === undefined ? {} : { nodes }) }
+      return { change: { ...whole, evaluations: [...evaluations.values()] }, result: undefined }
     })
   }
 }
@@ -300,13 +312,14 @@ function isOther(before: NodeRecord | undefined, next: NodeRecord): boolean {
   return JSON.stringify(lastingInfo(before.info)) !== JSON.stringify(lastingInfo(next.info))
 }
 
-function lastingInfo(info: NodeInfo): Partial<NodeInfo> {
+function lastingInfo(info: NodeInfo): Partial<NodeInfo> & { knownPatterns: number } {
   const {
     availableCapacity: _available,
     queuedCapacity: _queued,
     runningExecutions: _running,
     queuedExecutions: _waiting,
     ...rest
-  } = info
-  return rest
+  } = withoutLongLists(info)
+  // Whether the lists are known yet decides about placement as well.
+  return { ...rest, knownPatterns: info.egress.allow.length + info.egress.deny.length }
 }

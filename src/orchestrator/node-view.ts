@@ -1,5 +1,6 @@
-import { HostPatternSet, NO_RESOURCES, addResources } from '../model/index.js'
+import { NO_RESOURCES, addResources } from '../model/index.js'
 import type { JobId, NodeId, NodeInfo, NodeRecord, Resources, TimeMs } from '../model/index.js'
+import { type EgressOffer, readEgressOffer } from './egress-offers.js'
 
 /** What a node offers, in a form that is quick to ask. Equal nodes may share one. Says nothing of labels and load. */
 export interface NodeOffer {
@@ -13,8 +14,7 @@ export interface NodeOffer {
   readonly fullEngines: ReadonlySet<string>
   /** Why it cannot give networks; the first is the one to name. */
   readonly networkProblems: readonly string[]
-  readonly allow: HostPatternSet
-  readonly deny: HostPatternSet
+  readonly egress: EgressOffer
   readonly maxCapacity: Resources
   readonly maxJobRequirements: Resources
 }
@@ -64,8 +64,8 @@ export function charge(view: NodeView, resources: Resources): void {
   view.used = addResources(view.used, resources)
 }
 
-/** Lists that cannot be read offer nothing. */
-export function readOffer(info: NodeInfo): NodeOffer {
+/** `egressOffer`: what `info` says of egress with the list of the network; by default without any. */
+export function readOffer(info: NodeInfo, egressOffer = readEgressOffer(info.egress)): NodeOffer {
   const { egress } = info
   return {
     runsJobs: info.roles.includes('compute'),
@@ -77,15 +77,14 @@ export function readOffer(info: NodeInfo): NodeOffer {
     httpEngines: lowerCase(egress.httpEngines),
     fullEngines: lowerCase(egress.fullEngines),
     networkProblems: egress.problems,
-    allow: patterns(egress.allow),
-    deny: patterns(egress.deny),
+    egress: egressOffer,
     maxCapacity: info.maxCapacity,
     maxJobRequirements: info.maxJobRequirements,
   }
 }
 
-/** Everything {@link readOffer} reads, as one text: equal texts, equal offers. */
-export function offerText(info: NodeInfo): string {
+/** Everything {@link readOffer} reads, as one text: equal texts, equal offers. `egressKey` stands for the lists. */
+export function offerText(info: NodeInfo, egressKey: string): string {
   const { egress } = info
   return JSON.stringify([
     info.roles.includes('compute'),
@@ -97,8 +96,7 @@ export function offerText(info: NodeInfo): string {
     egress.httpEngines,
     egress.fullEngines,
     egress.problems,
-    egress.allow,
-    egress.deny,
+    egressKey,
     info.maxCapacity,
     info.maxJobRequirements,
   ])
@@ -113,15 +111,6 @@ export function hashText(text: string): number {
   value = Math.imul(value ^ (value >>> 16), 0x85ebca6b)
   value = Math.imul(value ^ (value >>> 13), 0xc2b2ae35)
   return (value ^ (value >>> 16)) >>> 0
-}
-
-function patterns(texts: readonly string[]): HostPatternSet {
-  try {
-    return HostPatternSet.parse(texts, { allowPrivate: true, allowPublicSuffix: true })
-  } catch {
-    // Safe: the node itself is asked again before it runs anything, and an empty list allows nothing.
-    return new HostPatternSet([])
-  }
 }
 
 function lowerCase(words: readonly string[]): Set<string> {

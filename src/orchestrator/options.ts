@@ -1,4 +1,4 @@
-import type { JobDefaults, NodeId, NodeInfo } from '../model/index.js'
+import type { JobDefaults, NetworkEgressPolicy, NodeId, NodeInfo } from '../model/index.js'
 import type { Chance, Clock, JobStore, Transport } from '../ports/index.js'
 
 /** Where the orchestrator writes what an operator reads; pino's loggers fit. */
@@ -111,6 +111,8 @@ export interface OrchestratorOptions {
   /** For specifications that did not get them at the border; applying them twice changes nothing. Absent = none. */
   defaults?: JobDefaults
   limits?: Partial<OrchestratorLimits>
+  /** The egress list of the network to begin with. Absent: the network restricts nothing. */
+  networkEgress?: NetworkEgressPolicy
   /** False: a new node waits until an operator approves it. Default true. */
   approveNodes?: boolean | ((info: NodeInfo) => boolean)
   /**

@@ -1,8 +1,10 @@
 import { WeirError, toWeirError } from '../errors.js'
 import {
+  digestNetworkPolicy,
   isTerminalJobState,
   isTerminalObservedState,
   jobVersionOf,
+  NO_NETWORK_POLICY,
   newEvaluationId,
   runsToEnd,
 } from '../model/index.js'
@@ -12,6 +14,7 @@ import type {
   HistoryEvent,
   Job,
   JobId,
+  NetworkEgressPolicy,
   NodeRecord,
   SpecConfig,
 } from '../model/index.js'
@@ -61,6 +64,13 @@ export interface Orchestrator extends JobService {
   start(): Promise<void>
   /** Stops scheduling and answering; resolves when nothing is under way. Store and transport stay open. Idempotent. */
   close(): Promise<void>
+  /** The egress list of the network that is in force. */
+  networkEgress(): NetworkEgressPolicy
+  /**
+   * Replaces the egress list of the network: it counts for placement at once and is told to each node. Give each list
+   * another version. Rejects with `pattern.invalid`; then the old one stays.
+   */
+  setNetworkEgress(policy: NetworkEgressPolicy): Promise<void>
 }
 
 export function createOrchestrator(options: OrchestratorOptions): Orchestrator {
@@ -83,6 +93,7 @@ class OrchestratorNode implements Orchestrator {
   readonly #reader: NodeReader
   readonly #closing = new AbortController()
   readonly #submissions: Submissions
+  #networkEgress: { policy: NetworkEgressPolicy; digest: string }
   #serving: Closable | undefined
   #loops: Promise<void>[] = []
 
@@ -108,6 +119,9 @@ class OrchestratorNode implements Orchestrator {
         max,
       ),
     )
+    const policy = options.networkEgress ?? NO_NETWORK_POLICY
+    this.#networkEgress = { policy, digest: digestNetworkPolicy(policy) }
+    this.#fleet.setNetworkEgress(policy)
     this.#fleet.onRoom((nodeId) => this.#broker.room(nodeId))
     this.#writer.onCommitting((change, base) => this.#fleet.committing(change, base))
     this.#nudger = new Nudger(transport)
@@ -142,7 +156,12 @@ class OrchestratorNode implements Orchestrator {
     const answers = new DesiredAnswers(feed)
     this.#serving = await transport.serve(
       SYNC_SUBJECT,
-      createSyncHandler({ ...parts, answers, nudger: this.#nudger }),
+      createSyncHandler({
+        ...parts,
+        answers,
+        nudger: this.#nudger,
+        networkEgress: () => this.#networkEgress,
+      }),
     )
     const { signal } = this.#closing
     const retention = new Retention({ ...parts, feed })
@@ -175,6 +194,17 @@ class OrchestratorNode implements Orchestrator {
     this.#serving = undefined
     await Promise.all(this.#loops.splice(0))
     await this.#writer.close()
+  }
+
+  networkEgress(): NetworkEgressPolicy {
+    return this.#networkEgress.policy
+  }
+
+  async setNetworkEgress(policy: NetworkEgressPolicy): Promise<void> {
+    this.#fleet.setNetworkEgress(policy)
+    this.#networkEgress = { policy, digest: digestNetworkPolicy(policy) }
+    for (const { info } of this.#registry.records()) this.#nudger.nudge(info.nodeId)
+    await this.#registry.offersChanged()
   }
 
   submit(request: SubmitRequest): Promise<SubmitResponse> {

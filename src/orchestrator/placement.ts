@@ -1,5 +1,6 @@
 import { fitsResources, matchConstraints, resourceShortfalls, subtractResources } from '../model/index.js'
-import type { NodeId, Resources } from '../model/index.js'
+import type { NodeId, Resources, UncoveredPattern } from '../model/index.js'
+import type { EgressOffer } from './egress-offers.js'
 import type { JobDemand } from './job-demand.js'
 import { charge, hashText, type NodeOffer, type NodeView, type NodeViews } from './node-view.js'
 import { ReasonCount, type Refusal, type Shortage } from './refusals.js'
@@ -238,10 +239,28 @@ function refuseNetwork(demand: JobDemand, offer: NodeOffer): Refusal | undefined
     const problem = first === undefined ? '' : ` (${clip(first, REASON_LENGTH_MAX)})`
     return lacks('compute.network', `offer network ${demand.network} to ${demand.engine} jobs${problem}`)
   }
-  const denied = demand.domains.filter((domain) => offer.deny.covers(domain))
-  if (denied.length > 0) return about('denies', 'deny', denied)
-  const missing = demand.domains.filter((domain) => !offer.allow.covers(domain))
-  return missing.length > 0 ? about('lacks', 'lack', missing) : undefined
+  if (demand.network === 'Full') return undefined
+  const { egress } = offer
+  if (egress.isPending)
+    return refusal(
+      'compute.network',
+      'has not told its egress lists yet',
+      'have not told their egress lists yet',
+      {
+        transient: true,
+      },
+    )
+  const uncovered = demand.uncovered(egress)
+  const [first] = uncovered
+  if (first === undefined) return undefined
+  // The network's list is everybody's: who changes a node would gain nothing.
+  const gravest = uncovered.find(({ owner }) => owner === 'network') ?? first
+  const { code, owner } = gravest
+  return about(
+    gravest,
+    uncovered.filter((one) => one.code === code && one.owner === owner).map(({ pattern }) => pattern),
+    egress,
+  )
 }
 
 /** Reasons of size and load. Undefined exactly when {@link hasSize} and {@link hasRoom}. */
@@ -318,13 +337,27 @@ function tooFew(lines: string[], transient: boolean): Refusal {
   })
 }
 
-function about(one: string, many: string, domains: readonly { text: string }[]): Refusal {
+function about(
+  { code, owner }: UncoveredPattern,
+  domains: readonly { text: string }[],
+  { mode }: EgressOffer,
+): Refusal {
   const named = domains.slice(0, 3).map((domain) => domain.text)
   const more = domains.length > named.length ? ` and ${domains.length - named.length} more` : ''
   const what = `${domains.length === 1 ? 'domain' : 'domains'} ${named.join(', ')}${more}`
-  return refusal('compute.network', `${one} ${what}`, `${many} ${what}`, {
-    hint: 'Name only domains that the operators of the nodes allow, or ask them to allow more',
-  })
+  const isDenied = code === 'egress.denied_by_operator'
+  if (owner === 'network') {
+    const text = `of a network whose list ${isDenied ? 'denies' : 'lacks'} ${what}`
+    return refusal('compute.network', `is ${text}`, `are ${text}`, {
+      hint: 'Name only domains of the list of the network, or ask whoever runs it to list more: "weir network check" shows which are missing',
+    })
+  }
+  const hint =
+    'Name only domains that the operators of the nodes allow, or ask them to allow more: "weir network check" shows who lacks which'
+  if (mode === 'none' && !isDenied)
+    return refusal('compute.network', 'opens no host at all', 'open no host at all', { hint })
+  const [one, many] = isDenied ? ['denies', 'deny'] : ['lacks', 'lack']
+  return refusal('compute.network', `${one} ${what}`, `${many} ${what}`, { hint })
 }
 
 function lacks(code: string, what: string, more: { hint?: string } = {}): Refusal {

@@ -5,6 +5,7 @@ import type {
   Execution,
   ExecutionId,
   JobId,
+  NetworkEgressPolicy,
   NewHistoryEvent,
   NodeRecord,
   ObservedReport,
@@ -32,6 +33,8 @@ export interface SyncHandlerParts {
   clock: Clock
   limits: OrchestratorLimits
   logger: OrchestratorLogger
+  /** The egress list of the network now, with its digest. */
+  networkEgress: () => { policy: NetworkEgressPolicy; digest: string }
 }
 
 /**
@@ -41,9 +44,12 @@ export interface SyncHandlerParts {
 export function createSyncHandler(parts: SyncHandlerParts): Handler {
   return async (body) => {
     const request = readSyncRequest(body)
-    const node = await parts.registry.heard(request)
+    const { record, wantsLists } = await parts.registry.heard(request)
     const outcome = await storeReports(request, parts)
-    return answer(request, node, outcome, parts)
+    return {
+      ...(await answer(request, record, outcome, parts)),
+      ...(wantsLists && { wantsEgressLists: true }),
+    }
   }
 }
 
@@ -118,8 +124,11 @@ async function answer(
 ): Promise<SyncResponse> {
   const { membership } = node
   const { acknowledged } = outcome
+  const news = membership === 'APPROVED' ? networkEgressFor(request, parts.networkEgress()) : {}
   const snapshot = await parts.store.snapshot()
-  const { more, ...wanted } = parts.answers.answer(request, snapshot, outcome.strangers)
+  const { more, ...wanted } = isLong(news)
+    ? { desired: [], revision: request.knownRevision, complete: false, more: true }
+    : parts.answers.answer(request, snapshot, outcome.strangers)
   if (more) {
     parts.logger.debug(
       { nodeId: request.nodeId, sent: wanted.desired.length },
@@ -130,10 +139,30 @@ async function answer(
   return {
     membership,
     acknowledged,
+    ...news,
     ...wanted,
     desired: wanted.desired.map(membership === 'APPROVED' ? same : unwanted),
   }
 }
+
+type EgressNews = Pick<SyncResponse, 'networkEgress'>
+
+/** The list of the network, for a node that has another. */
+function networkEgressFor(
+  { networkEgress }: SyncRequest,
+  { policy, digest }: { policy: NetworkEgressPolicy; digest: string },
+): EgressNews {
+  return networkEgress === digest ? {} : { networkEgress: policy }
+}
+
+/** True for a list that needs a message of its own: a message holds 1 MiB. */
+function isLong({ networkEgress }: EgressNews): boolean {
+  if (networkEgress === undefined) return false
+  const { allow = [], deny } = networkEgress
+  return allow.length + deny.length > INLINE_PATTERNS_MAX
+}
+
+const INLINE_PATTERNS_MAX = 200
 
 function same(one: DesiredExecution): DesiredExecution {
   return one

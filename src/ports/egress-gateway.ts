@@ -1,6 +1,7 @@
 import type { ErrorCode, WeirError } from '../errors.js'
 import type { EgressLimits } from '../model/network-limits.js'
 import type { AuditEntry, AuditRecord } from '../model/audit.js'
+import type { EgressMode } from '../model/egress-lists.js'
 import type { EgressSummary, ExecutionId, JobId } from '../model/state.js'
 
 /** Who is calling: the lease's listener is the identity, nothing a job sends can change it. */
@@ -44,6 +45,11 @@ export interface EgressLease {
 
 /** The node's egress rules; replaced as a whole. Absent lists mean nothing is allowed. */
 export interface NodeEgressPolicy {
+  /**
+   * Which public hosts are open: none, those of `allow`, or all of them, where `deny`, the network itself, private
+   * addresses and the ports a job did not name stay closed. Absent: `list`.
+   */
+  mode?: EgressMode
   allow: string[]
   /** Wins over everything but `self`. */
   deny: string[]
@@ -53,6 +59,8 @@ export interface NodeEgressPolicy {
   self: string[]
   /** The list of the whole network. Absent: the network restricts nothing; empty: nothing is allowed. */
   network?: string[]
+  /** What the whole network denies; wins like `deny`. Absent: nothing. */
+  networkDeny?: string[]
 }
 
 export interface GatewayStatus {

@@ -156,15 +156,18 @@ describe('the conversation with the orchestrator', () => {
 })
 
 describe('a node with very long egress lists', () => {
-  it('still talks to the orchestrator, offers what it has told, and says so', async () => {
+  it('names them by digest in each message, sends them when it is asked, and says what it could not tell', async () => {
     const allow = Array.from({ length: 9_000 }, (_, n) => `host-${n}.${'long-label-'.repeat(5)}x.example.com`)
     fixture = await startFixture({ node: { policy: { acceptNetworkedJobs: true, allow } } })
     const { orchestrator } = fixture
-    await eventually(() => orchestrator.info !== undefined)
+    await eventually(() => orchestrator.lists !== undefined)
+    const told = orchestrator.lists?.allow ?? []
+    expect(told.length).toBeGreaterThan(1_000)
+    expect(told).toEqual(allow.slice(0, told.length))
     const { egress } = orchestrator.info ?? {}
-    expect(egress?.allow.length).toBeGreaterThan(1_000)
-    expect(egress?.allow.length).toBeLessThan(allow.length)
+    expect(egress).toMatchObject({ allow: [], allowCount: told.length })
     expect(egress?.problems).toContain('the egress lists are too long to be told whole')
+    expect(orchestrator.requests.filter((one) => 'egressLists' in one)).toHaveLength(1)
   })
 })
 

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { type EgressLists, unpackEgressLists } from '../../src/model/egress-lists.js'
 import type { JobSpec } from '../../src/model/job-spec.js'
 import { isTerminalObservedState, type NodeInfo, type ObservedExecution } from '../../src/model/state.js'
 import type { DesiredExecution, ExecutionEvent, SyncRequest, SyncResponse } from '../../src/model/sync.js'
@@ -14,6 +15,8 @@ export class TestOrchestrator {
   /** False: answers are thrown away. */
   answers = true
   info: NodeInfo | undefined
+  /** What the node sent when it was asked for its long lists. */
+  lists: EgressLists | undefined
   revision = 0
   readonly #desired = new Map<string, { desired: DesiredExecution; revision: number }>()
   readonly #transport: Transport
@@ -145,6 +148,16 @@ export class TestOrchestrator {
         ...desired,
         observedSequence: this.observed.get(desired.executionId)?.sequence ?? 0,
       }))
-    return { membership: 'APPROVED', acknowledged, desired, revision: this.revision, complete }
+    if (request.egressLists !== undefined) this.lists = unpackEgressLists(request.egressLists)
+    const wantsEgressLists =
+      request.info.egress.listsDigest !== undefined && this.requests.every((one) => !('egressLists' in one))
+    return {
+      membership: 'APPROVED',
+      acknowledged,
+      desired,
+      revision: this.revision,
+      complete,
+      ...(wantsEgressLists && { wantsEgressLists }),
+    }
   }
 }

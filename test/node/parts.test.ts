@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { loadConfig } from '../../src/config/index.js'
 import { WeirError } from '../../src/errors.js'
-import { watchEgressPolicy } from '../../src/node/egress-policy.js'
+import { readEgressPolicy, watchEgressLists } from '../../src/node/egress-policy.js'
 import { createLogger } from '../../src/node/logger.js'
 import { REAL_CLOCK } from '../../src/node/real-time.js'
 
@@ -50,7 +50,9 @@ describe('the watch of the egress lists', () => {
     const stop = new AbortController()
     const tried: string[][] = []
     const warnings: string[] = []
-    const watching = watchEgressPolicy(values, [], {
+    const watching = watchEgressLists({
+      files: [list],
+      read: () => readEgressPolicy(values, []),
       apply: async ({ allow }) => {
         tried.push(allow)
         if (tried.length === 1)

@@ -6,6 +6,7 @@ import {
   type IpAddress,
   isSpecialUseName,
   type RuleOwner,
+  type WebScheme,
 } from '../../model/index.js'
 import type { EgressRules } from './egress-policy.js'
 
@@ -27,11 +28,11 @@ export type EgressDecision =
  * 1. mode `none`: nothing is allowed
  * 2. self: names and addresses of the network itself; no list can change it
  * 3. special-use names and addresses that are not public, unless the operator made an exact exception for host and port
- * 4. the operator's deny list
+ * 4. the deny lists of the node's operator and of the network
  * 5. the job's list
  * 6. the node's list (an exception counts as listed)
  * 7. the network's list, when there is one
- * 8. ports: 80 is for plain HTTP, 443 for CONNECT, others only where each list names them; 25 never
+ * 8. schemes and ports: 80 is for plain HTTP, 443 for TLS, others only where each list names them; 25 never
  *
  * Pure and synchronous.
  */
@@ -45,8 +46,8 @@ export function decideHost(request: EgressRequest, rules: EgressRules): EgressDe
   const special = host.kind === 'name' ? isSpecialUseName(host.text) : !isPublic(host.address)
   if (special && exception === undefined) return deny('egress.private_address', 'gateway')
 
-  const denied = node.deny.match(host.text, port)
-  if (denied !== undefined) return deny('egress.denied_by_operator', 'node', denied.text)
+  const denied = denial(host.text, port, rules)
+  if (denied !== undefined) return denied
 
   const unlisted = host.kind === 'address' && !special
   if (job.matchHost(host.text) === undefined)
@@ -77,13 +78,13 @@ export function decideAddresses(
   for (const alias of found.aliases) {
     if (node.selfNames.has(alias)) return deny('egress.self', 'gateway')
     if (isSpecialUseName(alias) && byName === undefined) return deny('egress.private_address', 'gateway')
-    const denied = node.deny.match(alias, request.port)
-    if (denied !== undefined) return deny('egress.denied_by_operator', 'node', denied.text)
+    const denied = denial(alias, request.port, rules)
+    if (denied !== undefined) return denied
   }
   if (found.addresses.some((address) => isOwnAddress(address, rules))) return deny('egress.self', 'gateway')
   for (const address of found.addresses) {
-    const denied = node.deny.match(address.text, request.port)
-    if (denied !== undefined) return deny('egress.denied_by_operator', 'node', denied.text)
+    const denied = denial(address.text, request.port, rules)
+    if (denied !== undefined) return denied
     if (isPublic(address)) continue
     const exception = byName ?? node.privateExceptions.match(address.text, request.port)
     if (exception === undefined) return deny('egress.private_address', 'gateway')
@@ -110,24 +111,42 @@ function isHere(address: IpAddress): boolean {
   return kind === 'loopback' || kind === 'unspecified'
 }
 
-/** Ports at which a list that names no port is open, by kind of request. */
+/** Each list has to hold the very triple; which of them does not is whose rule refuses. */
 function decidePort(request: EgressRequest, { job, node }: EgressRules): EgressDecision {
-  const { host, port, kind } = request
-  const wrongKind = kind === 'http' ? port === 443 : port === 80
-  const rule = job.match(host.text, port)
-  if (rule === undefined || wrongKind || port === 25)
-    return deny('egress.port', 'job', job.matchHost(host.text)?.text)
-  const byNode = node.allow.match(host.text, port) ?? node.privateExceptions.match(host.text, port)
+  const { host, port } = request
+  const scheme = schemeOf(request)
+  const rule = job.match(host.text, port, scheme)
+  if (rule === undefined || port === 25) return deny('egress.port', 'job', job.matchHost(host.text)?.text)
+  const byNode =
+    node.allow.match(host.text, port, scheme) ?? node.privateExceptions.match(host.text, port, scheme)
   if (byNode === undefined) return deny('egress.port', 'node')
-  if (node.network !== undefined && node.network.match(host.text, port) === undefined)
+  if (node.network !== undefined && node.network.match(host.text, port, scheme) === undefined)
     return deny('egress.port', 'network')
   return { allowed: true, rule: rule.text, owner: 'job' }
+}
+
+/** CONNECT is for TLS only: the tunnel ends when its first bytes are no TLS hello. */
+function schemeOf({ kind }: EgressRequest): WebScheme {
+  return kind === 'http' ? 'http' : 'https'
+}
+
+/** Who denies a name or an address; undefined when nobody does. */
+export function denial(
+  host: string,
+  port: number,
+  { node }: EgressRules,
+): (EgressDecision & { allowed: false }) | undefined {
+  const byNode = node.deny.match(host, port)
+  if (byNode !== undefined) return deny('egress.denied_by_operator', 'node', byNode.text)
+  const byNetwork = node.networkDeny.match(host, port)
+  if (byNetwork !== undefined) return deny('egress.denied_by_operator', 'network', byNetwork.text)
+  return undefined
 }
 
 function isPublic(address: IpAddress): boolean {
   return classifyIpAddress(address).kind === 'public'
 }
 
-function deny(code: ErrorCode, owner: RuleOwner, rule = ''): EgressDecision {
+function deny(code: ErrorCode, owner: RuleOwner, rule = ''): EgressDecision & { allowed: false } {
   return { allowed: false, code, rule, owner }
 }

@@ -5,11 +5,14 @@ import type { LeasePolicy, NodeEgressPolicy } from '../../ports/index.js'
 /** The operator's rules, compiled. */
 export interface NodeRules {
   readonly generation: number
+  /** With mode `all` everything; with mode `none` nothing. */
   readonly allow: HostPatternSet
   /** A denied host without port is denied on every port. */
   readonly deny: HostPatternSet
   /** Absent: the network restricts nothing. */
   readonly network: HostPatternSet | undefined
+  /** What the whole network denies, as `deny`. */
+  readonly networkDeny: HostPatternSet
   /** Exact hosts with their ports. They count as allowed by the node. */
   readonly privateExceptions: HostPatternSet
   /** Canonical names that are the network itself. */
@@ -49,9 +52,10 @@ export function compileNodeRules(policy: NodeEgressPolicy, generation: number): 
   const self = policy.self.map((text) => parseHostPattern(text, LENIENT))
   return {
     generation,
-    allow: compile(policy.allow),
+    allow: allowed(policy),
     deny: compile(policy.deny, 'any'),
     network: policy.network === undefined ? undefined : compile(policy.network),
+    networkDeny: compile(policy.networkDeny ?? [], 'any'),
     privateExceptions: exceptions,
     selfNames: new Set(self.filter((pattern) => !pattern.isAddress).map((pattern) => pattern.host)),
     selfAddresses: new Set(self.filter((pattern) => pattern.isAddress).map((pattern) => pattern.host)),
@@ -61,6 +65,12 @@ export function compileNodeRules(policy: NodeEgressPolicy, generation: number): 
 /** Compiles what a job asked for. Rejects with `pattern.invalid`. */
 export function compileJobRules(policy: LeasePolicy): HostPatternSet {
   return compile(policy.allow)
+}
+
+/** An unknown mode opens nothing. */
+function allowed({ mode = 'list', allow }: NodeEgressPolicy): HostPatternSet {
+  if (mode === 'all') return HostPatternSet.everything()
+  return compile(mode === 'list' ? allow : [])
 }
 
 const LENIENT = { allowPublicSuffix: true, allowPrivate: true } as const
