@@ -64,6 +64,7 @@ export const ERROR_CODES = {
   'wasm.imports': 'The module imports functions that nobody provides',
   'wasm.entry_point': 'The module has no such entry point',
   'wasm.trap': 'The WebAssembly program trapped',
+  'exec.unavailable': 'A program cannot be confined on this machine',
   'sandbox.unavailable': 'The sandbox for WebAssembly cannot be built on this machine',
 
   // Data.

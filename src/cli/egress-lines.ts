@@ -2,6 +2,7 @@ import { formatBytes } from '../model/resources.js'
 import { printable } from '../model/printable.js'
 import { formatBitRate } from '../model/network-limits.js'
 import type { WireEgressLimits, WireEgressSummary, WireExecution } from '../client/index.js'
+import type { EgressDestination } from '../model/state.js'
 import type { Column } from './table.js'
 
 /** One destination of a whole job. */
@@ -30,7 +31,16 @@ export function egressRows(executions: readonly WireExecution[]): EgressRow[] {
     row.advice = destination.Advice ?? row.advice
     rows.set(key, row)
   }
-  return [...rows.values()].toSorted(
+  return sorted([...rows.values()])
+}
+
+/** The same for one summary that did not come from a server. */
+export function destinationRows(destinations: readonly EgressDestination[]): EgressRow[] {
+  return sorted(destinations.map((one) => ({ ...one, code: one.code ?? '', advice: one.advice ?? '' })))
+}
+
+function sorted(rows: readonly EgressRow[]): EgressRow[] {
+  return rows.toSorted(
     (a, b) =>
       Number(b.refused > 0) - Number(a.refused > 0) || bytesOf(b) - bytesOf(a) || (a.host < b.host ? -1 : 1),
   )

@@ -55,6 +55,11 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
     'weir job egress --denied j-1a2b3c4d',
     'weir job egress --follow --output json j-1a2b3c4d',
   ],
+  'egress exec': [
+    'weir egress exec -- ./test.sh',
+    'weir egress exec --domain registry.example.com --allow-write ./cache -- ./install.sh',
+    'weir egress exec --domain api.example.com --hide ./keys --clear-env --quiet -- ./agent.sh',
+  ],
   'node list': ['weir node list', 'weir node list --show labels,network,features'],
   'node describe': ['weir node describe n-1a2b3c4d'],
   'node approve': ['weir node approve n-1a2b3c4d'],

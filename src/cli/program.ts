@@ -3,6 +3,7 @@ import { HELP_OPTION, WeirCommand, addGlobalFlags } from './command.js'
 import { addAuthCommands } from './access-commands.js'
 import { addCompletionCommand } from './completion-command.js'
 import { addConfigCommands } from './config-commands.js'
+import { addEgressCommands } from './egress-commands.js'
 import { EXAMPLES } from './examples.js'
 import { addJobVersionCommands } from './job-version-commands.js'
 import { jobViewFlags } from './job-view-flags.js'
@@ -61,6 +62,7 @@ export function buildProgram(context: CliContext, exit: (code: number) => void):
   addJobCommands(leaf, group('job', 'Submit, inspect, stop jobs and fetch their results'), context)
   addNodeCommands(leaf, group('node', 'Inspect the nodes of the network'), context)
   addAuthCommands(leaf, group('auth', 'Log in, and manage tokens'), context)
+  addEgressCommands(leaf, group('egress', 'The egress gateway for any program of this machine'), context)
   addServerCommands(leaf, program, group, context)
   addConfigCommands(leaf, group('config', 'Show and change the configuration'), context)
   addCompletionCommand(leaf, program, context)

@@ -4,6 +4,8 @@ import { entryPoint } from '../package-root.js'
 
 /** Two sites on a machine of their own: a network namespace behind a virtual cable. */
 export interface DemoInternet {
+  /** The network namespace in which they are. */
+  namespace: string
   /** Address of the sites, as this machine and the gateway see it. */
   address: string
   /** This machine's end of the cable. */
@@ -56,6 +58,7 @@ export async function startDemoInternet(): Promise<DemoInternet | string> {
     return 'the web server of the demo did not start'
   }
   return {
+    namespace: names.namespace,
     address,
     hostAddress,
     close: async () => {

@@ -1,4 +1,4 @@
-export { createControl } from './control.js'
+export { createControl, proxyUrlOf } from './control.js'
 export type { ControlReply, ControlRequest, GatewayProcessOptions } from './control.js'
 export { createResolver } from './dns/resolver.js'
 export type { Resolution, Resolve, ResolverOptions } from './dns/resolver.js'

@@ -181,7 +181,7 @@ export {
 export { nearestName } from './nearest-name.js'
 export { parseJobSpec } from './parse-job.js'
 export type { ParseJobOptions, ParsedJob } from './parse-job.js'
-export { JOB_TEXT_BYTES_MAX, parseJobText } from './parse-job-text.js'
+export { JOB_TEXT_BYTES_MAX, parseJobText, readDocument } from './parse-job-text.js'
 export type { ParseJobTextOptions } from './parse-job-text.js'
 export { hasUnprintable, printable, quoted } from './printable.js'
 export type { JsonSchema } from './shape-json-schema.js'

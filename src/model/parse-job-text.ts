@@ -41,15 +41,20 @@ export function parseJobText(text: string, options: ParseJobTextOptions = {}): P
   try {
     const variables = { ...options.templateEnvironment, ...options.templateVariables }
     const source = options.noTemplate === true ? text : fillTemplate(text, variables)
-    return parseLocatedJob(readSource(source), options, locateLater(source))
+    const { value, locate } = readDocument(source)
+    return parseLocatedJob(value, options, locate)
   } catch (error) {
     throw options.fileName === undefined ? error : inFile(error, options.fileName)
   }
 }
 
-function readSource(source: string): unknown {
+/**
+ * Reads YAML or JSON as plain values, with equal keys and deep nesting refused; `locate` finds where one of them stands.
+ * Throws `spec.invalid` with the position of what cannot be read.
+ */
+export function readDocument(source: string): { value: unknown; locate: Locate } {
   const json = readJson(source)
-  return json === undefined ? readYaml(source) : json.value
+  return { value: json === undefined ? readYaml(source) : json.value, locate: locateLater(source) }
 }
 
 const NESTING_MAX = 64

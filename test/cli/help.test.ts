@@ -185,6 +185,9 @@ function prepare({ dir }: Pick<World, 'dir'>): void {
   chmodSync(program, 0o755)
   writeFileSync(join(dir, 'program.wasm'), PROGRAMS.hello)
   writeFileSync(join(dir, 'data.csv'), 'a,1\n')
+  for (const name of ['cache', 'keys']) mkdirSync(join(dir, name))
+  for (const name of ['test.sh', 'install.sh', 'agent.sh'])
+    writeFileSync(join(dir, name), '#!/bin/sh\n', { mode: 0o755 })
   const url = `data:application/wasm;base64,${PROGRAMS.hello.toString('base64')}`
   const job = (name: string): string =>
     JSON.stringify({

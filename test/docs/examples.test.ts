@@ -1,4 +1,5 @@
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { chmod, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -13,13 +14,13 @@ import { noSandbox } from '../node/running-node.js'
 /**
  * Runs the examples of the documentation. A block ```` ```sh run NEEDS ```` is a shell script; a block
  * ```` ```text output ```` after it holds lines that it must print, in order. A line `# exits N` names its exit code.
- * NEEDS is `docker` or `wasm`.
+ * NEEDS is `docker`, `wasm` or `exec` (namespaces).
  */
 interface Example {
   page: string
   line: number
   script: string
-  needs: 'docker' | 'wasm'
+  needs: 'docker' | 'wasm' | 'exec'
   exitCode: number
   output: string[]
 }
@@ -32,16 +33,19 @@ const examples = ['README.md', ...docPages].flatMap(readExamples)
 let directory: string
 let internet: DemoInternet | string
 let server: DemoServer
+let registry: ChildProcess | undefined
 let removeImage: (() => Promise<unknown>) | undefined
 
 beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), 'weir-docs-'))
   await mkdir(join(directory, 'bin'))
+  await mkdir(`${directory}-home`)
   const weir = join(directory, 'bin/weir')
   await writeFile(weir, `#!/bin/sh\nexec ${process.execPath} ${entryPoint('cli/main.js')} "$@"\n`)
   await chmod(weir, 0o755)
   await symlink(join(PACKAGE_ROOT, 'examples'), join(directory, 'examples'))
   internet = await startDemoInternet()
+  if (typeof internet === 'object') registry = await startRegistry(internet)
   if (noDocker === '') removeImage = await busyboxImage()
   server = await startDemoServer(join(directory, 'server'), {
     'JobAdmissionControl.AcceptNetworkedJobs': true,
@@ -57,9 +61,10 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await server?.close()
+  registry?.kill('SIGTERM')
   if (typeof internet === 'object') await internet.close()
   await removeImage?.()
-  await rm(directory, { recursive: true, force: true })
+  for (const made of [directory, `${directory}-home`]) await rm(made, { recursive: true, force: true })
 })
 
 describe('the examples of the documentation', () => {
@@ -90,7 +95,13 @@ describe('the examples of the documentation', () => {
 
   for (const example of examples) {
     const reason =
-      example.needs === 'wasm' ? noSandbox : example.script.includes('--network') ? noRoot : noDocker
+      example.needs === 'exec'
+        ? noRoot || noSandbox
+        : example.needs === 'wasm'
+          ? noSandbox
+          : example.script.includes('--network')
+            ? noRoot
+            : noDocker
     it.skipIf(reason !== '')(
       `${example.page}:${example.line} does what it says${skipNote(reason)}`,
       { timeout: 60_000 },
@@ -114,7 +125,7 @@ describe('the examples of the documentation', () => {
 
 function readExamples(page: string): Example[] {
   const text = readFileSync(join(PACKAGE_ROOT, page), 'utf8')
-  const blocks = [...text.matchAll(/^```(sh run (?:docker|wasm)|text output)\n([\s\S]*?)^```$/gm)]
+  const blocks = [...text.matchAll(/^```(sh run (?:docker|wasm|exec)|text output)\n([\s\S]*?)^```$/gm)]
   return blocks.flatMap((block, index) => {
     const [, kind = '', script = ''] = block
     if (!kind.startsWith('sh run')) return []
@@ -123,11 +134,26 @@ function readExamples(page: string): Example[] {
       page,
       line: text.slice(0, block.index).split('\n').length,
       script,
-      needs: kind.endsWith('docker') ? 'docker' : 'wasm',
+      needs: kind.slice('sh run '.length) as Example['needs'],
       exitCode: Number(/^# exits (\d+)$/m.exec(script)?.[1] ?? 0),
       output: next?.[1] === 'text output' ? (next[2] ?? '').trimEnd().split('\n') : [],
     }
   })
+}
+
+/** A package registry among the sites of the demo, and the policy file that says where it is. */
+async function startRegistry({ namespace, address }: DemoInternet): Promise<ChildProcess> {
+  const names = ['registry.demo.test', 'www.demo.test']
+  const policy = [
+    `hosts: { ${names.map((name) => `${name}: ${address}`).join(', ')} }`,
+    'privateExceptions: ["registry.demo.test:8080", "www.demo.test:80"]',
+  ]
+  await writeFile(join(directory, 'policy.yaml'), `${policy.join('\n')}\n`)
+  const script = join(import.meta.dirname, 'registry.mjs')
+  const words = ['netns', 'exec', namespace, process.execPath, script, address, '8080']
+  const child = spawn('ip', words, { stdio: ['ignore', 'pipe', 'inherit'] })
+  await Promise.race([once(child.stdout, 'data'), once(child, 'exit')])
+  return child
 }
 
 /** Runs a script as a reader would, in a directory of its own. */
@@ -137,7 +163,7 @@ function shell(script: string): Promise<{ exitCode: number | null; stdout: strin
       cwd: directory,
       env: {
         PATH: `${join(directory, 'bin')}:${process.env.PATH}`,
-        HOME: directory,
+        HOME: `${directory}-home`,
         WEIR_DIR: join(directory, 'client'),
         WEIR_API_PORT: String(server.port),
       },

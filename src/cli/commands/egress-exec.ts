@@ -1,0 +1,173 @@
+import { existsSync } from 'node:fs'
+import { open } from 'node:fs/promises'
+import { homedir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { toWeirError, WeirError } from '../../errors.js'
+import { parseHostPattern } from '../../model/host-pattern.js'
+import { formatBytes } from '../../model/resources.js'
+import { destinationRows, EGRESS_COLUMNS } from '../egress-lines.js'
+import { jsonOf, tableLayout, yamlOf } from '../output-format.js'
+import { renderTable } from '../table.js'
+import type { FileHandle } from 'node:fs/promises'
+import type { EgressSummary } from '../../model/state.js'
+import type { ExecResult } from '../../standalone/index.js'
+import type { CliContext, GlobalFlags } from '../context.js'
+import type { Terminal } from '../terminal.js'
+
+export interface ExecFlags extends GlobalFlags {
+  domain?: string[]
+  policy?: string
+  allowWrite?: string[]
+  hide?: string[]
+  env?: string[]
+  clearEnv?: boolean
+  /** False with `--no-unix-sockets`. */
+  unixSockets?: boolean
+  auditDir?: string
+  summary?: string
+  output?: string
+  quiet?: boolean
+}
+
+/** `weir egress exec -- COMMAND`: runs it with no way out but a gateway, and says at the end where it went. */
+export async function egressExec(
+  command: readonly string[],
+  flags: ExecFlags,
+  context: CliContext,
+): Promise<number> {
+  const { terminal, cwd } = context
+  const domains = readDomains(flags.domain ?? [])
+  const set = readVariables(flags.env ?? [])
+  // Opened before the program runs: it may write where the file will be.
+  const file = flags.summary === undefined ? undefined : await openSummary(resolve(cwd, flags.summary))
+  const signals = new ProgramSignals()
+  try {
+    const { execConfined, parsePolicy, readPolicyFile } = await import('../../standalone/index.js')
+    const policy =
+      flags.policy === undefined ? parsePolicy('') : await readPolicyFile(resolve(cwd, flags.policy))
+    const allow = [...new Set([...policy.allow, ...domains])]
+    const dnsServers = policy.dnsServers.length === 0 ? {} : { dnsServers: policy.dnsServers }
+    const result = await execConfined({
+      command,
+      files: { cwd, home: homedir(), allowWrite: flags.allowWrite, hide: hidden(flags, context) },
+      environment: context.environment,
+      environmentWishes: { clear: flags.clearEnv, set },
+      unixSockets: flags.unixSockets,
+      lease: { mode: 'http', allow },
+      policy: { allow, deny: policy.deny, privateExceptions: policy.privateExceptions, self: [] },
+      hosts: policy.hosts,
+      ...dnsServers,
+      ...(flags.auditDir === undefined ? {} : { auditDir: flags.auditDir }),
+      onNote: (note) => flags.quiet !== true && terminal.talk(terminal.talkStyle.yellow(note)),
+      onBegin: (program) => signals.give(program),
+    })
+    await file?.writeFile(`${jsonOf(report(command, result), true)}\n`)
+    if (flags.quiet !== true) await say(command, result, flags.output, terminal)
+    return result.exitCode
+  } finally {
+    signals.dispose()
+    await file?.close()
+  }
+}
+
+/**
+ * Signals for the program. Those of a terminal reach it by themselves, as the whole foreground group gets them; others
+ * come to this process alone and are passed on. Before the program begins they end the command.
+ */
+class ProgramSignals {
+  readonly #passed = new Map<NodeJS.Signals, () => void>()
+
+  give(program: { signal: (name: NodeJS.Signals) => void }): void {
+    const hasTerminal = process.stdin.isTTY || process.stdout.isTTY || process.stderr.isTTY
+    for (const name of [
+      'SIGINT',
+      'SIGQUIT',
+      'SIGTERM',
+      'SIGHUP',
+      'SIGUSR1',
+      'SIGUSR2',
+      'SIGWINCH',
+    ] as const) {
+      const fromTerminal = hasTerminal && ['SIGINT', 'SIGQUIT', 'SIGWINCH'].includes(name)
+      const take = (): void => {
+        if (!fromTerminal) program.signal(name)
+      }
+      this.#passed.set(name, take)
+      process.on(name, take)
+    }
+  }
+
+  dispose(): void {
+    for (const [name, take] of this.#passed) process.off(name, take)
+  }
+}
+
+/** What it was told to hide, and weir's own state with its tokens. */
+function hidden(flags: ExecFlags, { cwd, environment }: CliContext): string[] {
+  const own = resolve(cwd, flags.dataDir ?? environment.WEIR_DIR ?? join(homedir(), '.weir'))
+  return [...(flags.hide ?? []), ...(existsSync(own) && !`${cwd}/`.startsWith(`${own}/`) ? [own] : [])]
+}
+
+/** Canonical patterns; throws `pattern.invalid` with every mistake. */
+function readDomains(texts: readonly string[]): string[] {
+  const problems: string[] = []
+  const patterns = texts.flatMap((text) => {
+    try {
+      return [parseHostPattern(text, {}).text]
+    } catch (error) {
+      const { message, hint } = toWeirError(error)
+      problems.push(`${message}${hint === undefined ? '' : ` (${hint})`}`)
+      return []
+    }
+  })
+  if (problems.length > 0)
+    throw new WeirError('pattern.invalid', ['Cannot use --domain:', ...problems].join('\n  '))
+  return [...new Set(patterns)]
+}
+
+function readVariables(texts: readonly string[]): Record<string, string> {
+  return Object.fromEntries(
+    texts.map((text) => {
+      const at = text.indexOf('=')
+      if (at <= 0 || text.includes('\0'))
+        throw new WeirError('cli.usage', `Cannot read the environment variable "${text}"`, {
+          hint: 'Write NAME=VALUE',
+        })
+      return [text.slice(0, at), text.slice(at + 1)]
+    }),
+  )
+}
+
+async function openSummary(path: string): Promise<FileHandle> {
+  return await open(path, 'w', 0o600).catch((error: Error) => {
+    throw new WeirError('cli.usage', `Cannot write the summary to ${path}: ${error.message}`, {
+      cause: error,
+    })
+  })
+}
+
+function report(command: readonly string[], { exitCode, summary, executionId }: ExecResult): object {
+  return { command, exitCode, executionId, egress: summary }
+}
+
+async function say(
+  command: readonly string[],
+  result: ExecResult,
+  output: string | undefined,
+  terminal: Terminal,
+): Promise<void> {
+  const { summary } = result
+  if (output === 'json') return terminal.talk(jsonOf(report(command, result), false))
+  if (output === 'yaml') return terminal.talk((await yamlOf(report(command, result))).trimEnd())
+  terminal.talk(terminal.talkStyle.dim(`── ${headline(summary)}`))
+  const rows = destinationRows(summary.destinations)
+  if (rows.length === 0) return
+  const layout = { ...tableLayout(terminal, {}), plain: true, style: terminal.talkStyle }
+  for (const line of renderTable(rows, EGRESS_COLUMNS, layout).trimEnd().split('\n')) terminal.talk(line)
+}
+
+function headline({ allowed, refused, bytesUp, bytesDown, records }: EgressSummary): string {
+  if (records === 0) return 'Nothing tried to leave'
+  const bytes = `${formatBytes(bytesUp)} up, ${formatBytes(bytesDown)} down`
+  return `${allowed} allowed, ${refused} refused; ${bytes}`
+}

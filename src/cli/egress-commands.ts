@@ -1,0 +1,39 @@
+import { readObjectFormat } from './output-flags.js'
+import type { WeirCommand } from './command.js'
+import type { CliContext } from './context.js'
+import type { Leaf } from './program.js'
+
+/** `weir egress …`: the gateway for any program of this machine, without a network of nodes. */
+export function addEgressCommands(leaf: Leaf, egress: WeirCommand, context: CliContext): void {
+  const exec = leaf<import('./commands/egress-exec.js').ExecFlags>(
+    egress,
+    'exec <COMMAND...>',
+    'Run a program of this machine that reaches the named hosts and nothing else',
+    async (operands, flags) =>
+      (await import('./commands/egress-exec.js')).egressExec(operands, flags, context),
+  )
+  exec.runsProgram = true
+  exec
+    .passThroughOptions()
+    .optionsGroup('Network flags:')
+    .collected(
+      '--domain <PATTERN>',
+      'host that it may reach: host, .host, *.host, each with :port; repeatable (default none)',
+    )
+    .option('--policy <FILE>', 'more rules: allow, deny, privateExceptions, hosts, dnsServers (YAML)')
+    .optionsGroup('Program flags:')
+    .collected('--allow-write <PATH>', 'it may write there, besides the working directory; repeatable')
+    .collected('--hide <PATH>', 'it does not see this file or directory; repeatable')
+    .collected('-e, --env <NAME=VALUE>', 'environment variable; repeatable')
+    .option('--clear-env', 'give it nothing of the environment but PATH, HOME, TERM and the language')
+    .option('--no-unix-sockets', 'it makes no Unix sockets, not even among its own processes')
+    .optionsGroup('Output flags:')
+    .option(
+      '--output <FORMAT>',
+      'json or yaml: how the summary is written to standard error',
+      readObjectFormat,
+    )
+    .option('--summary <FILE>', 'write the summary to this file as well, as JSON')
+    .option('--audit-dir <DIR>', 'keep the record of every attempt there (default: not kept)')
+    .option('--quiet', 'no summary on standard error')
+}

@@ -1,0 +1,117 @@
+import { randomUUID } from 'node:crypto'
+import { realpathSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { WeirError } from '../../errors.js'
+import type { GatewayLimits } from '../../egress/index.js'
+import { proxyEnvironment, proxyUrlOf, startGateway } from '../../egress/index.js'
+import type { EgressSummary } from '../../model/index.js'
+import type { LeasePolicy, NodeEgressPolicy } from '../../ports/index.js'
+import { createAuditFile } from '../../stores/index.js'
+import { confinedEnvironment, type EnvironmentWishes } from './environment.js'
+import { type FileView, type FileWishes, fileView, isBelow } from './mounts.js'
+import { type ConfinedProgram, prepareProgram } from './confined-program.js'
+import { findConfiningPrograms } from './programs.js'
+
+/** One program, what it may reach, and what it may write. */
+export interface ExecOptions {
+  /** Program and arguments, at least one word. */
+  command: readonly string[]
+  files: FileWishes
+  /** The caller's environment. */
+  environment: Readonly<Record<string, string | undefined>>
+  environmentWishes?: EnvironmentWishes
+  /** Unix sockets in directories that the program may write. Default true. */
+  unixSockets?: boolean
+  /** What the program asked for; an empty list lets nothing out. */
+  lease: LeasePolicy
+  /** What this machine allows besides. */
+  policy: NodeEgressPolicy
+  hosts?: Record<string, string | string[]>
+  dnsServers?: string[]
+  limits?: Partial<GatewayLimits>
+  /** Where the records stay. Default: a temporary directory, removed at the end. */
+  auditDir?: string
+  /** Told when the gateway died and is started again, and why the working directory is read-only. */
+  onNote?: (note: string) => void
+  /** Called once, just before the program begins. */
+  onBegin?: (program: Pick<ConfinedProgram, 'signal'>) => void
+}
+
+export interface ExecResult {
+  exitCode: number
+  summary: EgressSummary
+  /** Name of the file of records in the audit directory. */
+  executionId: string
+}
+
+/**
+ * Runs a program of this machine in namespaces without any interface but loopback, with a gateway of its own as the only
+ * way out. Resolves after its end, when everything that it started is gone, with its exit code and what it reached.
+ *
+ * Rejects before the program begins: `exec.unavailable` (a part is missing or forbidden), `cli.usage` (paths),
+ * `pattern.invalid`, `egress.unavailable`, `egress.audit_failed`.
+ */
+export async function execConfined(options: ExecOptions): Promise<ExecResult> {
+  const programs = findConfiningPrograms()
+  const view = fileView(options.files)
+  const executionId = `e-${randomUUID()}`
+  const temporary =
+    options.auditDir === undefined ? await mkdtemp(join(temporaryPlace(view), 'weir-exec-')) : undefined
+  const auditDir = resolve(options.files.cwd, options.auditDir ?? temporary ?? '')
+  const closing: (() => unknown)[] = []
+  if (temporary !== undefined) closing.push(() => rm(temporary, { recursive: true, force: true }))
+  try {
+    if (view.writable.some((path) => isBelow(auditDir, path)))
+      throw new WeirError(
+        'cli.usage',
+        `Cannot keep the records in ${auditDir}: the program can write there`,
+        {
+          hint: 'Name a directory outside of what it may write',
+        },
+      )
+    if (view.cwdReadOnly !== undefined)
+      options.onNote?.(
+        `The working directory is read-only: ${view.cwdReadOnly}; --allow-write opens directories`,
+      )
+    const { hosts, dnsServers, limits } = options
+    const gateway = await startGateway({
+      nodeId: 'exec',
+      auditDir,
+      audit: createAuditFile({ dir: auditDir }),
+      ...(hosts === undefined ? {} : { hosts }),
+      ...(dnsServers === undefined ? {} : { dnsServers }),
+      ...(limits === undefined ? {} : { limits }),
+      onTrouble: ({ message }) => options.onNote?.(message),
+    })
+    closing.push(() => gateway.close())
+    await gateway.setNodePolicy(options.policy)
+    const program = await prepareProgram({
+      programs,
+      command: options.command,
+      cwd: options.files.cwd,
+      env: confinedEnvironment(
+        options.environment,
+        proxyEnvironment(proxyUrlOf()),
+        options.environmentWishes ?? {},
+      ),
+      mounts: view.args,
+      unixSockets: options.unixSockets !== false,
+    })
+    closing.push(() => program.close())
+    const attachment = await gateway.attach(program.netnsPath, program.usernsPath)
+    const lease = await gateway.open({ jobId: 'exec', executionId }, options.lease, attachment)
+    options.onBegin?.(program)
+    const exitCode = await program.run()
+    return { exitCode, summary: await lease.close(), executionId }
+  } finally {
+    for (const close of closing.toReversed()) await close()
+  }
+}
+
+/** Where the program cannot write, wherever the caller keeps temporary files. */
+function temporaryPlace({ writable }: FileView): string {
+  const places = [tmpdir(), '/tmp', '/var/tmp'].map((place) => realpathSync(place))
+  return places.find((place) => !writable.some((path) => isBelow(place, path))) ?? '/tmp'
+}

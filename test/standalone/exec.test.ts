@@ -1,0 +1,384 @@
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import {
+  chownSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { createServer, type Server } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { type DemoInternet, startDemoInternet } from '../../src/demo/internet.js'
+import { entryPoint, PACKAGE_ROOT } from '../../src/package-root.js'
+import { verifyAuditFile } from '../../src/stores/index.js'
+import { cleanEnvironment, type CliResult } from '../cli/with-cli.js'
+
+const PROGRAM = entryPoint('cli/main.js')
+/** Nobody: a number without a name, a home or rights. */
+const NOBODY = 54_321
+/** Seconds that no other test sleeps. */
+const NAP = 100_000 + process.pid
+
+const missing = whatIsMissing()
+const title = 'weir egress exec'
+
+describe.skipIf(missing !== '')(missing === '' ? title : `${title} (skipped: ${missing})`, () => {
+  let dir: string
+  let internet: DemoInternet
+
+  beforeAll(async () => {
+    dir = mkdtempSync(join(tmpdir(), 'weir-exec-test-'))
+    const started = await startDemoInternet()
+    if (typeof started === 'string') throw new Error(started)
+    internet = started
+    const names = ['www.demo.test', 'other.demo.test', 'fetch.demo.test']
+    const policy = {
+      hosts: Object.fromEntries(names.map((name) => [name, internet.address])),
+      privateExceptions: ['www.demo.test:80', 'fetch.demo.test:80'],
+      deny: ['fetch.demo.test'],
+    }
+    writeFileSync(join(dir, 'policy.yaml'), JSON.stringify(policy))
+  })
+  afterAll(async () => {
+    await internet?.close()
+    rmSync(dir, { recursive: true, force: true })
+  })
+
+  const exec = (args: readonly string[], options: RunOptions = {}): Promise<CliResult> =>
+    run(['egress', 'exec', ...args], { cwd: dir, ...options })
+
+  const own: [string, RunOptions][] = [['root', {}]]
+  if (isReadableForAll()) own.push(['an ordinary user', { uid: NOBODY }])
+
+  describe.each(own)('for %s', (_who, options) => {
+    let cwd: string
+    let temporary: string
+    beforeAll(() => {
+      cwd = mkdtempSync(join(dir, 'work-'))
+      temporary = mkdtempSync(join(dir, 'temporary-'))
+      for (const one of [cwd, temporary])
+        if (options.uid !== undefined) chownSync(one, options.uid, options.uid)
+      spawnSync('chmod', ['755', dir])
+    })
+
+    it('lets real programs reach the named hosts and says which flag would allow the rest', async () => {
+      const script = [
+        'curl -sS http://www.demo.test/',
+        'busybox wget -q -O- http://www.demo.test/',
+        'curl -sS http://other.demo.test/ > refused; cat refused | head -1',
+        'curl -sS http://fetch.demo.test/ | tail -1',
+        'echo to the error >&2',
+        'exit 3',
+      ].join('\n')
+      const flags = [
+        '--policy',
+        join(dir, 'policy.yaml'),
+        '--domain',
+        'www.demo.test',
+        '--domain',
+        'fetch.demo.test',
+      ]
+      const { code, stdout, stderr } = await exec([...flags, '--', 'sh', '-c', script], { ...options, cwd })
+      expect(stdout.split('\n')).toEqual([
+        'hello from www.demo.test',
+        'hello from www.demo.test',
+        expect.stringContaining('weir refused this request (other.demo.test:80)'),
+        'Code: egress.denied_by_operator',
+        '',
+      ])
+      expect(code).toBe(3)
+      expect(stderr).toMatch(/^to the error\n── 2 allowed, 2 refused; /)
+      expect(stderr).toMatch(
+        /other\.demo\.test:80 .* egress\.not_in_job_list {2}.*--domain other\.demo\.test/,
+      )
+      expect(stderr).toMatch(/www\.demo\.test:80 +2 +0/)
+    })
+
+    it.skipIf(!has('python3'))('holds it in, whatever it tries', { timeout: 60_000 }, async () => {
+      const outside = await prepareOutside(cwd, dir)
+      try {
+        const facts = { ...outside.facts, hostAddress: internet.hostAddress, site: internet.address }
+        const flags = ['--domain', '.demo.test', '--hide', outside.facts.hidden, '--quiet']
+        const words = ['python3', join(import.meta.dirname, 'escape-probe.py'), JSON.stringify(facts)]
+        const { code, stdout, stderr } = await exec([...flags, '--', ...words], { ...options, cwd })
+        expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+        const {
+          io_uring: ring = 'Function not implemented',
+          'key ring': keys = 'Operation not permitted',
+          ...seen
+        } = JSON.parse(stdout) as Record<string, string>
+        expect([ring, keys]).toEqual(['Function not implemented', 'Operation not permitted'])
+        expect(seen).toEqual({
+          'loopback of the host': 'Connection refused',
+          'IPv6 loopback of the host': 'Connection refused',
+          'address of the host': expect.stringMatching(/unreachable|refused/),
+          'address of an allowed site': expect.stringMatching(/unreachable|refused/),
+          metadata: expect.stringMatching(/unreachable|refused/),
+          'socket in a hidden directory': 'No such file or directory',
+          'socket on the read-only file system': 'Connection refused',
+          'socket in the working directory': 'Connection refused',
+          'abstract socket': 'Connection refused',
+          Docker: 'No such file or directory',
+          "socket of the machine's host": 'Address family not supported by protocol',
+          'Bluetooth socket': 'Address family not supported by protocol',
+          'raw socket': 'Operation not permitted',
+          'terminal input': 'Operation not permitted',
+          'file of the system': 'Read-only file system',
+          'file of the home directory': expect.stringMatching(/Read-only file system|No such file/),
+          'kernel settings': expect.stringMatching(/Read-only file system|Permission denied/),
+          'kernel requests': expect.stringMatching(/Read-only|Permission denied|No such file/),
+          'writable kernel files': '',
+          'own files': 'done',
+          'temporary files': 'done',
+          'another user namespace': 'failed',
+          'network of the first process': 'failed',
+          'writable root': 'failed',
+          mount: 'failed',
+          processes: '',
+          'secret of another process': 'No such file or directory',
+          'hidden directory': '',
+          capabilities: '0000000000000000',
+          'new privileges': '1',
+          'open files': '',
+        })
+        expect(existsSync(join(cwd, 'own'))).toBe(true)
+        expect(existsSync('/tmp/own')).toBe(false)
+        expect(outside.touched()).toBe(0)
+      } finally {
+        outside.close()
+      }
+    })
+
+    it('ends the whole program with its exit code when it is told to end, and leaves nothing behind', async () => {
+      const script = `trap 'echo told; exit 9' TERM; sleep ${NAP} & echo begin; while :; do sleep 0.05; done`
+      let told = false
+      const { code, stdout } = await exec(['--quiet', '--', 'sh', '-c', script], {
+        ...options,
+        cwd,
+        env: { TMPDIR: temporary },
+        onOutput: ({ stdout: seen }, child) => {
+          if (told || !seen.includes('begin')) return
+          told = true
+          child.kill('SIGTERM')
+        },
+      })
+      expect([code, stdout]).toEqual([9, 'begin\ntold\n'])
+      expect([isRunning(`sleep ${NAP}`), readdirSync(temporary)]).toEqual([false, []])
+    })
+
+    it('takes the program with it when it is killed itself', async () => {
+      let program = 0
+      await exec(['--quiet', '--', 'sh', '-c', `echo begin; exec sleep ${NAP}`], {
+        ...options,
+        cwd,
+        onOutput: ({ stdout: seen }, child) => {
+          if (program !== 0 || !seen.includes('begin')) return
+          program = 1
+          child.kill('SIGKILL')
+        },
+      })
+      await waitFor(() => !isRunning(`sleep ${NAP}`))
+    })
+  })
+
+  it('says how many words of the environment it takes away, and sets what it is told', async () => {
+    const env = {
+      SSH_AUTH_SOCK: '/tmp/agent',
+      DOCKER_HOST: 'unix:///run/docker.sock',
+      HTTPS_PROXY: 'http://evil.test',
+      PLAIN: 'kept',
+      SOME_URL: 'unix:/x',
+      NO_PROXY: '*',
+    }
+    const words = [
+      '--',
+      'sh',
+      '-c',
+      'echo $PLAIN,$SSH_AUTH_SOCK,$DOCKER_HOST,$SOME_URL,$HTTPS_PROXY,$NO_PROXY,$MINE,$TMPDIR',
+    ]
+    const proxied = 'http://127.0.0.1:3128,localhost,127.0.0.1,::1'
+    const [kept, cleared] = await Promise.all([
+      exec(['--quiet', '-e', 'MINE=1', '-e', 'https_proxy=http://evil.test', ...words], { env }),
+      exec(['--quiet', '--clear-env', '-e', 'MINE=2', ...words], { env }),
+    ])
+    expect(kept.stdout).toBe(`kept,,,,${proxied},1,/tmp\n`)
+    expect(cleared.stdout).toBe(`,,,,${proxied},2,/tmp\n`)
+  })
+
+  it('keeps the records where it is told, and writes the summary as JSON', async () => {
+    const cwd = join(dir, 'records')
+    mkdirSync(cwd)
+    const audit = join(dir, 'audit')
+    const flags = ['--audit-dir', audit, '--summary', 'summary.json', '--output', 'json']
+    const ran = await exec(
+      [
+        ...flags,
+        '--',
+        'sh',
+        '-c',
+        'curl -s http://other.demo.test/ >/dev/null; ln -sf /etc/passwd summary.json',
+      ],
+      { cwd },
+    )
+    const summary = JSON.parse(ran.stderr) as {
+      executionId: string
+      exitCode: number
+      egress: { refused: number; chainHead: string }
+    }
+    expect(summary).toMatchObject({ exitCode: 0, egress: { refused: 1, allowed: 0 } })
+    expect(await verifyAuditFile(audit, summary.executionId)).toMatchObject({
+      intact: true,
+      records: 1,
+      head: summary.egress.chainHead,
+    })
+    expect(readFileSync('/etc/passwd', 'utf8')).toContain('root:')
+  })
+
+  it('reads from standard input and writes bytes as they are', async () => {
+    const { code, stdout } = await exec(['--quiet', '--', 'tr', 'a-z', 'A-Z'], { input: 'hello\n' })
+    expect([code, stdout]).toEqual([0, 'HELLO\n'])
+  })
+
+  it.each<[string, string[], string]>([
+    [
+      'a domain that is none',
+      ['--domain', 'a b', '--domain', '.com', '--', 'true'],
+      'Cannot use --domain:\n  Cannot use host pattern "a b"',
+    ],
+    [
+      'a directory that is not there',
+      ['--allow-write', 'nope', '--', 'true'],
+      '--allow-write nope: there is nothing',
+    ],
+    [
+      'the whole file system',
+      ['--allow-write', '/', '--', 'true'],
+      '--allow-write /: it is the whole file system',
+    ],
+    [
+      'records where the program writes',
+      ['--audit-dir', 'records', '--', 'true'],
+      'the program can write there',
+    ],
+    ['no program', [], "missing required argument 'COMMAND'"],
+  ])('refuses %s before anything runs', async (_what, args, message) => {
+    const { code, stderr } = await exec(args)
+    expect(code).toBe(125)
+    expect(stderr).toContain(message)
+  })
+
+  it('does not let the home directory be written because somebody works in it', async () => {
+    const { stdout, stderr } = await exec(['--', 'sh', '-c', 'touch x 2>/dev/null || echo refused'], {
+      env: { HOME: dir },
+    })
+    expect(stdout).toBe('refused\n')
+    expect(stderr).toContain('The working directory is read-only: the home directory is in there')
+  })
+
+  it('ends with 127 for a program that is not there', async () => {
+    expect((await exec(['--quiet', '--', 'no-such-program'])).code).toBe(127)
+  })
+})
+
+interface RunOptions {
+  uid?: number
+  cwd?: string
+  env?: Record<string, string>
+  input?: string
+  onOutput?: (seen: { stdout: string; stderr: string }, child: ChildProcess) => void
+}
+
+function run(args: readonly string[], options: RunOptions): Promise<CliResult> {
+  return new Promise((resolve, reject) => {
+    const { uid } = options
+    const child = spawn(process.execPath, [PROGRAM, ...args], {
+      cwd: options.cwd,
+      env: cleanEnvironment({ ...(uid === undefined ? {} : { HOME: '/nonexistent' }), ...options.env }),
+      ...(uid === undefined ? {} : { uid, gid: uid }),
+    })
+    const seen = { stdout: '', stderr: '' }
+    for (const name of ['stdout', 'stderr'] as const) {
+      child[name].setEncoding('utf8').on('data', (text: string) => {
+        seen[name] += text
+        options.onOutput?.(seen, child)
+      })
+    }
+    child.on('error', reject)
+    child.on('close', (code) => resolve({ code, ...seen }))
+    child.stdin.end(options.input ?? '')
+  })
+}
+
+/** Services of this machine that a confined program must not reach; each of them counts. */
+async function prepareOutside(cwd: string, dir: string) {
+  let count = 0
+  const servers: Server[] = []
+  const serve = (where: object): Promise<Server> =>
+    new Promise((resolve, reject) => {
+      const server = createServer((socket) => {
+        count += 1
+        socket.end('reached')
+      })
+      servers.push(server)
+      server.once('error', reject)
+      server.listen(where, () => resolve(server))
+    })
+  const visible = mkdtempSync(join(PACKAGE_ROOT, '.weir-exec-'))
+  spawnSync('chmod', ['755', visible])
+  const hidden = join(visible, 'hidden')
+  mkdirSync(hidden)
+  writeFileSync(join(hidden, 'secret'), 'secret')
+  const abstract = `weir-exec-${process.pid}`
+  const { port } = (await serve({ host: '::', port: 0 })).address() as { port: number }
+  const sockets = [join(visible, 'outside.sock'), join(dir, 'hidden.sock'), join(cwd, 'outside.sock')]
+  for (const path of sockets) {
+    rmSync(path, { force: true })
+    await serve({ path })
+    spawnSync('chmod', ['777', path])
+  }
+  const holder = spawn('python3', [
+    '-c',
+    `import socket,time\ns=socket.socket(socket.AF_UNIX)\ns.bind("\\0${abstract}")\ns.listen()\ntime.sleep(100)`,
+  ])
+  return {
+    facts: { port, abstract, hidden, socket: sockets[0], hiddenSocket: sockets[1], pid: process.pid },
+    touched: () => count,
+    close: () => {
+      holder.kill('SIGKILL')
+      for (const server of servers) server.close()
+      rmSync(visible, { recursive: true, force: true })
+    },
+  }
+}
+
+function isRunning(command: string): boolean {
+  return spawnSync('pgrep', ['-fx', command]).status === 0
+}
+
+async function waitFor(holds: () => boolean): Promise<void> {
+  for (let waited = 0; !holds() && waited < 10_000; waited += 50)
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  expect(holds()).toBe(true)
+}
+
+function has(program: string): boolean {
+  return spawnSync('sh', ['-c', `command -v ${program}`]).status === 0
+}
+
+function whatIsMissing(): string {
+  if (process.getuid?.() !== 0) return 'needs root, for the sites that are reached'
+  const absent = ['unshare', 'bwrap', 'ip', 'curl', 'busybox'].filter((program) => !has(program))
+  return absent.length === 0 ? '' : `needs ${absent.join(', ')}`
+}
+
+/** An ordinary user has to read what was built, and Node. */
+function isReadableForAll(): boolean {
+  return (
+    spawnSync(process.execPath, [PROGRAM, '--version'], { uid: NOBODY, gid: NOBODY, cwd: '/' }).status === 0
+  )
+}
