@@ -97,7 +97,20 @@ function chain({ programs, command, cwd, mounts }: ConfinedProgramOptions): stri
   const isolation =
     '--unshare-user --unshare-pid --unshare-ipc --unshare-uts --unshare-cgroup-try --disable-userns --die-with-parent'
   return [
-    ...['--user', '--map-root-user', '--net', '--', sh, '-c', WAIT, ip],
+    // A copy of the mounts that stands still: bubblewrap fails when one of them goes while it makes its own.
+    ...[
+      '--user',
+      '--map-root-user',
+      '--net',
+      '--mount',
+      '--propagation',
+      'private',
+      '--',
+      sh,
+      '-c',
+      WAIT,
+      ip,
+    ],
     ...[env, '--ignore-signal=INT,QUIT,HUP,TERM', bwrap],
     ...isolation.split(' '),
     ...['--uid', String(uid), '--gid', String(gid), '--cap-drop', 'ALL'],
