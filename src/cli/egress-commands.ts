@@ -20,6 +20,12 @@ export function addEgressCommands(leaf: Leaf, egress: WeirCommand, context: CliC
       '--domain <PATTERN>',
       'host that it may reach: host, .host, *.host, each with :port; repeatable (default none)',
     )
+    .option('--rate <RATE>', 'bits per second at most: 2mbit, or up:500kbit,down:5mbit (default no limit)')
+    .collected(
+      '--budget <[DOMAIN=]BYTES>',
+      'bytes it may send and receive: 100mb, up:10mb,down:1gb, example.com=5mb; repeatable',
+    )
+    .option('--requests <NUMBER>', 'requests per second at most')
     .option('--policy <FILE>', 'more rules: allow, deny, privateExceptions, hosts, dnsServers (YAML)')
     .optionsGroup('Program flags:')
     .collected('--allow-write <PATH>', 'it may write there, besides the working directory; repeatable')

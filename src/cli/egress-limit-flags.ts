@@ -11,16 +11,20 @@ export interface EgressLimitFlags {
   egressRequests?: string
 }
 
-/** `--egress-rate`, `--egress-budget` and `--egress-requests` as the job's network limits; undefined without any. */
+/**
+ * `--egress-rate`, `--egress-budget` and `--egress-requests` as the job's network limits; undefined without any. `prefix`
+ * is what the flags are called by where there is nothing but egress.
+ */
 export function egressLimits(
   { egressRate, egressBudget, egressRequests }: EgressLimitFlags,
   problems: FlagProblems,
+  prefix = '--egress-',
 ): NetworkLimitsSpec | undefined {
-  const rate = problems.read('--egress-rate', () => readDirections(egressRate, parseBitRate), NOT_SAID)
-  const budgets = problems.readAll('--egress-budget', egressBudget ?? [], readBudget)
+  const rate = problems.read(`${prefix}rate`, () => readDirections(egressRate, parseBitRate), NOT_SAID)
+  const budgets = problems.readAll(`${prefix}budget`, egressBudget ?? [], readBudget)
   const requests = problems.read(
-    '--egress-requests',
-    () => wholeNumber('--egress-requests', egressRequests),
+    `${prefix}requests`,
+    () => wholeNumber(`${prefix}requests`, egressRequests),
     undefined,
   )
   const whole = budgets.filter(({ Domain }) => Domain === '')

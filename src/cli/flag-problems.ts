@@ -49,12 +49,26 @@ export class FlagProblems {
       this.addFromSpec(error, error.details.problems as SpecProblem[])
     }
     if (parsed !== undefined && this.first === undefined) return parsed
-    if (this.first !== undefined && this.problems.length === 1) throw this.first
+    this.throwSingle()
     throw new WeirError(
       'spec.invalid',
       this.problems.map(({ path, message }) => `${path}: ${message}`).join('\n'),
       { details: { problems: this.problems } },
     )
+  }
+
+  /** Throws the error of a single flag as it was, and `cli.usage` with all of them when there are several. */
+  throwAny(): void {
+    this.throwSingle()
+    if (this.first === undefined) return
+    const lines = this.problems.map(({ path, message, hint }) =>
+      [path, ': ', message, hint === undefined ? '' : ` (${hint})`].join(''),
+    )
+    throw new WeirError('cli.usage', ['Cannot use these flags:', ...lines].join('\n  '))
+  }
+
+  private throwSingle(): void {
+    if (this.first !== undefined && this.problems.length === 1) throw this.first
   }
 
   /** What follows from a flag that was complained about already is not said again. */

@@ -239,6 +239,23 @@ describe.skipIf(missing !== '')(missing === '' ? title : `${title} (skipped: ${m
     expect(readFileSync('/etc/passwd', 'utf8')).toContain('root:')
   })
 
+  it('holds it to budgets', async () => {
+    const flags = [
+      '--policy',
+      'policy.yaml',
+      '--domain',
+      'www.demo.test',
+      '--budget',
+      'www.demo.test=down:30',
+      '--rate',
+      '1mbit',
+    ]
+    const script = 'for i in 1 2 3; do curl -s http://www.demo.test/ | tail -1; done'
+    const { stdout, stderr } = await exec([...flags, '--', 'sh', '-c', script])
+    expect(stdout).toMatch(/^hello from www\.demo\.test\n[^]*Code: egress\.quota_down\n$/)
+    expect(stderr).toContain('egress.quota_down')
+  })
+
   it('reads from standard input and writes bytes as they are', async () => {
     const { code, stdout } = await exec(['--quiet', '--', 'tr', 'a-z', 'A-Z'], { input: 'hello\n' })
     expect([code, stdout]).toEqual([0, 'HELLO\n'])
@@ -248,7 +265,7 @@ describe.skipIf(missing !== '')(missing === '' ? title : `${title} (skipped: ${m
     [
       'a domain that is none',
       ['--domain', 'a b', '--domain', '.com', '--', 'true'],
-      'Cannot use --domain:\n  Cannot use host pattern "a b"',
+      'Cannot use these flags:\n  --domain: Cannot use host pattern "a b"',
     ],
     [
       'a directory that is not there',

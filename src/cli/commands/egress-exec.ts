@@ -2,9 +2,12 @@ import { existsSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { toWeirError, WeirError } from '../../errors.js'
+import { WeirError } from '../../errors.js'
 import { parseHostPattern } from '../../model/host-pattern.js'
+import { askedEgressLimits } from '../../model/network-limits.js'
 import { formatBytes } from '../../model/resources.js'
+import { egressLimits } from '../egress-limit-flags.js'
+import { FlagProblems } from '../flag-problems.js'
 import { destinationRows, EGRESS_COLUMNS } from '../egress-lines.js'
 import { jsonOf, tableLayout, yamlOf } from '../output-format.js'
 import { renderTable } from '../table.js'
@@ -17,6 +20,9 @@ import type { Terminal } from '../terminal.js'
 export interface ExecFlags extends GlobalFlags {
   domain?: string[]
   policy?: string
+  rate?: string
+  budget?: string[]
+  requests?: string
   allowWrite?: string[]
   hide?: string[]
   env?: string[]
@@ -36,8 +42,11 @@ export async function egressExec(
   context: CliContext,
 ): Promise<number> {
   const { terminal, cwd } = context
-  const domains = readDomains(flags.domain ?? [])
-  const set = readVariables(flags.env ?? [])
+  const problems = new FlagProblems()
+  const domains = problems.readAll('--domain', flags.domain ?? [], (text) => parseHostPattern(text).text)
+  const variables = problems.readAll('-e', flags.env ?? [], readVariable)
+  const wanted = readLimits(flags, problems)
+  problems.throwAny()
   // Opened before the program runs: it may write where the file will be.
   const file = flags.summary === undefined ? undefined : await openSummary(resolve(cwd, flags.summary))
   const signals = new ProgramSignals()
@@ -51,9 +60,10 @@ export async function egressExec(
       command,
       files: { cwd, home: homedir(), allowWrite: flags.allowWrite, hide: hidden(flags, context) },
       environment: context.environment,
-      environmentWishes: { clear: flags.clearEnv, set },
+      environmentWishes: { clear: flags.clearEnv, set: Object.fromEntries(variables) },
       unixSockets: flags.unixSockets,
-      lease: { mode: 'http', allow },
+      lease: { mode: 'http', allow, limits: wanted },
+      limits: UNLIMITED,
       policy: { allow, deny: policy.deny, privateExceptions: policy.privateExceptions, self: [] },
       hosts: policy.hosts,
       ...dnsServers,
@@ -102,40 +112,38 @@ class ProgramSignals {
   }
 }
 
+/** Budgets of domains hold for canonical patterns. */
+function readLimits(
+  { rate, budget, requests }: ExecFlags,
+  problems: FlagProblems,
+): ReturnType<typeof askedEgressLimits> {
+  const flags = { egressRate: rate, egressBudget: budget, egressRequests: requests }
+  const asked = askedEgressLimits(egressLimits(flags, problems, '--'))
+  const budgets = asked.budgets?.flatMap((one) =>
+    problems.read('--budget', () => [{ ...one, domain: parseHostPattern(one.domain).text }], []),
+  )
+  return budgets === undefined ? asked : { ...asked, budgets }
+}
+
+/** It is one's own line: what nobody asks for is not held back. */
+const UNLIMITED = {
+  bitsPerSecondUp: 10_000_000_000,
+  bitsPerSecondDown: 10_000_000_000,
+  requestsPerSecond: 10_000,
+}
+
 /** What it was told to hide, and weir's own state with its tokens. */
 function hidden(flags: ExecFlags, { cwd, environment }: CliContext): string[] {
   const own = resolve(cwd, flags.dataDir ?? environment.WEIR_DIR ?? join(homedir(), '.weir'))
   return [...(flags.hide ?? []), ...(existsSync(own) && !`${cwd}/`.startsWith(`${own}/`) ? [own] : [])]
 }
 
-/** Canonical patterns; throws `pattern.invalid` with every mistake. */
-function readDomains(texts: readonly string[]): string[] {
-  const problems: string[] = []
-  const patterns = texts.flatMap((text) => {
-    try {
-      return [parseHostPattern(text, {}).text]
-    } catch (error) {
-      const { message, hint } = toWeirError(error)
-      problems.push(`${message}${hint === undefined ? '' : ` (${hint})`}`)
-      return []
-    }
+function readVariable(text: string): [string, string] {
+  const at = text.indexOf('=')
+  if (at > 0 && !text.includes('\0')) return [text.slice(0, at), text.slice(at + 1)]
+  throw new WeirError('cli.usage', `Cannot read the environment variable "${text}"`, {
+    hint: 'Write NAME=VALUE',
   })
-  if (problems.length > 0)
-    throw new WeirError('pattern.invalid', ['Cannot use --domain:', ...problems].join('\n  '))
-  return [...new Set(patterns)]
-}
-
-function readVariables(texts: readonly string[]): Record<string, string> {
-  return Object.fromEntries(
-    texts.map((text) => {
-      const at = text.indexOf('=')
-      if (at <= 0 || text.includes('\0'))
-        throw new WeirError('cli.usage', `Cannot read the environment variable "${text}"`, {
-          hint: 'Write NAME=VALUE',
-        })
-      return [text.slice(0, at), text.slice(at + 1)]
-    }),
-  )
 }
 
 async function openSummary(path: string): Promise<FileHandle> {
