@@ -246,11 +246,11 @@ describe.skipIf(missing !== '')(missing === '' ? title : `${title} (skipped: ${m
       '--domain',
       'www.demo.test',
       '--budget',
-      'www.demo.test=down:30',
+      'www.demo.test=down:500',
       '--rate',
       '1mbit',
     ]
-    const script = 'for i in 1 2 3; do curl -s http://www.demo.test/ | tail -1; done'
+    const script = 'for i in 1 2 3 4 5 6; do curl -s http://www.demo.test/ | tail -1; done'
     const { stdout, stderr } = await exec([...flags, '--', 'sh', '-c', script])
     expect(stdout).toMatch(/^hello from www\.demo\.test\n[^]*Code: egress\.quota_down\n$/)
     expect(stderr).toContain('egress.quota_down')

@@ -94,30 +94,16 @@ export async function prepareProgram(options: ConfinedProgramOptions): Promise<C
 function chain({ programs, command, cwd, mounts }: ConfinedProgramOptions): string[] {
   const { sh, ip, env, bwrap } = programs
   const [uid, gid] = [process.getuid?.() ?? 0, process.getgid?.() ?? 0]
+  // A copy of the mounts that stands still: bubblewrap fails when one of them goes while it makes its own.
+  const spaces = '--user --map-root-user --net --mount --propagation private --'.split(' ')
   const isolation =
     '--unshare-user --unshare-pid --unshare-ipc --unshare-uts --unshare-cgroup-try --disable-userns --die-with-parent'
-  return [
-    // A copy of the mounts that stands still: bubblewrap fails when one of them goes while it makes its own.
-    ...[
-      '--user',
-      '--map-root-user',
-      '--net',
-      '--mount',
-      '--propagation',
-      'private',
-      '--',
-      sh,
-      '-c',
-      WAIT,
-      ip,
-    ],
-    ...[env, '--ignore-signal=INT,QUIT,HUP,TERM', bwrap],
-    ...isolation.split(' '),
-    ...['--uid', String(uid), '--gid', String(gid), '--cap-drop', 'ALL'],
-    ...mounts,
-    ...['--chdir', cwd, '--seccomp', String(FILTER_FD), '--json-status-fd', String(STATUS_FD), '--'],
-    ...[env, '--default-signal=INT,QUIT,HUP,TERM', '--', ...command],
-  ]
+  const identity = `--uid ${uid} --gid ${gid} --cap-drop ALL`
+  const control = `--seccomp ${FILTER_FD} --json-status-fd ${STATUS_FD}`
+  const jail = [...isolation.split(' '), ...identity.split(' '), ...mounts, ...control.split(' ')]
+  const program = [env, '--default-signal=INT,QUIT,HUP,TERM', '--', ...command]
+  const rest = [env, '--ignore-signal=INT,QUIT,HUP,TERM', bwrap, ...jail, '--chdir', cwd, '--', ...program]
+  return [...spaces, sh, '-c', WAIT, ip, ...rest]
 }
 
 /** Reads what the chain says: `ready`, then bubblewrap's own lines of JSON. */

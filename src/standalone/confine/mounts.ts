@@ -42,6 +42,7 @@ const KERNEL_HIDDEN = [
   'scsi',
   'timer_list',
 ].map((name) => `/proc/${name}`)
+const ROOT = ['--ro-bind', '/', '/', '--dev', '/dev', '--proc', '/proc']
 /** Nothing in there becomes writable. */
 const NEVER_WRITABLE = ['/proc', '/sys', '/dev', '/run', '/var/run']
 
@@ -98,7 +99,7 @@ function mountArguments(cwd: string, writable: readonly string[], hidden: readon
     places.some((place) => isBelow(path, place)) && ![cwd, ...writable].some((open) => isBelow(path, open))
   const sockets = outsideSockets().filter((path) => !covered(path))
   return [
-    ...['--ro-bind', '/', '/', '--dev', '/dev', '--proc', '/proc'],
+    ...ROOT,
     ...KERNEL_READ_ONLY.filter((path) => existsSync(path)).flatMap((path) => ['--ro-bind', path, path]),
     ...KERNEL_HIDDEN.filter((path) => existsSync(path)).flatMap(cover),
     ...places.flatMap((path) => ['--tmpfs', path]),
