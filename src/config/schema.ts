@@ -436,6 +436,10 @@ export const CONFIG_SCHEMA = {
     '',
     'Node.js program inside the sandboxes of WebAssembly jobs; empty = the one that runs this node. Newer ones compute faster',
   ),
+  'Engines.Types.Wasm.CodeCacheSize': bytes(
+    512 * 1024 ** 2,
+    'Room for compiled code of WebAssembly modules, so that jobs start faster; 0 = none is kept',
+  ),
 } as const satisfies Record<string, ConfigKey>
 
 export type ConfigName = keyof typeof CONFIG_SCHEMA

@@ -293,6 +293,7 @@ async function buildExecutors(context: Context, gateway: EgressGateway | undefin
         dataDir: join(config.dataDir, 'wasm'),
         warmSlots: wasmPoolSize(values['Engines.Types.Wasm.PoolSize']),
         node: values['Engines.Types.Wasm.Node'],
+        codeBytesMax: values['Engines.Types.Wasm.CodeCacheSize'],
         logger,
       }),
     )

@@ -26,9 +26,10 @@ export async function startEmbedded(
         // Its socket is this user's own.
         'API.Auth.Mode': 'off',
         'Engines.Disabled': [...own.values['Engines.Disabled'], ...otherEngines(engine)],
-        // One job: a pool would make sandboxes and namespaces that nobody uses.
+        // One job: a pool would make sandboxes and namespaces that nobody uses, and nobody would use its code again.
         'Engines.Types.Docker.HolderPoolSize': 0,
         'Engines.Types.Wasm.PoolSize': 0,
+        'Engines.Types.Wasm.CodeCacheSize': 0,
       }),
     })
     const node = await startNode({

@@ -7,6 +7,8 @@ export interface CgroupLimits {
   /** Cores. */
   cpu: number
   pids: number
+  /** When the processor is short, others get eight times as much. */
+  isBackground?: boolean
 }
 
 /** One sandbox's control group. */
@@ -116,7 +118,7 @@ function version1Group(path: Record<Controller, string>): Cgroup {
     enter: async (pid) => {
       for (const one of all) await writeFile(join(one, 'cgroup.procs'), String(pid))
     },
-    limit: async ({ memoryBytes, cpu, pids }) => {
+    limit: async ({ memoryBytes, cpu, pids, isBackground }) => {
       const bytes = String(Math.ceil(memoryBytes))
       // The limit with swap can never be below the one without, so the order depends on the direction: lift it first.
       const swap = join(path.memory, 'memory.memsw.limit_in_bytes')
@@ -127,6 +129,8 @@ function version1Group(path: Record<Controller, string>): Cgroup {
       await writeFile(join(path.pids, 'pids.max'), String(pids))
       await writeFile(join(path.cpu, 'cpu.cfs_period_us'), String(CPU_PERIOD_US))
       await writeFile(join(path.cpu, 'cpu.cfs_quota_us'), cpu > 0 ? String(quota(cpu)) : '-1')
+      // Of 1024 that every group has.
+      if (isBackground === true) await writeFile(join(path.cpu, 'cpu.shares'), '128')
     },
     wasOutOfMemory: async () => {
       const text = await readFile(join(path.memory, 'memory.oom_control'), 'utf8').catch(() => '')
@@ -143,12 +147,14 @@ async function openVersion2(mount: string, name: string): Promise<CgroupTree> {
   await writeFile(join(parent, 'cgroup.subtree_control'), '+memory +pids +cpu')
   const group = (path: string): Cgroup => ({
     enter: (pid) => writeFile(join(path, 'cgroup.procs'), String(pid)),
-    limit: async ({ memoryBytes, cpu, pids }) => {
+    limit: async ({ memoryBytes, cpu, pids, isBackground }) => {
       await writeFile(join(path, 'memory.max'), String(Math.ceil(memoryBytes)))
       await writeFile(join(path, 'memory.swap.max'), '0').catch(() => undefined)
       await writeFile(join(path, 'memory.oom.group'), '1').catch(() => undefined)
       await writeFile(join(path, 'pids.max'), String(pids))
       await writeFile(join(path, 'cpu.max'), `${cpu > 0 ? quota(cpu) : 'max'} ${CPU_PERIOD_US}`)
+      // Of 100 that every group has.
+      if (isBackground === true) await writeFile(join(path, 'cpu.weight'), '12')
     },
     wasOutOfMemory: async () => {
       const text = await readFile(join(path, 'memory.events'), 'utf8').catch(() => '')

@@ -25,6 +25,10 @@ export interface WasmLimits {
   argumentBytesMax: number
   /** Modules up to this size are compiled with the optimising compiler at once, larger ones as they run. */
   optimiseBytesMax: number
+  /** Larger modules are not compiled ahead. */
+  aheadBytesMax: number
+  /** For compiling a whole module ahead, in the background. */
+  aheadTimeoutMs: number
   /** Inputs up to this size are copied into a waiting slot; larger ones are bound into a slot of their own. */
   copyBytesMax: number
   /** Time for a sandbox to come up. */
@@ -41,6 +45,8 @@ export interface WasmExecutorOptions {
   warmSlots?: number
   /** Path of the Node.js program inside the sandboxes. Default, and empty: the one that runs this process. */
   node?: string
+  /** Room for compiled code below `dataDir`. Default, and 0: none is kept, every job compiles its modules. */
+  codeBytesMax?: number
   /** Where programs are looked for. Default: the PATH of this process. */
   path?: string
   /** False leaves control groups alone. Default true: they are used where they can be. */
@@ -60,6 +66,8 @@ export const DEFAULT_WASM_LIMITS: WasmLimits = Object.freeze({
   outputBytesMax: 1024 * MIB,
   argumentBytesMax: MIB,
   optimiseBytesMax: MIB,
+  aheadBytesMax: 64 * MIB,
+  aheadTimeoutMs: 180_000,
   copyBytesMax: MIB,
   bootTimeoutMs: 10_000,
 })

@@ -1,3 +1,4 @@
+import { WeirError } from '../../errors.js'
 import type { WasmLogger } from './options.js'
 import { Slot, type SlotOptions } from './slot.js'
 
@@ -29,7 +30,7 @@ export class SlotPool {
   #isBusy = false
   #isStarting = false
   #failures = 0
-  #isClosed = false
+  isClosed = false
 
   constructor(options: SlotOptions, size: PoolSize, logger: WasmLogger) {
     this.#options = options
@@ -40,6 +41,10 @@ export class SlotPool {
   /** True for the name of a slot of this process, until the last of it is removed. */
   owns(name: string): boolean {
     return this.#names.has(name)
+  }
+
+  get startsFromSnapshot(): boolean {
+    return this.#snapshot !== undefined
   }
 
   /** Proves that the sandbox works here: a slot is up. Rejects with `sandbox.unavailable`. */
@@ -53,6 +58,7 @@ export class SlotPool {
 
   /** From now on slots start from the snapshot, if one does so here. Rejects when it does not. */
   async use(snapshot: string): Promise<void> {
+    if (this.isClosed) return
     const slot = this.#open({ snapshot })
     try {
       await slot.ready
@@ -75,14 +81,14 @@ export class SlotPool {
     return slot
   }
 
-  /** A slot for one task, with options of its own. */
+  /** A slot for one task, with options of its own. Throws `engine.unavailable` once the pool is closed. */
   openWith(options: Partial<SlotOptions>): Slot {
     return this.#open(options)
   }
 
   /** Resolves when all slots are gone. */
   async close(): Promise<void> {
-    this.#isClosed = true
+    this.isClosed = true
     clearTimeout(this.#refill)
     clearTimeout(this.#rest)
     await Promise.all([...this.#live].map((one) => one.dispose()))
@@ -93,6 +99,8 @@ export class SlotPool {
   }
 
   #open(options: Partial<SlotOptions> = {}): Slot {
+    if (this.isClosed)
+      throw new WeirError('engine.unavailable', 'The wasm engine is closed', { retryable: true })
     const slot = new Slot({ ...this.#options, snapshot: this.#snapshot, ...options })
     this.#live.add(slot)
     this.#names.add(slot.name)
@@ -104,7 +112,7 @@ export class SlotPool {
   }
 
   async #keepOrEnd(slot: Slot): Promise<void> {
-    if (this.#waiting.length < this.#wanted && !this.#isClosed) this.#keep(slot)
+    if (this.#waiting.length < this.#wanted && !this.isClosed) this.#keep(slot)
     else await slot.dispose()
   }
 
@@ -132,7 +140,7 @@ export class SlotPool {
   #becomeBusy(): void {
     this.#isBusy = true
     clearTimeout(this.#rest)
-    if (this.#isClosed) return
+    if (this.isClosed) return
     this.#rest = setTimeout(() => {
       this.#isBusy = false
       for (const slot of this.#waiting.splice(this.#size.atRest)) this.#dispose(slot)
@@ -141,7 +149,7 @@ export class SlotPool {
   }
 
   #refillSoon(delayMs: number): void {
-    if (this.#isClosed || this.#refill !== undefined || this.#isStarting) return
+    if (this.isClosed || this.#refill !== undefined || this.#isStarting) return
     if (this.#waiting.length >= this.#wanted) return
     this.#refill = setTimeout(() => {
       this.#refill = undefined
@@ -151,7 +159,7 @@ export class SlotPool {
   }
 
   async #refillNow(): Promise<void> {
-    if (this.#isClosed || this.#waiting.length >= this.#wanted) return
+    if (this.isClosed || this.#waiting.length >= this.#wanted) return
     const slot = this.#open()
     this.#isStarting = true
     this.#keep(slot)
@@ -160,7 +168,7 @@ export class SlotPool {
       this.#failures = 0
     } catch (error) {
       this.#failures++
-      if (!this.#isClosed) this.#logger.warn({ error }, 'a sandbox could not be made ready')
+      if (!this.isClosed) this.#logger.warn({ error }, 'a sandbox could not be made ready')
       if (this.#forget(slot)) this.#dispose(slot)
     }
     this.#isStarting = false

@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { closeSync, constants, mkdirSync, openSync } from 'node:fs'
+import { setPriority } from 'node:os'
 import { join } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
 import { WeirError, isWeirError } from '../../errors.js'
@@ -29,6 +30,8 @@ export interface SlotOptions {
   binds?: Bind[]
   runner?: string
   snapshot?: string | undefined
+  /** Others go first. */
+  isBackground?: boolean
 }
 
 /** How the sandbox's process ended. */
@@ -74,7 +77,11 @@ export class Slot {
     this.#child = start(options, this.dir)
     const pipes: readonly unknown[] = this.#child.stdio
     this.#first = firstProcess(pipes[INFO_FD] as Readable)
-    this.#cgroup = this.#first.then(({ pid }) => enterCgroup(options, this.name, pid))
+    this.#cgroup = this.#first.then(({ pid }) => {
+      // Before it goes on: threads inherit it.
+      if (options.isBackground === true) lowerPriority(pid)
+      return enterCgroup(options, this.name, pid)
+    })
     // An error is told through `ready`; the sandbox stays blocked and is killed.
     void this.#cgroup.then(
       () => (pipes[BLOCK_FD] as Writable).end('go'),
@@ -280,6 +287,17 @@ async function enterCgroup(options: SlotOptions, name: string, pid: number): Pro
         cause: error,
       },
     )
+  }
+}
+
+const BACKGROUND_NICE = 10
+
+/** Counts where there is no control group, which has a share of its own. */
+function lowerPriority(pid: number): void {
+  try {
+    setPriority(pid, BACKGROUND_NICE)
+  } catch {
+    // It has ended already, or the system does not let us: it only runs faster then.
   }
 }
 

@@ -1,14 +1,14 @@
-import { createHash } from 'node:crypto'
 import { chmodSync, renameSync, statSync } from 'node:fs'
-import { mkdir, readdir, writeFile } from 'node:fs/promises'
+import { mkdir, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { WeirError, toWeirError } from '../../errors.js'
 import type { ExecutionId, TaskSpec } from '../../model/index.js'
 import { formatBytes, taskResources } from '../../model/index.js'
 import type { EngineHealth, Executor, RunSpec, RunningExecution } from '../../ports/index.js'
-import { type CgroupTree, openCgroupTree } from './cgroup.js'
+import type { CgroupTree } from './cgroup.js'
+import { type JobModule, bringModules, compileForNext, findCode } from './job-modules.js'
 import { type JobPlan, checkInitialMemory, planJob } from './job-plan.js'
-import { type LoadedModules, loadModules } from './load-modules.js'
+import { loadModules } from './load-modules.js'
 import {
   DEFAULT_WASM_LIMITS,
   SILENT,
@@ -19,14 +19,20 @@ import {
 import { removeTree } from './remove-tree.js'
 import { watchProgram } from './running-program.js'
 import type { SandboxJob, SandboxMount } from './sandbox/job.js'
-import type { Bind } from './sandbox-command.js'
-import { buildRunnerSnapshot } from './runner-snapshot.js'
-import { seccompProgram } from './seccomp-program.js'
 import { SPARE_OUTPUTS, type Slot, outputDir } from './slot.js'
-import { SlotPool } from './slot-pool.js'
+import { coldBinds, coldMounts, warmMounts } from './slot-mounts.js'
+import type { SlotPool } from './slot-pool.js'
 import { copySmall, looksSmall } from './staging.js'
 import { endStraySandboxes } from './stray-sandboxes.js'
-import { type Toolbox, findToolbox } from './toolbox.js'
+import {
+  OVERHEAD_BYTES,
+  PIDS_MAX,
+  type Workshop,
+  openCgroups,
+  openWorkshop,
+  slotsDir,
+  useSnapshot,
+} from './workshop.js'
 
 /**
  * Runs WASI preview 1 programs, each in a sandboxed process of its own that is used once.
@@ -39,21 +45,8 @@ export function createWasmExecutor(options: WasmExecutorOptions): Executor {
   return new WasmExecutor(options)
 }
 
-/** What exists once the first sandbox is to be built. */
-interface Workshop {
-  toolbox: Toolbox
-  cgroups: CgroupTree | string
-  pool: SlotPool
-  /** Start-up snapshot of the runner; undefined before, empty while it is made and where it cannot be. */
-  snapshot: string | undefined
-}
-
-/** Node itself, beside the guest's memory: code, heap, page cache of the files it reads. */
-const OVERHEAD_BYTES = 128 * 1024 * 1024
-/** What compiling needs for each byte of a module, at most. */
+/** What compiling functions as they are called needs for each byte of a module, at most. */
 const COMPILE_BYTES_PER_BYTE = 16
-/** Node's threads, with room to spare. */
-const PIDS_MAX = 64
 
 class WasmExecutor implements Executor {
   readonly engine = 'wasm'
@@ -63,29 +56,32 @@ class WasmExecutor implements Executor {
   readonly #slotsDir: string
   readonly #running = new Set<Promise<unknown>>()
   #workshop: Promise<Workshop> | undefined
+  /** While it is made, and once it was. */
+  #snapshot: Promise<void> | undefined
   #isClosed = false
 
   constructor(options: WasmExecutorOptions) {
     this.#options = options
     this.#limits = { ...DEFAULT_WASM_LIMITS, ...options.limits }
     this.#logger = options.logger ?? SILENT
-    this.#slotsDir = join(options.dataDir, 'slots')
+    this.#slotsDir = slotsDir(options)
   }
 
   async probe(signal: AbortSignal): Promise<EngineHealth> {
     try {
       const workshop = await this.#open()
-      const { toolbox, cgroups, pool, snapshot = '' } = workshop
+      const { toolbox, cgroups, pool } = workshop
       await pool.probe()
       signal.throwIfAborted()
-      this.#background(this.#useSnapshot(workshop))
+      // For a single job it is not worth its price.
+      if (this.#options.warmSlots !== 0) this.#snapshot ??= useSnapshot(workshop, this.#options, this.#logger)
       return {
         available: true,
         details: {
           system: 'WASI preview 1',
           node: toolbox.nodeVersion,
           v8: toolbox.v8Version,
-          start: snapshot === '' ? 'plain' : 'snapshot',
+          start: pool.startsFromSnapshot ? 'snapshot' : 'plain',
           sandbox: `bubblewrap ${toolbox.bwrapVersion}, seccomp, prlimit`,
           cgroups: typeof cgroups === 'string' ? cgroups : cgroups.description,
         },
@@ -119,7 +115,8 @@ class WasmExecutor implements Executor {
     const modules = await loadModules(run.modules, plan.params, this.#limits)
     checkInitialMemory(modules.initialPages, plan.memoryPages)
     signal.throwIfAborted()
-    const { pool } = await this.#open()
+    const { pool, codes } = await this.#open()
+    const withCode = await findCode(codes, modules)
     const { slot, mounts, isWarm } = await this.#stage(pool, run, plan)
     const gone = slot.end
       .then(() => slot.dispose())
@@ -131,14 +128,21 @@ class WasmExecutor implements Executor {
     signal.addEventListener('abort', abort, { once: true })
     try {
       progress(`Starting ${modules.entry.name} in a sandbox`)
-      const job = await this.#hand(slot, plan, modules, mounts, run)
+      for (const { name, bytes, code } of withCode) {
+        if (code === undefined && bytes.length > this.#limits.optimiseBytesMax)
+          progress(`Compiling ${name} (${formatBytes(bytes.length)}), which is not compiled yet`)
+      }
+      const job = await this.#hand(slot, plan, withCode, mounts, run)
+      const details: Record<string, string> = { slot: isWarm ? 'warm' : 'cold' }
       const running = watchProgram(slot, run.output, {
         outputBytesMax: this.#limits.outputBytesMax,
         memoryBytes: plan.memoryPages * 65_536,
         diskBytes: plan.diskBytes,
-        details: { slot: isWarm ? 'warm' : 'cold', compiler: job.optimise ? 'optimising' : 'tiered' },
+        details,
       })
-      await this.#compiled(slot)
+      const fromCode = await this.#compiled(slot)
+      details.compiler = fromCode === withCode.length ? 'cached' : job.optimise ? 'optimising' : 'tiered'
+      if (codes !== undefined) this.#background(compileForNext(codes, withCode, fromCode))
       signal.throwIfAborted()
       return running
     } catch (error) {
@@ -172,7 +176,10 @@ class WasmExecutor implements Executor {
   async close(): Promise<void> {
     this.#isClosed = true
     const workshop = await this.#workshop?.catch(() => undefined)
+    const codesClosed = workshop?.codes?.close()
     await workshop?.pool.close()
+    await codesClosed
+    await this.#snapshot
     await Promise.all(this.#running)
     if (workshop !== undefined && typeof workshop.cgroups !== 'string') await workshop.cgroups.close()
   }
@@ -180,7 +187,7 @@ class WasmExecutor implements Executor {
   /** Without a sandbox there can still be leftovers of a time when there was one. */
   async #leftOverView(): Promise<{ cgroups: CgroupTree | string; pool: SlotPool | undefined }> {
     const workshop = await this.#open().catch(() => undefined)
-    return workshop ?? { cgroups: await this.#openCgroups(), pool: undefined }
+    return workshop ?? { cgroups: await openCgroups(this.#options), pool: undefined }
   }
 
   #open(): Promise<Workshop> {
@@ -190,58 +197,17 @@ class WasmExecutor implements Executor {
       )
     }
     // A failure is not remembered: somebody may install what is missing.
-    this.#workshop ??= this.#build().catch((error: unknown) => {
+    this.#workshop ??= openWorkshop(this.#options, this.#limits, this.#logger).catch((error: unknown) => {
       this.#workshop = undefined
       throw error
     })
     return this.#workshop
   }
 
-  async #build(): Promise<Workshop> {
-    const toolbox = await findToolbox(this.#options.path, this.#options.node)
-    await mkdir(this.#slotsDir, { recursive: true, mode: 0o700 })
-    const seccompFile = join(this.#options.dataDir, 'sandbox.bpf')
-    await writeFile(seccompFile, seccompProgram(toolbox.arch), { mode: 0o600 })
-    const cgroups = await this.#openCgroups()
-    const options = {
-      toolbox,
-      slotsDir: this.#slotsDir,
-      seccompFile,
-      cgroups: typeof cgroups === 'string' ? undefined : cgroups,
-      fileBytesMax: this.#limits.diskBytesMax,
-      openFilesMax: this.#limits.openFilesMax,
-      bootTimeoutMs: this.#limits.bootTimeoutMs,
-    }
-    const busy = this.#options.warmSlots ?? 1
-    const pool = new SlotPool(options, { atRest: Math.min(1, busy), busy }, this.#logger)
-    return { toolbox, cgroups, pool, snapshot: undefined }
-  }
-
-  /** Sandboxes start without it until it is there, and where this Node cannot make one. */
-  async #useSnapshot(workshop: Workshop): Promise<void> {
-    // For a single job it is not worth its price.
-    if (workshop.snapshot !== undefined || this.#options.warmSlots === 0) return
-    workshop.snapshot = ''
-    try {
-      const file = await buildRunnerSnapshot(workshop.toolbox.node, this.#options.dataDir)
-      if (this.#isClosed) return
-      await workshop.pool.use(file)
-      workshop.snapshot = file
-    } catch (error) {
-      if (!this.#isClosed) this.#logger.warn({ error }, 'sandboxes start without a snapshot of the runner')
-    }
-  }
-
   /** Closing waits for it. */
   #background(work: Promise<unknown>): void {
     this.#running.add(work)
     void work.finally(() => this.#running.delete(work))
-  }
-
-  #openCgroups(): Promise<CgroupTree | string> {
-    if (this.#options.cgroups === false) return Promise.resolve('switched off')
-    const id = createHash('sha256').update(this.#options.dataDir).digest('hex').slice(0, 12)
-    return openCgroupTree(`weir-wasm-${id}`)
   }
 
   /** Brings the run's directories into a slot: a waiting one where everything fits, else one made for it. */
@@ -301,37 +267,38 @@ class WasmExecutor implements Executor {
   async #hand(
     slot: Slot,
     plan: JobPlan,
-    modules: LoadedModules,
+    modules: JobModule[],
     mounts: SandboxMount[],
     run: RunSpec,
   ): Promise<SandboxJob> {
-    const all = [modules.entry, ...modules.imports]
-    const moduleBytes = all.reduce((sum, one) => sum + one.bytes.length, 0)
-    await Promise.all(all.map((one, index) => writeFile(join(slot.dir, 'mod', `${index}.wasm`), one.bytes)))
+    const [entry, ...imports] = await bringModules(slot, modules)
+    if (entry === undefined) throw new WeirError('wasm.invalid', 'The run carries no WebAssembly module')
+    const size = (some: JobModule[]): number => some.reduce((sum, { bytes }) => sum + bytes.length, 0)
+    const toCompile = modules.filter(({ code }) => code === undefined)
     const job: SandboxJob = {
       kind: 'run',
-      module: '/mod/0.wasm',
-      imports: modules.imports.map(({ name }, index) => ({ name, module: `/mod/${index + 1}.wasm` })),
+      ...entry,
+      imports: imports.map((file, index) => ({ name: modules[index + 1]?.name ?? '', ...file })),
       entryPoint: plan.params.EntryPoint,
-      args: [modules.entry.name, ...plan.params.Parameters],
+      args: [modules[0]?.name ?? '', ...plan.params.Parameters],
       env: plan.env,
       mounts,
       memoryPages: plan.memoryPages,
       diskBytes: plan.diskBytes,
       filesMax: this.#limits.filesMax,
       openFilesMax: this.#limits.openFilesMax,
-      optimise: moduleBytes <= this.#limits.optimiseBytesMax,
+      optimise: size(toCompile) <= this.#limits.optimiseBytesMax,
     }
     await slot.run(job, {
-      memoryBytes: plan.memoryPages * 65_536 + OVERHEAD_BYTES + moduleBytes * COMPILE_BYTES_PER_BYTE,
+      memoryBytes: plan.memoryPages * 65_536 + OVERHEAD_BYTES + size(modules) * COMPILE_BYTES_PER_BYTE,
       cpu: run.resources.cpu,
       pids: PIDS_MAX,
     })
     return job
   }
 
-  /** Waits until the code is compiled; what the compiler refuses rejects. */
-  async #compiled(slot: Slot): Promise<void> {
+  /** Waits until the code is there; what the compiler refuses rejects. Returns how many modules needed no compiling. */
+  async #compiled(slot: Slot): Promise<number> {
     let timer: NodeJS.Timeout | undefined
     const late = new Promise<'late'>((resolve) => {
       timer = setTimeout(() => resolve('late'), this.#limits.compileTimeoutMs)
@@ -352,7 +319,7 @@ class WasmExecutor implements Executor {
         hint: 'Build the module again',
       })
     }
-    if (answer !== undefined) return
+    if (answer !== undefined) return answer.status === 'started' ? answer.fromCode : 0
     const { wasOutOfMemory, exitCode } = await slot.end
     const why = wasOutOfMemory
       ? 'it needs more memory than the sandbox has'
@@ -361,57 +328,4 @@ class WasmExecutor implements Executor {
       hint: 'Build a smaller module',
     })
   }
-}
-
-function warmMounts(run: RunSpec, plan: JobPlan): SandboxMount[] {
-  return mountsOf(
-    run,
-    plan,
-    (index) => `/in/${index}`,
-    (index) => `/out/${index}`,
-  )
-}
-
-function coldMounts(run: RunSpec, plan: JobPlan): SandboxMount[] {
-  return mountsOf(
-    run,
-    plan,
-    (index) => `/vol/${index}`,
-    (index) => `/result/${index}`,
-  )
-}
-
-function mountsOf(
-  run: RunSpec,
-  plan: JobPlan,
-  volumeAt: (index: number) => string,
-  outputAt: (index: number) => string,
-): SandboxMount[] {
-  const mounts: SandboxMount[] = [
-    ...plan.volumes.map(({ target, kind, writable }, index) => ({
-      target,
-      source: volumeAt(index),
-      kind,
-      writable,
-    })),
-    ...run.outputs.map(({ path }, index) => ({
-      target: path,
-      source: outputAt(index),
-      kind: 'directory' as const,
-      writable: true,
-    })),
-  ]
-  const hasTmp = mounts.some(({ target }) => target === '/tmp' || target === '/')
-  return hasTmp ? mounts : [...mounts, { target: '/tmp', source: '/tmp', kind: 'directory', writable: true }]
-}
-
-function coldBinds(run: RunSpec, plan: JobPlan): Bind[] {
-  return [
-    ...plan.volumes.map(({ hostPath, writable }, index) => ({
-      at: `/vol/${index}`,
-      writable,
-      from: hostPath,
-    })),
-    ...run.outputs.map(({ hostDir }, index) => ({ at: `/result/${index}`, writable: true, from: hostDir })),
-  ]
 }

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { PACKAGE_ROOT } from '../../../src/package-root.js'
@@ -22,6 +22,13 @@ export function built(name: string): string | undefined {
     })
   }
   return existsSync(file) ? file : undefined
+}
+
+/** The module with a section that nobody reads, so that it is worth keeping its code. `number` makes it another module. */
+export function padded(module: string, number = 0): Buffer {
+  const text = Buffer.from(`\x03padx${String(number)}`.padEnd(8_192, '.'))
+  const size = Buffer.from([(text.length & 0x7f) | 0x80, text.length >> 7])
+  return Buffer.concat([readFileSync(module), Buffer.from([0]), size, text])
 }
 
 /** Why sandboxes cannot be built here, or undefined. Asked with the real thing. */
@@ -47,6 +54,7 @@ export interface ProgramOptions {
   /** Paths of result directories; default `/outputs`. */
   outputs?: string[]
   signal?: AbortSignal
+  onProgress?: (message: string) => void
   onOutput?: (stream: 'stdout' | 'stderr', data: Uint8Array) => Promise<void> | void
 }
 
@@ -115,7 +123,7 @@ export class Bench {
     }
     const running = await this.executor.start(
       run,
-      () => undefined,
+      options.onProgress ?? (() => undefined),
       options.signal ?? new AbortController().signal,
     )
     const outputDirs = Object.fromEntries(outputs.map(({ path, hostDir }) => [path, hostDir]))

@@ -4,11 +4,13 @@ import {
   chownSync,
   copyFileSync,
   existsSync,
+  linkSync,
   mkdirSync,
   mkdtempSync,
   readFileSync,
   readdirSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs'
 import { createServer } from 'node:net'
@@ -41,7 +43,10 @@ describe.skipIf(problem !== undefined)(`arbitrary JavaScript inside the sandbox$
   afterAll(() => rmSync(dir, { recursive: true, force: true }))
 
   /** Runs the body of an async function inside, in the place of the runner; what it returns comes out as JSON. */
-  const inside = async (body: string): Promise<Record<string, unknown>> => {
+  const inside = async (
+    body: string,
+    prepare: (slotDir: string) => void = () => undefined,
+  ): Promise<Record<string, unknown>> => {
     const toolbox = await findToolbox()
     const slotsDir = join(dir, 'slots')
     mkdirSync(slotsDir, { recursive: true })
@@ -66,6 +71,7 @@ describe.skipIf(problem !== undefined)(`arbitrary JavaScript inside the sandbox$
       runner,
     }
     const slot = new Slot({ ...options, cgroups: typeof cgroups === 'string' ? undefined : cgroups })
+    prepare(slot.dir)
     let out = ''
     slot.stdout.on('data', (bytes: Buffer) => (out += bytes.toString()))
     slot.stderr.on('data', (bytes: Buffer) => (out += bytes.toString()))
@@ -144,6 +150,32 @@ describe.skipIf(problem !== undefined)(`arbitrary JavaScript inside the sandbox$
       expect.arrayContaining(['bin', 'in', 'mod', 'out', 'run.cjs', 'tmp']),
     )
     expect(seen.root).not.toMatch(/etc|home|var|usr\/bin/)
+  })
+
+  it('cannot change its module, nor the compiled code that is linked from the node’s own files', async () => {
+    const kept = join(dir, 'kept.code')
+    writeFileSync(kept, 'code of the node', { mode: 0o400 })
+    const seen = await inside(
+      `return {
+        read: fs.readFileSync('/mod/0.code', 'utf8'),
+        write: await attempt(() => fs.writeFileSync('/mod/0.code', 'x')),
+        append: await attempt(() => fs.openSync('/mod/0.code', 'r+')),
+        truncate: await attempt(() => fs.truncateSync('/mod/0.code', 0)),
+        chmod: await attempt(() => fs.chmodSync('/mod/0.code', 0o777)),
+        unlink: await attempt(() => fs.unlinkSync('/mod/0.code')),
+        rename: await attempt(() => fs.renameSync('/mod/0.code', '/mod/1.code')),
+        linkOut: await attempt(() => fs.linkSync('/mod/0.code', '/tmp/code')),
+        add: await attempt(() => fs.writeFileSync('/mod/1.code', 'x')),
+      }`,
+      (slotDir) => linkSync(kept, join(slotDir, 'mod', '0.code')),
+    )
+    expect(seen.read).toBe('code of the node')
+    for (const what of ['write', 'append', 'truncate', 'unlink', 'rename', 'add'])
+      expect(seen[what], what).toMatch(/^(EROFS|EACCES|EPERM)$/)
+    expect(seen.chmod).toMatch(/^(EROFS|EPERM)$/)
+    expect(seen.linkOut).toMatch(/^(EXDEV|EPERM)$/)
+    expect(readFileSync(kept, 'utf8')).toBe('code of the node')
+    expect(statSync(kept).mode & 0o777).toBe(0o400)
   })
 
   it('has only the descriptors it was given', async () => {
