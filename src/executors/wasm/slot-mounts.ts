@@ -1,6 +1,7 @@
 import type { RunSpec } from '../../ports/index.js'
 import type { JobPlan } from './job-plan.js'
-import type { SandboxMount } from './sandbox/job.js'
+import type { WasmExecutorOptions } from './options.js'
+import type { SandboxMount, SandboxPreopen } from './sandbox/job.js'
 import type { Bind } from './sandbox-command.js'
 
 /** Where a waiting slot has the run's directories: copied and renamed. */
@@ -57,4 +58,16 @@ export function coldBinds(run: RunSpec, plan: JobPlan): Bind[] {
     })),
     ...run.outputs.map(({ hostDir }, index) => ({ at: `/result/${index}`, writable: true, from: hostDir })),
   ]
+}
+
+/** `/`, which programs built by Go need, and every directory that is mounted; or the volumes alone. */
+export function preopensOf(
+  mounts: SandboxMount[],
+  plan: JobPlan,
+  mode: WasmExecutorOptions['preopens'] = 'tree',
+): SandboxPreopen[] {
+  const preopens = (from: { kind: string; target: string }[]): SandboxPreopen[] =>
+    from.filter(({ kind }) => kind === 'directory').map(({ target }) => ({ name: target, target }))
+  if (mode === 'volumes') return preopens(plan.volumes)
+  return [{ name: '/', target: '/' }, ...preopens(mounts.filter(({ target }) => target !== '/'))]
 }

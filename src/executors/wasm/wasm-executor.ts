@@ -20,7 +20,7 @@ import { removeTree } from './remove-tree.js'
 import { watchProgram } from './running-program.js'
 import type { SandboxJob, SandboxMount } from './sandbox/job.js'
 import { SPARE_OUTPUTS, type Slot, outputDir } from './slot.js'
-import { coldBinds, coldMounts, warmMounts } from './slot-mounts.js'
+import { coldBinds, coldMounts, preopensOf, warmMounts } from './slot-mounts.js'
 import type { SlotPool } from './slot-pool.js'
 import { copySmall, looksSmall } from './staging.js'
 import { endStraySandboxes } from './stray-sandboxes.js'
@@ -283,6 +283,7 @@ class WasmExecutor implements Executor {
       args: [modules[0]?.name ?? '', ...plan.params.Parameters],
       env: plan.env,
       mounts,
+      preopens: preopensOf(mounts, plan, this.#options.preopens),
       memoryPages: plan.memoryPages,
       diskBytes: plan.diskBytes,
       filesMax: this.#limits.filesMax,

@@ -61,6 +61,7 @@ class Program {
           { target: '/out', source: join(this.base, 'out'), kind: 'directory', writable: true },
           { target: '/tmp', source: join(this.base, 'tmp'), kind: 'directory', writable: true },
         ],
+        preopens: ['/', '/in', '/out', '/tmp'].map((path) => ({ name: path, target: path })),
         memoryPages: 1,
         diskBytes: 1_000_000,
         filesMax: 1_000,
@@ -240,10 +241,10 @@ function named({ kind, path, other, oflags }: Action): { path: string; other: st
 
 /** A directory cannot be opened for writing. */
 function rights(oflags: number): bigint {
-  return (oflags & OFLAGS.directory) === 0 ? ALL_RIGHTS : DIRECTORY_RIGHTS
+  return (oflags & OFLAGS.directory) === 0 ? ALL_RIGHTS : BigInt(DIRECTORY_RIGHTS)
 }
 
-const ALL_RIGHTS = DIRECTORY_RIGHTS | FILE_RIGHTS
+const ALL_RIGHTS = BigInt(DIRECTORY_RIGHTS | FILE_RIGHTS)
 
 function inside(path: string, dir: string): boolean {
   return path === dir || path.startsWith(`${dir}/`)

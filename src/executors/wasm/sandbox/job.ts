@@ -11,6 +11,8 @@ export interface SandboxJob extends ModuleFile {
   args: string[]
   env: Record<string, string>
   mounts: SandboxMount[]
+  /** Directories that the program finds open, from descriptor 3 on. */
+  preopens: SandboxPreopen[]
   /** Largest guest memory in pages of 64 KiB. */
   memoryPages: number
   /** Bytes that the program may add to its writable directories. */
@@ -50,6 +52,13 @@ export interface SandboxMount {
   source: string
   kind: 'directory' | 'file'
   writable: boolean
+}
+
+export interface SandboxPreopen {
+  /** What the program is told that it is called. */
+  name: string
+  /** The target of a mounted directory, or `/`. */
+  target: string
 }
 
 /** What the slot writes on its status descriptor: one JSON object per line. */

@@ -17,43 +17,47 @@ export const LOOKUP_SYMLINK_FOLLOW = 1
 export const FSTFLAGS = { ATIM: 1, ATIM_NOW: 2, MTIM: 4, MTIM_NOW: 8 } as const
 export const WHENCE = { SET: 0, CUR: 1, END: 2 } as const
 export const CLOCK = { REALTIME: 0, MONOTONIC: 1, PROCESS_CPU: 2, THREAD_CPU: 3 } as const
+export const EVENT_HANGUP = 1
 export const EVENTTYPE = { CLOCK: 0, FD_READ: 1, FD_WRITE: 2 } as const
 export const SUBCLOCK_ABSTIME = 1
 
+/** All thirty fit into a number, so reading and writing need no BigInt. */
 export const RIGHTS = {
-  FD_DATASYNC: 1n << 0n,
-  FD_READ: 1n << 1n,
-  FD_SEEK: 1n << 2n,
-  FD_FDSTAT_SET_FLAGS: 1n << 3n,
-  FD_SYNC: 1n << 4n,
-  FD_TELL: 1n << 5n,
-  FD_WRITE: 1n << 6n,
-  FD_ADVISE: 1n << 7n,
-  FD_ALLOCATE: 1n << 8n,
-  PATH_CREATE_DIRECTORY: 1n << 9n,
-  PATH_CREATE_FILE: 1n << 10n,
-  PATH_LINK_SOURCE: 1n << 11n,
-  PATH_LINK_TARGET: 1n << 12n,
-  PATH_OPEN: 1n << 13n,
-  FD_READDIR: 1n << 14n,
-  PATH_READLINK: 1n << 15n,
-  PATH_RENAME_SOURCE: 1n << 16n,
-  PATH_RENAME_TARGET: 1n << 17n,
-  PATH_FILESTAT_GET: 1n << 18n,
-  PATH_FILESTAT_SET_SIZE: 1n << 19n,
-  PATH_FILESTAT_SET_TIMES: 1n << 20n,
-  FD_FILESTAT_GET: 1n << 21n,
-  FD_FILESTAT_SET_SIZE: 1n << 22n,
-  FD_FILESTAT_SET_TIMES: 1n << 23n,
-  PATH_SYMLINK: 1n << 24n,
-  PATH_REMOVE_DIRECTORY: 1n << 25n,
-  PATH_UNLINK_FILE: 1n << 26n,
-  POLL_FD_READWRITE: 1n << 27n,
+  FD_DATASYNC: 1 << 0,
+  FD_READ: 1 << 1,
+  FD_SEEK: 1 << 2,
+  FD_FDSTAT_SET_FLAGS: 1 << 3,
+  FD_SYNC: 1 << 4,
+  FD_TELL: 1 << 5,
+  FD_WRITE: 1 << 6,
+  FD_ADVISE: 1 << 7,
+  FD_ALLOCATE: 1 << 8,
+  PATH_CREATE_DIRECTORY: 1 << 9,
+  PATH_CREATE_FILE: 1 << 10,
+  PATH_LINK_SOURCE: 1 << 11,
+  PATH_LINK_TARGET: 1 << 12,
+  PATH_OPEN: 1 << 13,
+  FD_READDIR: 1 << 14,
+  PATH_READLINK: 1 << 15,
+  PATH_RENAME_SOURCE: 1 << 16,
+  PATH_RENAME_TARGET: 1 << 17,
+  PATH_FILESTAT_GET: 1 << 18,
+  PATH_FILESTAT_SET_SIZE: 1 << 19,
+  PATH_FILESTAT_SET_TIMES: 1 << 20,
+  FD_FILESTAT_GET: 1 << 21,
+  FD_FILESTAT_SET_SIZE: 1 << 22,
+  FD_FILESTAT_SET_TIMES: 1 << 23,
+  PATH_SYMLINK: 1 << 24,
+  PATH_REMOVE_DIRECTORY: 1 << 25,
+  PATH_UNLINK_FILE: 1 << 26,
+  POLL_FD_READWRITE: 1 << 27,
+  SOCK_SHUTDOWN: 1 << 28,
+  SOCK_ACCEPT: 1 << 29,
 } as const
 
 const R = RIGHTS
 
-export const FILE_RIGHTS: bigint =
+export const FILE_RIGHTS: number =
   R.FD_DATASYNC |
   R.FD_READ |
   R.FD_SEEK |
@@ -68,7 +72,7 @@ export const FILE_RIGHTS: bigint =
   R.FD_FILESTAT_SET_TIMES |
   R.POLL_FD_READWRITE
 
-export const DIRECTORY_RIGHTS: bigint =
+export const DIRECTORY_RIGHTS: number =
   R.FD_FDSTAT_SET_FLAGS |
   R.FD_SYNC |
   R.FD_DATASYNC |
@@ -93,10 +97,17 @@ export const DIRECTORY_RIGHTS: bigint =
   R.POLL_FD_READWRITE
 
 /** What an opened file or directory needs to be open for writing. */
-export const WRITING_RIGHTS: bigint = R.FD_WRITE | R.FD_ALLOCATE | R.FD_FILESTAT_SET_SIZE
-export const READING_RIGHTS: bigint = R.FD_READ | R.FD_READDIR
+export const WRITING_RIGHTS: number = R.FD_WRITE | R.FD_ALLOCATE | R.FD_FILESTAT_SET_SIZE
 
-export const STDIN_RIGHTS: bigint =
+export const STDIN_RIGHTS: number =
   R.FD_READ | R.FD_FILESTAT_GET | R.POLL_FD_READWRITE | R.FD_FDSTAT_SET_FLAGS
-export const STDOUT_RIGHTS: bigint =
+export const STDOUT_RIGHTS: number =
   R.FD_WRITE | R.FD_FILESTAT_GET | R.POLL_FD_READWRITE | R.FD_FDSTAT_SET_FLAGS
+
+/** Every right there is. */
+export const ALL_RIGHTS: number = (1 << 30) - 1
+
+/** The rights in a 64-bit number, without bits that mean nothing. */
+export function rightsOf(bits: bigint): number {
+  return Number(BigInt.asUintN(30, bits))
+}

@@ -18,14 +18,19 @@ export class DiskBudget {
     return this.#refused
   }
 
-  takeBytes(count: number): void {
-    if (count > 0 && this.#bytes + count > this.#bytesMax) this.refuse()
-    this.giveBytes(-count)
+  /** How many further bytes fit. */
+  get bytesLeft(): number {
+    return Math.max(0, this.#bytesMax - this.#bytes)
   }
 
-  /** How many of `count` further bytes fit. */
-  fitBytes(count: number): number {
-    return Math.min(count, Math.max(0, this.#bytesMax - this.#bytes))
+  /** ENOSPC when `count` further bytes do not fit. */
+  checkBytes(count: number): void {
+    if (count > this.bytesLeft) this.refuse()
+  }
+
+  /** A negative count gives bytes back. */
+  takeBytes(count: number): void {
+    this.giveBytes(-count)
   }
 
   giveBytes(count: number): void {

@@ -11,71 +11,93 @@ import {
   writevSync,
 } from 'node:fs'
 import { FDFLAGS, FILETYPE, RIGHTS, WHENCE } from './abi.js'
-import type { Descriptor, FileDescriptor } from './descriptors.js'
+import { type Descriptor, type FileDescriptor, type OpenFile, needs } from './descriptors.js'
 import { WasiError } from './errno.js'
+import { type GuestMemory, TRANSFER_BYTES_MAX } from './guest-memory.js'
 import type { WasiState } from './state.js'
+
+/** Largest size and offset: what a number holds exactly. No file system of ours has files of that size. */
+const OFFSET_MAX = 0x1f_ffff_ffff_ffff
 
 /** A size or offset that Node's file functions can take. */
 export function safeOffset(value: bigint): number {
   if (value < 0n) throw new WasiError('INVAL')
-  if (value > 0x1f_ffff_ffff_ffffn) throw new WasiError('FBIG')
+  if (value > BigInt(OFFSET_MAX)) throw new WasiError('FBIG')
   return Number(value)
 }
 
-/** Reads at the descriptor's own offset; 0 is the end. */
-export function readStream(from: Descriptor, buffers: Uint8Array[]): number {
-  if (from.kind === 'directory') throw new WasiError('BADF')
-  if ((from.rights & RIGHTS.FD_READ) === 0n) throw new WasiError('BADF')
-  if (from.kind === 'stream') return readInto(from.fd, buffers, null)
-  if (!from.canRead) throw new WasiError('BADF')
-  const count = readInto(from.fd, buffers, from.offset)
-  from.offset += count
-  return count
+/**
+ * Reads at the descriptor's own offset into the buffers of an `iovec_array` of `count` elements at `iovs`; 0 is the end.
+ */
+export function readStream(from: Descriptor, memory: GuestMemory, iovs: number, count: number): number {
+  if (from.kind === 'directory' || !from.canRead) throw notReadable(from)
+  if (from.kind === 'stream') return readInto(from.fd, memory, iovs, count, null)
+  const bytes = readInto(from.fd, memory, iovs, count, from.offset)
+  from.offset += bytes
+  return bytes
 }
 
-export function readAt(from: FileDescriptor, buffers: Uint8Array[], offset: number): number {
-  if (!from.canRead) throw new WasiError('BADF')
-  return readInto(from.fd, buffers, offset)
+/** Reads anywhere; the descriptor's offset stays. */
+export function readAt(
+  from: Descriptor,
+  memory: GuestMemory,
+  iovs: number,
+  count: number,
+  offset: bigint,
+): number {
+  const file = positioned(from)
+  if (!file.canRead) throw notReadable(file)
+  if (offset < 0n) throw new WasiError('INVAL')
+  // No file is that long.
+  if (offset > BigInt(OFFSET_MAX)) return 0
+  return readInto(file.fd, memory, iovs, count, Number(offset))
 }
 
 /** Writes at the descriptor's own offset, or at the end in append mode. */
-export function writeStream(state: WasiState, to: Descriptor, buffers: Uint8Array[]): number {
-  if (to.kind === 'directory') throw new WasiError('BADF')
-  if ((to.rights & RIGHTS.FD_WRITE) === 0n) throw new WasiError('BADF')
-  if (to.kind === 'stream') return writeFrom(to.fd, buffers, null)
+export function writeStream(
+  state: WasiState,
+  to: Descriptor,
+  memory: GuestMemory,
+  iovs: number,
+  count: number,
+): number {
+  if (to.kind === 'directory' || !to.canWrite) throw notWritable(to)
+  if (to.kind === 'stream') return writeFrom(to.fd, memory, iovs, count, null, TRANSFER_BYTES_MAX)
   if ((to.flags & FDFLAGS.APPEND) !== 0) to.offset = fstatSync(to.fd).size
-  const count = writeAt(state, to, buffers, to.offset)
-  to.offset += count
-  return count
+  const bytes = writeFile(state, to, memory, iovs, count, to.offset)
+  to.offset += bytes
+  return bytes
 }
 
-export function writeAt(state: WasiState, to: FileDescriptor, buffers: Uint8Array[], offset: number): number {
-  if (!to.canWrite || (to.rights & RIGHTS.FD_WRITE) === 0n) throw new WasiError('BADF')
-  const length = buffers.reduce((sum, one) => sum + one.length, 0)
-  const growth = offset + length - to.file.size
-  if (growth > 0 && length > 0) {
-    // A gap before the offset counts as well: it can be filled later without growing the file.
-    const room = length - (growth - state.budget.fitBytes(growth))
-    if (room <= 0) state.budget.refuse()
-    if (room < length) buffers = cut(buffers, room)
-  }
-  const count = writeFrom(to.fd, buffers, offset)
-  if ((to.flags & (FDFLAGS.SYNC | FDFLAGS.DSYNC)) !== 0) fdatasyncSync(to.fd)
-  if (count > 0) growTo(state, to, offset + count)
-  return count
+/** Writes anywhere; the descriptor's offset stays. In append mode it writes at the end all the same, as Linux does. */
+export function writeAt(
+  state: WasiState,
+  to: Descriptor,
+  memory: GuestMemory,
+  iovs: number,
+  count: number,
+  offset: bigint,
+): number {
+  const file = positioned(to)
+  if (!file.canWrite) throw notWritable(file)
+  const wanted = safeOffset(offset)
+  const isAppending = (file.flags & FDFLAGS.APPEND) !== 0
+  return writeFile(state, file, memory, iovs, count, isAppending ? fstatSync(file.fd).size : wanted)
 }
 
+/** @throws WasiError EINVAL when the file is not open for writing (POSIX ftruncate), ENOSPC, EFBIG. */
 export function resize(state: WasiState, file: FileDescriptor, size: number): void {
-  if (!file.canWrite) throw new WasiError('BADF')
-  if (size > file.file.size) state.budget.takeBytes(size - file.file.size)
-  else state.budget.giveBytes(file.file.size - size)
-  file.file.size = size
+  if (!file.canResize) throw new WasiError('INVAL')
+  const growth = size - file.file.size
+  if (growth > 0) state.budget.checkBytes(growth)
   ftruncateSync(file.fd, size)
+  state.budget.takeBytes(growth)
+  file.file.size = size
 }
 
 /** Makes the file at least `size` bytes long. */
 export function allocate(state: WasiState, file: FileDescriptor, size: number): void {
-  if (!file.canWrite) throw new WasiError('BADF')
+  if (!file.canResize) throw new WasiError('BADF')
   const now = fstatSync(file.fd).size
   if (size > now) resize(state, file, size)
 }
@@ -88,12 +110,13 @@ export function seek(file: FileDescriptor, delta: bigint, whence: number): numbe
   else throw new WasiError('INVAL')
   const target = base + delta
   if (target < 0n) throw new WasiError('INVAL')
-  if (target > 0x1f_ffff_ffff_ffffn) throw new WasiError('OVERFLOW')
+  if (target > BigInt(OFFSET_MAX)) throw new WasiError('OVERFLOW')
   file.offset = Number(target)
   return file.offset
 }
 
 export function sync(descriptor: Descriptor, dataOnly: boolean): void {
+  needs(descriptor, dataOnly ? RIGHTS.FD_DATASYNC : RIGHTS.FD_SYNC)
   if (descriptor.kind === 'stream') throw new WasiError('INVAL')
   if (descriptor.kind === 'directory') return
   if (dataOnly) fdatasyncSync(descriptor.fd)
@@ -115,24 +138,87 @@ export function fileTypeOf(stat: BigIntStats): number {
   return FILETYPE.UNKNOWN
 }
 
-function growTo(state: WasiState, file: FileDescriptor, size: number): void {
-  if (size <= file.file.size) return
-  state.budget.takeBytes(size - file.file.size)
-  file.file.size = size
+/** Never opened for it: EBADF as in POSIX. Given up: ENOTCAPABLE. */
+function notReadable(from: Descriptor): WasiError {
+  return new WasiError((from.denied & RIGHTS.FD_READ) !== 0 ? 'NOTCAPABLE' : 'BADF')
 }
 
-function readInto(fd: number, buffers: Uint8Array[], offset: number | null): number {
-  const [only] = buffers
-  if (only === undefined) return 0
-  if (buffers.length === 1) return readSync(fd, only, 0, only.length, offset)
-  return readvSync(fd, buffers, offset ?? undefined)
+function notWritable(to: Descriptor): WasiError {
+  return new WasiError((to.denied & RIGHTS.FD_WRITE) !== 0 ? 'NOTCAPABLE' : 'BADF')
 }
 
-function writeFrom(fd: number, buffers: Uint8Array[], offset: number | null): number {
-  const [only] = buffers
-  if (only === undefined) return 0
-  if (buffers.length === 1) return writeSync(fd, only, 0, only.length, offset)
-  return writevSync(fd, buffers, offset ?? undefined)
+/** Reading and writing anywhere need the right to seek as well. */
+function positioned(descriptor: Descriptor): FileDescriptor {
+  if (descriptor.kind === 'directory') throw new WasiError('BADF')
+  if (descriptor.kind === 'stream') throw new WasiError('SPIPE')
+  needs(descriptor, RIGHTS.FD_SEEK)
+  return descriptor
+}
+
+function writeFile(
+  state: WasiState,
+  to: FileDescriptor,
+  memory: GuestMemory,
+  iovs: number,
+  count: number,
+  offset: number,
+): number {
+  const { file } = to
+  // A gap before the offset counts as well: it can be filled later without growing the file.
+  const room = file.size - offset + state.budget.bytesLeft
+  const bytes = writeFrom(to.fd, memory, iovs, count, offset, Math.min(room, TRANSFER_BYTES_MAX), state)
+  if (bytes === 0) return 0
+  if ((to.flags & (FDFLAGS.SYNC | FDFLAGS.DSYNC)) !== 0) fdatasyncSync(to.fd)
+  growTo(state, file, offset + bytes)
+  return bytes
+}
+
+function growTo(state: WasiState, file: OpenFile, size: number): void {
+  if (size <= file.size) return
+  state.budget.takeBytes(size - file.size)
+  file.size = size
+}
+
+/** A single buffer, which most reads have, is read into without anything being allocated. */
+function readInto(
+  fd: number,
+  memory: GuestMemory,
+  iovs: number,
+  count: number,
+  offset: number | null,
+): number {
+  if (count !== 1) {
+    const buffers = memory.buffers(iovs, count)
+    return buffers.length === 0 ? 0 : readvSync(fd, buffers, offset ?? undefined)
+  }
+  const at = memory.check(iovs, 8)
+  const length = memory.getU32(at + 4)
+  const start = memory.check(memory.getU32(at), length)
+  return readSync(fd, memory.whole, start, Math.min(length, TRANSFER_BYTES_MAX), offset)
+}
+
+/** Writes at most `room` bytes; when there is something to write and no room for any of it, that is ENOSPC. */
+function writeFrom(
+  fd: number,
+  memory: GuestMemory,
+  iovs: number,
+  count: number,
+  offset: number | null,
+  room: number,
+  state?: WasiState,
+): number {
+  if (count !== 1) {
+    const buffers = memory.buffers(iovs, count)
+    if (buffers.length === 0) return 0
+    if (room <= 0) state?.budget.refuse()
+    return writevSync(fd, cut(buffers, room), offset ?? undefined)
+  }
+  const at = memory.check(iovs, 8)
+  const length = memory.getU32(at + 4)
+  const start = memory.check(memory.getU32(at), length)
+  if (length === 0) return 0
+  if (room <= 0) state?.budget.refuse()
+  return writeSync(fd, memory.whole, start, Math.min(length, room), offset)
 }
 
 /** The first `length` bytes of the buffers. */

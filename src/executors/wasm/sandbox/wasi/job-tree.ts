@@ -33,6 +33,15 @@ const NAME_BYTES_MAX = 255
 const PATH_BYTES_MAX = 65_536
 
 /**
+ * What the last name of a path is for, which decides what a slash behind it means (as in Linux):
+ *
+ * - `lookup`: something that is there; the slash follows a link and wants a directory.
+ * - `entry`: a name in its directory, to be made, removed or moved; it is never followed, and the caller judges the slash.
+ * - `create`: a file to be opened and made when missing; the slash is EISDIR, whatever is there.
+ */
+export type LastName = 'lookup' | 'entry' | 'create'
+
+/**
  * The files a job sees: its mounts, and read-only directories that lead to them.
  *
  * Paths are resolved one component at a time. A path never climbs above the directory it starts from, an absolute path
@@ -48,9 +57,9 @@ export class JobTree {
     mounts.forEach((one, index) => this.#mount(one, index))
   }
 
-  /** The place of a mount's target, for preopened directories. */
-  at(target: string): Place | undefined {
-    return this.#mounts.get(normal(target))
+  /** The place of a mount's target, or the root for any other path; for preopened directories. */
+  at(target: string): Place {
+    return this.#mounts.get(normal(target)) ?? this.root
   }
 
   child(directory: Place, name: string): Place {
@@ -102,23 +111,21 @@ export class JobTree {
   }
 
   /**
-   * Finds the place a path leads to from a directory.
+   * Finds the place a path leads to from a directory. `follow` follows a link that is the last name.
    *
-   * @throws WasiError ENOENT (a directory on the way, or the open one, is missing), ENOTDIR, ELOOP, EPERM (would leave the directory),
-   *   EINVAL (NUL byte), ENAMETOOLONG.
+   * @throws WasiError ENOENT (a directory on the way, or the open one, is missing), ENOTDIR, EISDIR, ELOOP, EPERM (would
+   *   leave the directory), EINVAL (NUL byte), ENAMETOOLONG.
    */
-  resolve(start: Place, path: string, followLast: boolean): Resolved {
+  resolve(start: Place, path: string, follow: boolean, last: LastName = 'lookup'): Resolved {
     checkPath(path)
     this.check(start)
     const stack: Place[] = [start]
-    const todo = path.split('/').reverse()
+    const todo = namesOf(path)
     let wantsDirectory = path.endsWith('/')
     let links = 0
     let stat: Resolved['stat'] = undefined
-    while (todo.length > 0) {
-      const name = todo.pop()
-      const directory = stack.at(-1) ?? start
-      if (name === undefined || name === '' || name === '.') continue
+    for (let name = todo.pop(); name !== undefined; name = todo.pop()) {
+      if (name === '.') continue
       if (name === '..') {
         if (stack.length === 1) throw new WasiError('PERM')
         stack.pop()
@@ -126,29 +133,44 @@ export class JobTree {
         continue
       }
       if (name.length > NAME_BYTES_MAX) throw new WasiError('NAMETOOLONG')
-      const isLast = todo.every((one) => one === '')
-      const place = this.child(directory, name)
+      const isLast = todo.length === 0
+      if (isLast && wantsDirectory && last === 'create') throw new WasiError('ISDIR')
+      const place = this.child(stack.at(-1) ?? start, name)
       stat = this.stat(place)
       if (stat === undefined) {
         if (!isLast) throw new WasiError('NOENT')
         return { place, stat, wantsDirectory }
       }
       const isLink = stat !== 'virtual' && stat.isSymbolicLink()
-      if (isLink && (!isLast || followLast || wantsDirectory)) {
+      if (isLink && (!isLast || follow || (wantsDirectory && last === 'lookup'))) {
         if (++links > LINKS_MAX) throw new WasiError('LOOP')
         const target = readlinkSync(native(place.real ?? ''), { encoding: 'latin1' })
         checkPath(target)
         if (isLast && target.endsWith('/')) wantsDirectory = true
-        todo.push(...target.split('/').reverse())
+        todo.push(...namesOf(target))
+        // Should the target be nothing but dots, the directory that the link is in is what was found.
+        stat = undefined
         continue
       }
       if (stat !== 'virtual' && !stat.isDirectory()) {
-        if (!isLast || (wantsDirectory && !isLink)) throw new WasiError('NOTDIR')
+        if (!isLast || (wantsDirectory && last === 'lookup')) throw new WasiError('NOTDIR')
       }
       stack.push(place)
     }
     const place = stack.at(-1) ?? start
     return { place, stat: stat ?? this.stat(place), wantsDirectory }
+  }
+
+  /** The directory above; the root's is the root. */
+  parent(place: Place): Place {
+    let at = this.root
+    for (const name of place.path.split('/').slice(1, -1)) at = this.child(at, name)
+    return at
+  }
+
+  /** An inode number for a directory that exists only because something is mounted below it. */
+  virtualInode(place: Place): bigint {
+    return BigInt([...this.#added.keys()].indexOf(place.path) + 1)
   }
 
   #mount(mount: SandboxMount, index: number): void {
@@ -192,6 +214,14 @@ function normal(target: string): string {
     .split('/')
     .filter((one) => one !== '' && one !== '.')
   return parts.map((one) => `/${one}`).join('')
+}
+
+/** The names of a path, the last one first. */
+function namesOf(path: string): string[] {
+  return path
+    .split('/')
+    .filter((name) => name !== '')
+    .reverse()
 }
 
 function checkPath(path: string): void {

@@ -14,16 +14,8 @@ import {
   symlinkSync,
   unlinkSync,
 } from 'node:fs'
-import {
-  DIRECTORY_RIGHTS,
-  FDFLAGS,
-  FILE_RIGHTS,
-  OFLAGS,
-  READING_RIGHTS,
-  RIGHTS,
-  WRITING_RIGHTS,
-} from './abi.js'
-import type { DirectoryDescriptor, FileDescriptor } from './descriptors.js'
+import { ALL_RIGHTS, DIRECTORY_RIGHTS, FDFLAGS, FILE_RIGHTS, OFLAGS, RIGHTS, WRITING_RIGHTS } from './abi.js'
+import { type DirectoryDescriptor, type FileDescriptor, needs } from './descriptors.js'
 import { WasiError } from './errno.js'
 import { resize } from './files.js'
 import { type Place, type Resolved, identityOf, native } from './job-tree.js'
@@ -33,8 +25,8 @@ export interface OpenRequest {
   path: string
   follow: boolean
   oflags: number
-  rights: bigint
-  inheriting: bigint
+  rights: number
+  inheriting: number
   fdflags: number
 }
 
@@ -44,26 +36,28 @@ export function openPath(state: WasiState, directory: DirectoryDescriptor, reque
   if ((oflags & ~OFLAGS.ALL) !== 0 || (request.fdflags & ~FDFLAGS.ALL) !== 0) throw new WasiError('INVAL')
   const creates = (oflags & OFLAGS.CREAT) !== 0
   const truncates = (oflags & OFLAGS.TRUNC) !== 0
-  if (creates && (directory.rights & RIGHTS.PATH_CREATE_FILE) === 0n) throw new WasiError('NOTCAPABLE')
-  if (truncates && (directory.rights & RIGHTS.PATH_FILESTAT_SET_SIZE) === 0n) throw new WasiError('PERM')
+  if (creates) needs(directory, RIGHTS.PATH_CREATE_FILE)
+  // Existing programs expect this one as EPERM, as from a system that forbids it.
+  if (truncates && (directory.denied & RIGHTS.PATH_FILESTAT_SET_SIZE) !== 0) throw new WasiError('PERM')
+  if (((request.rights | request.inheriting) & directory.deniedBelow) !== 0) throw new WasiError('NOTCAPABLE')
   if (creates && (oflags & OFLAGS.DIRECTORY) !== 0) throw new WasiError('INVAL')
   state.descriptors.checkRoom()
 
   const exclusive = creates && (oflags & OFLAGS.EXCL) !== 0
-  const found = state.tree.resolve(directory.place, request.path, request.follow && !exclusive)
+  const follows = request.follow && !exclusive
+  const found = state.tree.resolve(directory.place, request.path, follows, creates ? 'create' : 'lookup')
   if (found.stat !== undefined && exclusive) throw new WasiError('EXIST')
   if (isDirectory(found)) {
-    if (creates || truncates) throw new WasiError('ISDIR')
+    const writes = (request.rights & RIGHTS.FD_WRITE) !== 0
+    if (creates || truncates || writes) throw new WasiError('ISDIR')
     return openDirectory(state, directory, found, request)
   }
   if (found.stat !== undefined && found.stat !== 'virtual') {
+    if ((oflags & OFLAGS.DIRECTORY) !== 0) throw new WasiError('NOTDIR')
     if (found.stat.isSymbolicLink()) throw new WasiError('LOOP')
-    if (found.wantsDirectory || (oflags & OFLAGS.DIRECTORY) !== 0) throw new WasiError('NOTDIR')
     if (!found.stat.isFile()) throw new WasiError('ACCES')
   } else if (!creates) {
     throw new WasiError('NOENT')
-  } else if (found.wantsDirectory) {
-    throw new WasiError('ISDIR')
   }
   return openFile(state, directory, found, request)
 }
@@ -74,14 +68,17 @@ function openDirectory(
   { place, stat }: Resolved,
   request: OpenRequest,
 ): number {
-  const inherited = parent.inheriting
-  if ((request.rights & inherited & RIGHTS.FD_WRITE) !== 0n) throw new WasiError('ISDIR')
+  const { inheriting } = request
+  // Who passes no rights on at all does not use them; who passes some on limits what can be opened to those.
+  const limits = inheriting === 0 ? 0 : ALL_RIGHTS & ~inheriting
   return state.descriptors.add({
     kind: 'directory',
     // Remembered by path, so what stands there later must be the same directory.
     place: typeof stat === 'object' ? { ...place, identity: identityOf(stat) } : place,
-    rights: request.rights & inherited & DIRECTORY_RIGHTS,
-    inheriting: request.inheriting & inherited,
+    rights: request.rights & DIRECTORY_RIGHTS,
+    inheriting,
+    denied: parent.deniedBelow,
+    deniedBelow: parent.deniedBelow | limits,
     flags: request.fdflags,
   })
 }
@@ -94,14 +91,16 @@ function openFile(
 ): number {
   const { place } = found
   const isNew = found.stat === undefined
-  const rights = request.rights & parent.inheriting & FILE_RIGHTS
+  const rights = request.rights & FILE_RIGHTS
   const truncates = (request.oflags & OFLAGS.TRUNC) !== 0 && !isNew
-  const canWrite = (rights & (place.writable ? WRITING_RIGHTS : RIGHTS.FD_WRITE)) !== 0n
-  const canRead = (rights & READING_RIGHTS) !== 0n || !canWrite
-  if ((canWrite || truncates || isNew) && !place.writable) throw new WasiError('ROFS')
+  const canRead = (rights & RIGHTS.FD_READ) !== 0
+  const canWrite = (rights & RIGHTS.FD_WRITE) !== 0
+  // Where nothing can be written, asking for the lesser rights of writing beside reading is no attempt to write.
+  const canResize = canWrite || (place.writable && (rights & WRITING_RIGHTS) !== 0)
+  const opensWriting = canResize || truncates
+  if ((opensWriting || isNew) && !place.writable) throw new WasiError('ROFS')
   if (isNew) state.budget.checkFile()
 
-  const opensWriting = canWrite || truncates
   const access = opensWriting ? (canRead ? constants.O_RDWR : constants.O_WRONLY) : constants.O_RDONLY
   const create = isNew ? constants.O_CREAT | constants.O_EXCL : 0
   // O_NONBLOCK: should a pipe have taken the file's place, opening it must not wait.
@@ -113,20 +112,28 @@ function openFile(
     throw new WasiError('ACCES')
   }
   if (isNew) state.budget.takeFile()
-  const file = state.openFiles.open(stat)
   const descriptor: FileDescriptor = {
     kind: 'file',
     fd,
     rights,
-    inheriting: request.inheriting & parent.inheriting & FILE_RIGHTS,
+    inheriting: request.inheriting & FILE_RIGHTS,
+    denied: parent.deniedBelow,
+    deniedBelow: parent.deniedBelow,
     flags: request.fdflags,
     offset: 0,
-    canRead: (rights & RIGHTS.FD_READ) !== 0n,
-    canWrite: opensWriting,
-    file,
+    canRead,
+    canWrite,
+    canResize: opensWriting,
+    file: state.openFiles.open(stat),
   }
-  if (truncates) resize(state, descriptor, 0)
-  descriptor.canWrite = canWrite
+  try {
+    if (truncates) resize(state, descriptor, 0)
+  } catch (error) {
+    closeSync(fd)
+    state.openFiles.close(descriptor, state.budget)
+    throw error
+  }
+  descriptor.canResize = canResize
   return state.descriptors.add(descriptor)
 }
 
@@ -136,7 +143,7 @@ export function closeDescriptor(state: WasiState, number: number): void {
 }
 
 export function createDirectory(state: WasiState, directory: DirectoryDescriptor, path: string): void {
-  const found = state.tree.resolve(directory.place, path, false)
+  const found = state.tree.resolve(directory.place, path, false, 'entry')
   if (found.stat !== undefined) throw new WasiError('EXIST')
   checkWritable(found.place)
   state.budget.checkFile()
@@ -145,10 +152,11 @@ export function createDirectory(state: WasiState, directory: DirectoryDescriptor
 }
 
 export function removeDirectory(state: WasiState, directory: DirectoryDescriptor, path: string): void {
-  const found = existing(state, directory, path)
+  const found = entry(state, directory, path)
+  const dots = dotsAtTheEnd(path)
+  if (dots !== '') throw new WasiError(dots === '.' ? 'INVAL' : 'NOTEMPTY')
   if (!isDirectory(found)) throw new WasiError('NOTDIR')
   checkMovable(found.place)
-  if (/(^|\/)\.\.?\/*$/.test(path)) throw new WasiError('INVAL')
   rmdirSync(native(found.place.real ?? ''))
   state.budget.giveFile()
   closeOff(state, found.place)
@@ -165,8 +173,9 @@ function closeOff(state: WasiState, gone: Place): void {
 const GONE = 'gone'
 
 export function unlinkFile(state: WasiState, directory: DirectoryDescriptor, path: string): void {
-  const found = existing(state, directory, path)
+  const found = entry(state, directory, path)
   if (isDirectory(found)) throw new WasiError('ISDIR')
+  if (found.wantsDirectory) throw new WasiError('NOTDIR')
   checkMovable(found.place)
   unlinkSync(native(found.place.real ?? ''))
   state.openFiles.unlinked(found.stat as BigIntStats, state.budget)
@@ -179,19 +188,22 @@ export function rename(
   toDirectory: DirectoryDescriptor,
   toPath: string,
 ): void {
-  const from = existing(state, fromDirectory, fromPath)
-  const to = state.tree.resolve(toDirectory.place, toPath, false)
+  const from = state.tree.resolve(fromDirectory.place, fromPath, false, 'entry')
+  const to = state.tree.resolve(toDirectory.place, toPath, false, 'entry')
+  if (dotsAtTheEnd(fromPath) !== '' || dotsAtTheEnd(toPath) !== '') throw new WasiError('BUSY')
+  if (from.stat === undefined) throw new WasiError('NOENT')
   checkMovable(from.place)
   checkMovable(to.place)
   if (from.place.mount !== to.place.mount) throw new WasiError('XDEV')
-  if (to.wantsDirectory && !isDirectory(from)) throw new WasiError('NOTDIR')
+  if ((from.wantsDirectory || to.wantsDirectory) && !isDirectory(from)) throw new WasiError('NOTDIR')
   const oldPath = from.place.real ?? ''
   const newPath = to.place.real ?? ''
   renameSync(native(oldPath), native(newPath))
-  if (oldPath !== newPath) closeOff(state, to.place)
   const replaced = to.stat !== undefined && to.stat !== 'virtual' ? to.stat : undefined
-  const isSame = replaced !== undefined && from.stat !== 'virtual' && replaced.ino === from.stat?.ino
-  if (replaced !== undefined && !isSame) state.openFiles.unlinked(replaced, state.budget)
+  // Two names of one file: renaming one to the other does nothing.
+  if (replaced !== undefined && from.stat !== 'virtual' && replaced.ino === from.stat.ino) return
+  closeOff(state, to.place)
+  if (replaced !== undefined) state.openFiles.unlinked(replaced, state.budget)
   // Open directories are remembered by path, so they move along.
   for (const open of state.descriptors.directories()) {
     const { place } = open
@@ -201,18 +213,20 @@ export function rename(
   }
 }
 
+/** `follow` links to what a link leads to, otherwise the link itself gets another name. */
 export function link(
   state: WasiState,
   fromDirectory: DirectoryDescriptor,
   fromPath: string,
+  follow: boolean,
   toDirectory: DirectoryDescriptor,
   toPath: string,
 ): void {
-  const from = existing(state, fromDirectory, fromPath)
-  if (isDirectory(from)) throw new WasiError('PERM')
-  const to = state.tree.resolve(toDirectory.place, toPath, false)
+  const from = existing(state, fromDirectory, fromPath, follow)
+  const to = state.tree.resolve(toDirectory.place, toPath, false, 'entry')
   if (to.stat !== undefined) throw new WasiError('EXIST')
   if (to.wantsDirectory) throw new WasiError('NOENT')
+  if (isDirectory(from)) throw new WasiError('PERM')
   if (from.place.mount !== to.place.mount) throw new WasiError('XDEV')
   checkMovable(from.place)
   checkWritable(to.place)
@@ -230,7 +244,7 @@ export function symlink(
   if (target === '') throw new WasiError('NOENT')
   if (target.startsWith('/')) throw new WasiError('PERM')
   if (target.includes('\0')) throw new WasiError('INVAL')
-  const found = state.tree.resolve(directory.place, path, false)
+  const found = state.tree.resolve(directory.place, path, false, 'entry')
   if (found.stat !== undefined) throw new WasiError('EXIST')
   if (found.wantsDirectory) throw new WasiError('NOENT')
   checkWritable(found.place)
@@ -255,16 +269,29 @@ export function setPathTimes(state: WasiState, place: Place, atimNs: bigint, mti
   state.times.remember(lstatSync(path, { bigint: true }), atimNs, mtimNs)
 }
 
-/** Resolves without following a link at the end; ENOENT when nothing is there. */
+/** What a path leads to; ENOENT when nothing is there. */
 export function existing(
   state: WasiState,
   directory: DirectoryDescriptor,
   path: string,
   follow = false,
 ): Resolved {
-  const found = state.tree.resolve(directory.place, path, follow)
+  return there(state.tree.resolve(directory.place, path, follow))
+}
+
+/** A name in its directory, never followed; ENOENT when nothing has it. */
+function entry(state: WasiState, directory: DirectoryDescriptor, path: string): Resolved {
+  return there(state.tree.resolve(directory.place, path, false, 'entry'))
+}
+
+function there(found: Resolved): Resolved {
   if (found.stat === undefined) throw new WasiError('NOENT')
   return found
+}
+
+/** `.` or `..` as the last name, which is no entry of its own; else empty. */
+function dotsAtTheEnd(path: string): string {
+  return /(?:^|\/)(\.\.?)\/*$/.exec(path)?.[1] ?? ''
 }
 
 export function isDirectory(found: Resolved): boolean {

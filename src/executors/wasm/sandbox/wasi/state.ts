@@ -1,15 +1,16 @@
 import type { BigIntStats } from 'node:fs'
 import type { SandboxJob } from '../job.js'
-import { DIRECTORY_RIGHTS, FILE_RIGHTS, STDIN_RIGHTS, STDOUT_RIGHTS } from './abi.js'
-import { Descriptors, type FileDescriptor, type OpenFile } from './descriptors.js'
+import { DIRECTORY_RIGHTS, FILE_RIGHTS, RIGHTS, STDIN_RIGHTS, STDOUT_RIGHTS } from './abi.js'
+import { Descriptors, type FileDescriptor, type OpenFile, type StreamDescriptor } from './descriptors.js'
 import { DiskBudget } from './disk-budget.js'
 import { ExactTimes } from './exact-times.js'
 import { JobTree, latin } from './job-tree.js'
 
 /** Everything the calls of one program share: one program, one state, however many modules it is made of. */
 export interface WasiState {
-  args: string[]
-  environ: string[]
+  /** As bytes, each with its NUL. */
+  args: Uint8Array[]
+  environ: Uint8Array[]
   tree: JobTree
   descriptors: Descriptors
   budget: DiskBudget
@@ -24,28 +25,24 @@ export interface WasiState {
 export function createWasiState(job: SandboxJob, end: WasiState['end']): WasiState {
   const tree = new JobTree(job.mounts)
   const descriptors = new Descriptors(job.openFilesMax)
-  descriptors.add({ kind: 'stream', fd: 0, rights: STDIN_RIGHTS, inheriting: 0n, flags: 0 })
-  descriptors.add({ kind: 'stream', fd: 1, rights: STDOUT_RIGHTS, inheriting: 0n, flags: 0 })
-  descriptors.add({ kind: 'stream', fd: 2, rights: STDOUT_RIGHTS, inheriting: 0n, flags: 0 })
-  const preopen = (path: string, place = tree.root): void => {
-    const inheriting = DIRECTORY_RIGHTS | FILE_RIGHTS
+  descriptors.add(stream(0, STDIN_RIGHTS))
+  descriptors.add(stream(1, STDOUT_RIGHTS))
+  descriptors.add(stream(2, STDOUT_RIGHTS))
+  for (const { name, target } of job.preopens) {
     descriptors.add({
       kind: 'directory',
-      place,
+      place: tree.at(target),
       rights: DIRECTORY_RIGHTS,
-      inheriting,
+      inheriting: DIRECTORY_RIGHTS | FILE_RIGHTS,
+      denied: 0,
+      deniedBelow: 0,
       flags: 0,
-      preopen: path,
+      preopen: latin(name),
     })
   }
-  preopen('/')
-  for (const mount of job.mounts) {
-    if (mount.kind === 'directory' && mount.target !== '/')
-      preopen(latin(mount.target), tree.at(mount.target))
-  }
   return {
-    args: job.args,
-    environ: Object.entries(job.env).map(([name, value]) => `${name}=${value}`),
+    args: job.args.map(zeroEnded),
+    environ: Object.entries(job.env).map(([name, value]) => zeroEnded(`${name}=${value}`)),
     tree,
     descriptors,
     budget: new DiskBudget(job.diskBytes, job.filesMax),
@@ -54,6 +51,15 @@ export function createWasiState(job: SandboxJob, end: WasiState['end']): WasiSta
     stderrTail: '',
     end,
   }
+}
+
+function stream(fd: number, rights: number): StreamDescriptor {
+  const [canRead, canWrite] = [(rights & RIGHTS.FD_READ) !== 0, (rights & RIGHTS.FD_WRITE) !== 0]
+  return { kind: 'stream', fd, rights, inheriting: 0, denied: 0, deniedBelow: 0, flags: 0, canRead, canWrite }
+}
+
+function zeroEnded(text: string): Uint8Array {
+  return Buffer.from(`${text}\0`, 'utf8')
 }
 
 /** Which files are open, by inode, so that their bytes are counted once and given back at the right moment. */
