@@ -49,6 +49,12 @@ export interface WasmExecutorOptions {
   codeBytesMax?: number
   /** Where programs are looked for. Default: the PATH of this process. */
   path?: string
+  /**
+   * What programs find open. `tree` (default) is what jobs need: `/` and every directory that is mounted below it.
+   * `volumes` is what checks of conformance ask for: the run's volumes alone, each under the very name its target has
+   * (`data`, `/data`, `/`), and nothing for a run without any.
+   */
+  preopens?: 'tree' | 'volumes'
   /** False leaves control groups alone. Default true: they are used where they can be. */
   cgroups?: boolean
 }

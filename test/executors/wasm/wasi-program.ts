@@ -15,7 +15,9 @@ import { wasmApi } from '../../../src/executors/wasm/sandbox/web-assembly.js'
 export interface WasiProgramOptions {
   args?: string[]
   env?: Record<string, string>
-  mounts?: SandboxMount[]
+  /** Directories of the program, each preopened under its own path. Absent: `work` alone, writable, preopened as `work`. */
+  mounts?: { target: string; writable: boolean }[]
+  /** Absent: one for each mount. */
   preopens?: SandboxPreopen[]
   diskBytes?: number
   openFilesMax?: number
@@ -47,20 +49,29 @@ export class Ended extends Error {
 }
 
 /**
- * The WASI host on directories of this machine, with calls made as a program makes them: numbers and pointers. One
- * directory, `work`, is open for writing as descriptor 3 unless other mounts are given.
+ * The WASI host on directories of this machine, with calls made as a program makes them: numbers and pointers.
  *
  * Calls answer with the name of the error, or `ok`.
  */
 export class WasiProgram {
   readonly base = mkdtempSync(join(tmpdir(), 'weir-wasi-'))
   readonly work = join(this.base, 'work')
+  /** Directories on this machine by the targets of mounts. */
+  readonly dirs: Record<string, string> = {}
   readonly memory: InstanceType<typeof wasmApi.Memory>
   readonly state: WasiState
   readonly #functions: Record<string, (...args: unknown[]) => unknown>
 
   constructor(options: WasiProgramOptions = {}) {
     mkdirSync(this.work)
+    const mounts = (options.mounts ?? []).map(({ target, writable }, index): SandboxMount => {
+      const source = join(this.base, `mount-${index}`)
+      mkdirSync(source)
+      this.dirs[target] = source
+      return { target, source, kind: 'directory', writable }
+    })
+    if (options.mounts === undefined)
+      mounts.push({ target: 'work', source: this.work, kind: 'directory', writable: true })
     this.memory = new wasmApi.Memory({ initial: options.pages ?? 4 })
     this.state = createWasiState(
       {
@@ -69,8 +80,8 @@ export class WasiProgram {
         entryPoint: '_start',
         args: options.args ?? [],
         env: options.env ?? {},
-        mounts: options.mounts ?? [{ target: '/work', source: this.work, kind: 'directory', writable: true }],
-        preopens: options.preopens ?? [{ name: 'work', target: '/work' }],
+        mounts,
+        preopens: options.preopens ?? mounts.map(({ target }) => ({ name: target, target })),
         memoryPages: 4,
         diskBytes: options.diskBytes ?? 64 << 20,
         filesMax: 1_000,
