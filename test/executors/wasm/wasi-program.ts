@@ -75,6 +75,7 @@ export class WasiProgram {
     this.memory = new wasmApi.Memory({ initial: options.pages ?? 4 })
     this.state = createWasiState(
       {
+        kind: 'run',
         module: '',
         imports: [],
         entryPoint: '_start',
