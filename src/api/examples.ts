@@ -53,10 +53,20 @@ const TOKEN = {
 }
 const CHALLENGE = { type: 'challenge', params: { InputPhrase: 'bi0xYTJiM2M0ZA==' } }
 
+const BLOB = {
+  CID: 'bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku',
+  Bytes: 0,
+  LastUsed: '2026-01-10T08:00:00.000Z',
+}
+
 /** An example of every operation, by method and path; a test holds each against its schemas and the server. */
 export const EXAMPLES: Readonly<Record<string, OperationExample>> = {
   'PUT /api/v1/orchestrator/jobs': SUBMISSION,
   'POST /api/v1/orchestrator/jobs': SUBMISSION,
+  'GET /api/v1/orchestrator/blobs': { answer: { NextToken: '', Items: [BLOB] } },
+  'GET /api/v1/orchestrator/blobs/{cid}': { answer: BLOB },
+  'GET /api/v1/orchestrator/blobs/{cid}/content': { answer: '' },
+  'PUT /api/v1/orchestrator/blobs/{cid}': { body: '', answer: BLOB },
   'GET /api/v1/orchestrator/jobs': { answer: { NextToken: '', Items: [JOB] } },
   'GET /api/v1/orchestrator/jobs/{id}': {
     answer: {

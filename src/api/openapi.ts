@@ -20,6 +20,7 @@ export async function serveOpenApi(app: FastifyInstance, version: string): Promi
       },
       tags: [
         { name: 'jobs', description: 'Jobs, their executions, history, results, output and egress' },
+        { name: 'blobs', description: 'Content by its hash, for the programs of jobs' },
         { name: 'nodes', description: 'Nodes of the network' },
         { name: 'agent', description: 'The node that answers' },
         { name: 'auth', description: 'How to obtain a token, and what tokens there are' },

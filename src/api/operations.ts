@@ -15,12 +15,26 @@ export const OPERATIONS: Readonly<Record<string, OperationText>> = {
   'PUT /api/v1/orchestrator/jobs': {
     id: 'submitJob',
     summary: 'A new job, or a new version of the job with the same name',
-    errors: ['spec.invalid', 'job.unchanged', 'spec.too_large', 'job.too_many', 'store.unavailable'],
+    errors: [
+      'spec.invalid',
+      'blob.not_found',
+      'job.unchanged',
+      'spec.too_large',
+      'job.too_many',
+      'store.unavailable',
+    ],
   },
   'POST /api/v1/orchestrator/jobs': {
     id: 'submitJobByPost',
     summary: 'The same as PUT',
-    errors: ['spec.invalid', 'job.unchanged', 'spec.too_large', 'job.too_many', 'store.unavailable'],
+    errors: [
+      'spec.invalid',
+      'blob.not_found',
+      'job.unchanged',
+      'spec.too_large',
+      'job.too_many',
+      'store.unavailable',
+    ],
   },
   'GET /api/v1/orchestrator/jobs': {
     id: 'listJobs',
@@ -86,6 +100,26 @@ export const OPERATIONS: Readonly<Record<string, OperationText>> = {
     id: 'listEgress',
     summary: 'Audit records of what a job tried to reach; with follow=true one JSON object per line',
     errors: ['api.bad_request', 'job.not_found', 'job.ambiguous', 'execution.not_found'],
+  },
+  'GET /api/v1/orchestrator/blobs': {
+    id: 'listBlobs',
+    summary: 'Content that the namespace holds, last used first',
+    errors: [],
+  },
+  'GET /api/v1/orchestrator/blobs/{cid}': {
+    id: 'getBlob',
+    summary: 'Whether the namespace holds content with this CID; counts as use',
+    errors: ['api.bad_request', 'blob.not_found'],
+  },
+  'GET /api/v1/orchestrator/blobs/{cid}/content': {
+    id: 'readBlob',
+    summary: 'The bytes',
+    errors: ['api.bad_request', 'blob.not_found'],
+  },
+  'PUT /api/v1/orchestrator/blobs/{cid}': {
+    id: 'storeBlob',
+    summary: 'Stores the body under its CID, for jobs of the namespace to name',
+    errors: ['api.bad_request', 'blob.mismatch', 'blob.too_large', 'blob.full'],
   },
   'GET /api/v1/orchestrator/nodes': {
     id: 'listNodes',

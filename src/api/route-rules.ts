@@ -46,6 +46,11 @@ const RULES: Readonly<Record<string, RouteRule>> = {
   'GET /api/v1/orchestrator/jobs/:id/logs': ['read:job'],
   'GET /api/v1/orchestrator/jobs/:id/egress': ['read:job'],
 
+  'GET /api/v1/orchestrator/blobs': ['read:job'],
+  'GET /api/v1/orchestrator/blobs/:cid': ['read:job', 'write:job'],
+  'GET /api/v1/orchestrator/blobs/:cid/content': ['read:job'],
+  'PUT /api/v1/orchestrator/blobs/:cid': ['write:job'],
+
   'GET /api/v1/orchestrator/nodes': ['read:node'],
   'GET /api/v1/orchestrator/nodes/:id': ['read:node'],
   'PUT /api/v1/orchestrator/nodes/:id': ['write:node'],

@@ -185,6 +185,14 @@ export const ListNodesQuery = Type.Object({
 export const JobPath = Type.Object({
   id: Type.String({ description: 'Id of a job, a unique beginning of it, or its name (percent-encoded)' }),
 })
+export const BlobPath = Type.Object({
+  cid: Type.String({
+    description: 'CID of version 1, raw, sha2-256, in base32: bafkrei and 52 more characters',
+  }),
+})
+export const BlobsQuery = Type.Object({
+  namespace: Type.Optional(Type.String({ maxLength: 256, description: 'Default "default"' })),
+})
 export const NodePath = Type.Object({
   id: Type.String({ description: 'Id of a node, or a unique beginning of it' }),
 })
@@ -219,6 +227,9 @@ const ResourceAmounts = Type.Object({
   Disk: Type.Optional(Type.Integer({ minimum: 0, description: 'Bytes' })),
   GPU: Type.Optional(Count),
 })
+
+export const BlobAnswer = Type.Object({ CID: Text, Bytes: Count, LastUsed: Time })
+export const ListBlobsAnswer = Type.Object({ NextToken: Text, Items: Type.Array(BlobAnswer) })
 
 export const BuildVersion = Type.Object({
   Major: Type.Optional(Text),

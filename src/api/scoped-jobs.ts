@@ -261,7 +261,7 @@ function ambiguousJob(idOrPrefix: string): WeirError {
   )
 }
 
-function foreignNamespace(namespace: string): WeirError {
+export function foreignNamespace(namespace: string): WeirError {
   return new WeirError('api.forbidden', 'Request Forbidden', {
     hint: 'Submit with --namespace into a namespace of your token; `weir auth whoami` lists them.',
     details: { reason: `the credential does not hold in the namespace ${quote(namespace)}` },

@@ -17,8 +17,9 @@ import {
   type NodeInfo,
   type NodeRecord,
 } from '../model/index.js'
-import type { Access, AdminLog, JobService, NodeTokenService } from '../ports/index.js'
+import type { Access, AdminLog, BlobStore, JobService, NodeTokenService } from '../ports/index.js'
 import { tokenMethod, type AuthMethod } from './authentication.js'
+import { BodyDeadlines } from './body-deadlines.js'
 import { CallerScope } from './caller.js'
 import { challengeMethod } from './challenge-method.js'
 import type { ApiContext, ApiLogger, ServerIdentity } from './context.js'
@@ -36,12 +37,14 @@ import { firstHooks, lastHooks } from './request-hooks.js'
 import { accessRoutes } from './routes/access.js'
 import { agentRoutes } from './routes/agent.js'
 import { authRoutes } from './routes/auth.js'
+import { blobRoutes } from './routes/blobs.js'
 import { egressRoutes } from './routes/egress.js'
 import { jobRoutes } from './routes/jobs.js'
 import { legacyRoutes, rewriteUnversioned } from './routes/legacy.js'
 import { logRoutes } from './routes/logs.js'
 import { nodeTokenRoutes } from './routes/node-tokens.js'
 import { nodeRoutes } from './routes/nodes.js'
+import { scopedBlobs } from './scoped-blobs.js'
 import { scopedJobs } from './scoped-jobs.js'
 import { refusalForClient } from './refusal-for-client.js'
 import { RefusalRecord } from './refusal-record.js'
@@ -57,8 +60,10 @@ export interface ApiLimits {
   streamsPerPrincipalMax: number
   /** Until a TLS handshake, and then each request's head, must be complete. Default 5,000. */
   headTimeoutMs: number
-  /** Until the whole request must be read. Default 20,000. */
+  /** Until the whole request must be read; for an upload, until its next piece must be there. Default 20,000. */
   readTimeoutMs: number
+  /** Until a whole upload must be read. Default 30 minutes. */
+  uploadTimeoutMs: number
   /** Until a route must have answered; log and egress streams excepted. Default 30,000. */
   handlerTimeoutMs: number
   /** Log and egress streams open at the same time. Default 512. */
@@ -70,6 +75,8 @@ export interface ApiLimits {
 export interface ApiServerOptions {
   /** Absent on a node that is not an orchestrator: jobs and nodes are answered with 404 then. */
   jobs?: JobService
+  /** Content that jobs name by CID. Absent, or without `jobs`: its routes do not exist. */
+  blobs?: BlobStore
   /** Join tokens, where other machines can join; `joinUrl` says where. */
   nodeTokens?: NodeTokenService
   joinUrl?: string
@@ -124,6 +131,7 @@ const DEFAULT_LIMITS: ApiLimits = {
   streamsPerPrincipalMax: 64,
   headTimeoutMs: 5_000,
   readTimeoutMs: 20_000,
+  uploadTimeoutMs: 1_800_000,
   handlerTimeoutMs: 30_000,
   streamsMax: 512,
   connectionsMax: 4096,
@@ -140,6 +148,7 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
     allowedOrigins: options.allowedOrigins ?? [],
   }
   const app = buildFastify(limits, options.tls, context.build)
+  const deadlines = new BodyDeadlines(app.server, limits.readTimeoutMs, limits.uploadTimeoutMs)
   const routes: string[] = []
   app.addHook('onRoute', ({ method, url }) => {
     routes.push(...[method].flat().map((one) => `${one} ${url}`))
@@ -172,6 +181,9 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
     app,
     jobs === undefined ? context : { ...context, jobs: scopedJobs({ jobs, scope, adminLog, streamsMax }) },
   )
+  if (jobs !== undefined && options.blobs !== undefined) {
+    blobRoutes(app, scopedBlobs(options.blobs, scope), deadlines)
+  }
   app.addHook('preClose', async () => context.streams.close())
   // A connection that is answered while the server closes must not be kept: the server would wait for it.
   app.addHook('onSend', async (_request, reply) => {
@@ -239,7 +251,8 @@ function buildFastify(
 ): FastifyInstance {
   const timeouts = {
     headersTimeout: limits.headTimeoutMs,
-    requestTimeout: limits.readTimeoutMs,
+    // The shorter limit of everything else is kept by BodyDeadlines.
+    requestTimeout: limits.readTimeoutMs + limits.uploadTimeoutMs,
     // How often both are looked at; the default of 30 s would make them meaningless.
     connectionsCheckingInterval: 1000,
     // A request without it is refused by a hook, which has an answer to give.
@@ -247,7 +260,7 @@ function buildFastify(
   }
   const common = {
     bodyLimit: limits.bodyBytesMax,
-    requestTimeout: limits.readTimeoutMs,
+    requestTimeout: limits.readTimeoutMs + limits.uploadTimeoutMs,
     connectionTimeout: 60_000,
     keepAliveTimeout: 65_000,
     forceCloseConnections: 'idle' as const,

@@ -22,6 +22,8 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
     'weir wasm run --memory 64mb --timeout 10 --id-only program.wasm',
   ],
   'wasm validate': ['weir wasm validate program.wasm', 'weir wasm validate --output json program.wasm'],
+  'wasm upload': ['weir wasm upload program.wasm'],
+  'wasm list': ['weir wasm list', 'weir wasm list --output json'],
   'job run': [
     'weir job run job.yaml',
     'weir job run template.yaml -V name=world --id-only',

@@ -1,6 +1,7 @@
 import { basename } from 'node:path'
 import { WeirError } from '../errors.js'
 import { parseConstraints } from '../model/constraints.js'
+import { isBlobCid } from '../model/content-id.js'
 import { parseInputArgument, parseOutputArgument, parsePublisherArgument } from '../model/input-argument.js'
 import { quoted } from '../model/printable.js'
 import { wholeNumber } from './whole-number.js'
@@ -47,12 +48,20 @@ export interface DockerFlags extends JobFlags {
 
 export interface WasmFlags extends JobFlags {
   entryPoint?: string
+  importModule?: string[]
   importModuleVolumes?: string[]
   importModuleUrls?: string[]
 }
 
-/** Turns a local file or directory into an inline source; done by the caller because it reads files. */
-export type Upload = (path: string) => Promise<SpecConfig>
+/** Turns a local file or directory into a source; done by the caller because it reads files. */
+export type Upload = (path: string, what: 'program' | 'input') => Promise<SpecConfig>
+
+/** A module that provides imports: the name they ask for, empty when the node takes the file's, and where it is. */
+export interface ModuleArgument {
+  name: string
+  /** A file of this machine, a URL or a CID. */
+  program: string
+}
 
 /** Where mistakes are collected, and how local files are read. */
 export interface FlagReading {
@@ -92,7 +101,10 @@ export async function wasmJob(
     const [name = '', ...value] = environmentPair(pair).split('=')
     return [name, value.join('=')]
   })
-  const modules = await readImportModules(flags.importModuleVolumes ?? [], reading)
+  const modules = [
+    ...(await readModules(flags.importModule ?? [], reading)),
+    ...(await readImportModules(flags.importModuleVolumes ?? [], reading)),
+  ]
   const urls = problems.readAll('--import-module-urls', flags.importModuleUrls ?? [], (url) =>
     moduleOf(parseInputArgument(url)),
   )
@@ -105,7 +117,8 @@ export async function wasmJob(
   const engine: SpecConfig = {
     Type: 'wasm',
     Params: {
-      EntryModule: { Source },
+      // What the program sees as its own name.
+      EntryModule: { Source, Target: isLocalProgram(program) ? moduleTarget(program) : '' },
       EntryPoint: flags.entryPoint ?? '',
       Parameters: parameters,
       EnvironmentVariables: Object.fromEntries(environment),
@@ -113,6 +126,37 @@ export async function wasmJob(
     },
   }
   return jobOf(flags, engine, reading)
+}
+
+/** Empty for names that would need care as a path. */
+function moduleTarget(file: string): string {
+  const name = basename(file)
+  return /^[A-Za-z0-9_][A-Za-z0-9_.-]*$/.test(name) ? `/wasm/${name}` : ''
+}
+
+/** Reads `[NAME=]MODULE`. Without a name a file answers to its own, as a URL does. */
+export function readModuleArgument(text: string): ModuleArgument {
+  const named = /^([^=:/?]+)=(.+)$/s.exec(text)
+  if (named !== null) return { name: named[1] ?? '', program: named[2] ?? '' }
+  if (isLocalProgram(text)) return { name: basename(text).replace(/\.wasm$/, ''), program: text }
+  const path = isUrl(text) && URL.canParse(text) ? new URL(text).pathname : ''
+  return { name: (path.split('/').at(-1) ?? '').replace(/\.wasm$/, ''), program: text }
+}
+
+async function readModules(
+  texts: readonly string[],
+  { problems, upload }: FlagReading,
+): Promise<{ Source: SpecConfig; Alias: string }[]> {
+  const modules: { Source: SpecConfig; Alias: string }[] = []
+  for (const text of texts) {
+    try {
+      const { name, program } = readModuleArgument(text)
+      modules.push({ Source: await programSource(program, upload), Alias: name })
+    } catch (error) {
+      problems.add('--import-module', error)
+    }
+  }
+  return modules
 }
 
 /** Each a local `.wasm` file, `CID:/path`, or a URI. */
@@ -125,7 +169,9 @@ async function readImportModules(
     try {
       const isFile = /^[^:]+\.wasm$/.test(text)
       modules.push(
-        isFile ? { Source: await upload(text), Alias: basename(text, '.wasm') } : moduleOf(parseVolume(text)),
+        isFile
+          ? { Source: await upload(text, 'program'), Alias: basename(text, '.wasm') }
+          : moduleOf(parseVolume(text)),
       )
     } catch (error) {
       problems.add('--import-module-volumes', error)
@@ -221,7 +267,7 @@ function isLocalPath(text: string): boolean {
 async function localInput(text: string, upload: Upload): Promise<InputSourceSpec> {
   const colon = text.lastIndexOf(':/')
   const path = colon < 0 ? text : text.slice(0, colon)
-  const Source = await upload(path)
+  const Source = await upload(path, 'input')
   return { Source, Alias: '', Target: colon < 0 ? localTarget(Source, path) : text.slice(colon + 1) }
 }
 
@@ -249,7 +295,9 @@ export function isLocalProgram(program: string): boolean {
 
 async function programSource(program: string, upload: Upload): Promise<SpecConfig> {
   if (isUrl(program)) return parseInputArgument(program).Source
-  return isCid(program) ? { Type: 'ipfs', Params: { CID: program } } : upload(program)
+  // The network's own store and IPFS have this kind of CID in common; `ipfs://` says which is meant.
+  if (isBlobCid(program)) return { Type: 'blob', Params: { CID: program } }
+  return isCid(program) ? { Type: 'ipfs', Params: { CID: program } } : upload(program, 'program')
 }
 
 function isUrl(program: string): boolean {

@@ -1,5 +1,6 @@
 import { resolve } from 'node:path'
 import { WeirError } from '../errors.js'
+import { isLocalProgram, readModuleArgument } from './job-from-flags.js'
 import { readLocalFile } from './read-local-file.js'
 import type { CliContext } from './context.js'
 import type { FlagProblems } from './flag-problems.js'
@@ -10,7 +11,7 @@ export const MODULE_BYTES_MAX = 256 * 1024 * 1024
 
 /**
  * Looks at a local program before it is sent: a file that is no module, or that needs functions nobody provides, costs
- * no job. What import modules export is known to the node only, so with them just the form is checked.
+ * no job. What import modules from elsewhere export is not known here.
  */
 export async function checkLocalProgram(
   program: string,
@@ -25,11 +26,27 @@ export async function checkLocalProgram(
     return // Sending it failed for the same reason, which is reported.
   }
   const { validateWasm } = await import('../model/wasm-validation.js')
-  const { problems: found, module } = validateWasm(bytes, { entryPoint: flags.entryPoint })
-  const hasImportModules =
-    (flags.importModuleUrls ?? []).length + (flags.importModuleVolumes ?? []).length > 0
-  if (hasImportModules && module !== undefined) return
+  const { imports, unknownImports } = await readImports(flags, context)
+  const { problems: found } = validateWasm(bytes, { entryPoint: flags.entryPoint, imports, unknownImports })
   for (const { code, message, hint } of found) problems.add('PROGRAM', new WeirError(code, message, { hint }))
+}
+
+/** Import modules of this machine with their content, and the names of the others. */
+async function readImports(
+  flags: Pick<WasmFlags, 'importModule' | 'importModuleUrls' | 'importModuleVolumes'>,
+  context: Pick<CliContext, 'cwd'>,
+): Promise<{ imports: { name: string; bytes: Uint8Array }[]; unknownImports: string[] }> {
+  const given = [...(flags.importModule ?? []), ...(flags.importModuleVolumes ?? [])].map(readModuleArgument)
+  const imports: { name: string; bytes: Uint8Array }[] = []
+  const unknownImports = (flags.importModuleUrls ?? []).map(() => '')
+  for (const { name, program } of given) {
+    const bytes = isLocalProgram(program)
+      ? await readModule(program, context).catch(() => undefined) // Reported where it is sent.
+      : undefined
+    if (bytes === undefined) unknownImports.push(name)
+    else imports.push({ name, bytes })
+  }
+  return { imports, unknownImports }
 }
 
 /** Throws `cli.usage` when the file cannot be read, `wasm.invalid` when it is too large. */

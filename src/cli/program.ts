@@ -132,16 +132,20 @@ function addRunCommands(leaf: Leaf, group: Group, context: CliContext): void {
   wasmRun
     .option('--entry-point <NAME>', 'exported function to call (default _start)')
     .collected(
+      '--import-module <[NAME=]MODULE>',
+      'module that provides imports, under NAME: a file, a URL or a CID; repeatable',
+    )
+    .collected(
       '-I, --import-module-volumes <FILE|CID:PATH>',
       'module that provides imports under its file name; repeatable',
     )
     .collected('-U, --import-module-urls <URL>', 'module that provides imports, by URL; repeatable')
   addJobFlags(wasmRun)
 
-  const validate = leaf<{ entryPoint?: string; importModule?: string[]; output?: string }>(
+  const validate = leaf<import('./commands/wasm-validate.js').ValidateFlags>(
     wasm,
-    'validate <FILE>',
-    'Check that weir can run a WebAssembly program',
+    'validate <FILE|CID>',
+    'Say what a WebAssembly program is and needs, and whether weir can run it',
     async (operands, flags) => {
       const { wasmValidate } = await import('./commands/wasm-validate.js')
       return wasmValidate(operands[0] ?? '', flags, context)
@@ -149,8 +153,26 @@ function addRunCommands(leaf: Leaf, group: Group, context: CliContext): void {
   )
   validate
     .option('--entry-point <NAME>', 'exported function to call (default _start)')
-    .collected('-I, --import-module <[NAME=]FILE>', 'module that provides imports; repeatable')
+    .collected('-I, --import-module <[NAME=]MODULE>', 'module that provides imports; repeatable')
+    .option('--namespace <NAME>', 'where a CID is looked up (default "default")')
     .option('--output <FORMAT>', 'json or yaml', readObjectFormat)
+
+  leaf<{ namespace?: string }>(
+    wasm,
+    'upload <FILE>',
+    'Upload a program without running it, and print its CID',
+    async (operands, flags) =>
+      (await import('./commands/wasm-store.js')).wasmUpload(operands[0] ?? '', flags, context),
+  ).option('--namespace <NAME>', 'namespace whose jobs may name it (default "default")')
+
+  listFlags(
+    leaf<import('./output-format.js').ListFlags & { namespace?: string }>(
+      wasm,
+      'list',
+      'List uploaded programs and data, last used first',
+      async (_operands, flags) => (await import('./commands/wasm-store.js')).wasmList(flags, context),
+    ).option('--namespace <NAME>', 'of this namespace (default "default")') as WeirCommand,
+  )
 }
 
 /** Behind the image or program: everything, without the `--` that may separate it. */

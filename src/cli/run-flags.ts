@@ -1,4 +1,8 @@
+import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
+import { blobSource, readLocalBlob, type LocalBlob } from './local-blobs.js'
+import { WeirError } from '../errors.js'
+import { quoted } from '../model/printable.js'
 import { OBJECT_FORMATS } from './output-format.js'
 import { requireLocalPath } from './read-local-file.js'
 import type { SpecConfig } from '../model/job-spec.js'
@@ -27,11 +31,34 @@ export function splitOutputFlag(values: readonly string[] | undefined): {
   return { format: formats.at(-1), results }
 }
 
-/** Local files travel inside the job. A module that is not tiny is compressed. */
-export function uploader(context: Pick<CliContext, 'cwd'>, pack: typeof packDirectory): Upload {
-  return async (path): Promise<SpecConfig> => {
+/** Files from this size on are uploaded; smaller ones travel inside the job. */
+const INLINE_BYTES_MAX = 64 * 1024
+
+/**
+ * Programs, and files that are not small, become content that is sent before the job (it is added to `blobs`); the job
+ * names it by its CID. Small files and directories travel inside the job.
+ */
+export function uploader(
+  context: Pick<CliContext, 'cwd'>,
+  pack: typeof packDirectory,
+  blobs: LocalBlob[],
+): Upload {
+  return async (path, what): Promise<SpecConfig> => {
     const full = resolve(context.cwd, path)
-    await requireLocalPath(full, path.endsWith('.wasm') ? 'the program' : 'the input')
-    return { Type: 'inline', Params: { URL: await pack(full, { compressFile: path.endsWith('.wasm') }) } }
+    await requireLocalPath(full, `the ${what}`)
+    const stats = await stat(full)
+    const isProgram = what === 'program'
+    if (stats.isDirectory() && isProgram) throw isDirectory(path)
+    if (!stats.isFile() || (!isProgram && stats.size <= INLINE_BYTES_MAX))
+      return { Type: 'inline', Params: { URL: await pack(full) } }
+    const blob = await readLocalBlob(full, path, isProgram)
+    if (!blobs.some(({ cid }) => cid === blob.cid)) blobs.push(blob)
+    return blobSource(blob)
   }
+}
+
+function isDirectory(path: string): WeirError {
+  return new WeirError('cli.usage', `Cannot run ${quoted(path, 200)}: it is a directory`, {
+    hint: 'Name the compiled module in it, a file that usually ends in .wasm',
+  })
 }

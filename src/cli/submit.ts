@@ -6,6 +6,7 @@ import { listenForInterrupts } from './interrupt.js'
 import { printObject } from './output-format.js'
 import { readPlan, runJob } from './run-job.js'
 import { WeirClient } from '../client/index.js'
+import { sendBlobs, type LocalBlob } from './local-blobs.js'
 import { printable } from '../model/printable.js'
 import type { JobSpec } from '../model/job-spec.js'
 import type { ParsedJob } from '../model/parse-job.js'
@@ -18,6 +19,8 @@ export interface SubmitOptions {
   format?: ObjectFormat
   /** Start a server in this process when none is configured and none answers. */
   mayEmbed: boolean
+  /** Files of this machine that the job names by their content; sent first. Absent = none. */
+  blobs?: readonly LocalBlob[]
   /** Print the warnings of parsing. */
   showWarnings: boolean
 }
@@ -50,12 +53,9 @@ export async function submitJob(
       if (!plan.waits) throw nobodyToLeaveItWith()
       return await runEmbedded(parsed.spec, options, context)
     }
-    return await runJob(
-      client,
-      withDownload(parsed.spec, flags),
-      { flags, format, isEmbedded: false },
-      context,
-    )
+    const say = flags.idOnly === true ? () => undefined : (line: string) => terminal.talk(line)
+    const spec = await sendBlobs(client, parsed.spec, options.blobs ?? [], say)
+    return await runJob(client, withDownload(spec, flags), { flags, format, isEmbedded: false }, context)
   } finally {
     client.close()
   }
@@ -80,7 +80,7 @@ async function answers(client: WeirClient): Promise<boolean> {
 
 async function runEmbedded(
   spec: JobSpec,
-  { flags, format }: SubmitOptions,
+  { flags, format, blobs = [] }: SubmitOptions,
   context: CliContext,
 ): Promise<number> {
   const { terminal } = context
@@ -102,6 +102,8 @@ async function runEmbedded(
         terminal.talk('Interrupted before the job was submitted')
         return interrupts.exitCode
       }
+      // Where everything is gone afterwards, nobody needs to know how to name it.
+      await sendBlobs(client, spec, blobs, () => undefined)
       const complete = withDownload(spec, { download: keepsResults || flags.download === true })
       return await runJob(client, complete, { flags, format, isEmbedded: true }, context)
     } finally {

@@ -1,3 +1,4 @@
+import type { Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseServerAddress, type ServerAddress } from './address.js'
 import { HttpConnection, type Call, type ConnectionOptions } from './http.js'
@@ -12,6 +13,7 @@ import type {
   NewTokenRequest,
   SubmittedJob,
   WireAdminLog,
+  WireBlob,
   WireBuildVersion,
   WireExecution,
   WireHistoryItem,
@@ -104,6 +106,11 @@ export interface NodesQuery {
   limit?: number
 }
 
+/** Where content is held. Default `default`. */
+export type BlobPlace = Pick<JobViewQuery, 'namespace'>
+
+/** As long as the server takes an upload. */
+const UPLOAD_TIMEOUT_MS = 1_800_000
 const LONG_POLL_MS = 10_000
 const POLL_PAUSE_MS = [20, 50, 100, 200, 500] as const
 
@@ -136,6 +143,47 @@ export class WeirClient {
       ...(options.force === true ? { Force: true } : {}),
     }
     return this.#json('PUT', '/orchestrator/jobs', 'submit the job', options, body)
+  }
+
+  /** Content that the namespace holds. Rejects with `blob.not_found`, or `api.not_found` when the server keeps no content. */
+  blob(cid: string, options: CallOptions & BlobPlace = {}): Promise<WireBlob> {
+    return this.#json('GET', blobPath(cid, '', options), `look up the content ${cid}`, options)
+  }
+
+  /** Sends content under its CID. Rejects with `blob.mismatch` when the stream holds something else. */
+  async storeBlob(
+    cid: string,
+    content: { stream: Readable; bytes: number },
+    options: CallOptions & BlobPlace = {},
+  ): Promise<WireBlob> {
+    const call: Call = {
+      method: 'PUT',
+      path: `${API}${blobPath(cid, '', options)}`,
+      what: `upload ${cid}`,
+      content,
+      timeoutMs: UPLOAD_TIMEOUT_MS,
+      signal: options.signal,
+    }
+    return this.#connection.json(call) as Promise<WireBlob>
+  }
+
+  /** The bytes, which the caller compares with the CID. */
+  blobContent(cid: string, options: CallOptions & BlobPlace = {}): Promise<Buffer> {
+    const path = `${API}${blobPath(cid, '/content', options)}`
+    const timeoutMs = UPLOAD_TIMEOUT_MS
+    return this.#connection.bytes({
+      method: 'GET',
+      path,
+      what: `read the content ${cid}`,
+      timeoutMs,
+      signal: options.signal,
+    })
+  }
+
+  /** Everything that the namespace holds, last used first. */
+  blobs(options: CallOptions & BlobPlace = {}): Promise<Page<WireBlob>> {
+    const path = `/orchestrator/blobs${queryOf({ namespace: options.namespace })}`
+    return this.#json('GET', path, 'list uploaded content', options)
   }
 
   /** What submitting the job would change of the one that has its name: lines `- path: old` and `+ path: new`. */
@@ -457,6 +505,10 @@ export class WeirClient {
 }
 
 const API = '/api/v1'
+
+function blobPath(cid: string, part: string, { namespace }: BlobPlace): string {
+  return `/orchestrator/blobs/${encodeURIComponent(cid)}${part}${queryOf({ namespace })}`
+}
 
 function jobPath(id: string): string {
   return `/orchestrator/jobs/${encodeURIComponent(id)}`

@@ -6,6 +6,7 @@ import {
 } from 'node:http'
 import type { RequestOptions } from 'node:https'
 import type { Socket } from 'node:net'
+import { pipeline, type Readable } from 'node:stream'
 import { WeirError } from '../errors.js'
 import { VERSION } from '../version.js'
 import { formatServerAddress, type ServerAddress } from './address.js'
@@ -34,7 +35,12 @@ export interface Call {
   method: 'GET' | 'PUT' | 'POST' | 'DELETE'
   /** With query. */
   path: string
+  /** Sent as JSON. */
   body?: unknown
+  /** Sent as it is, instead of `body`; read once. */
+  content?: { stream: Readable; bytes: number }
+  /** Until the whole answer must be there; default the connection's. */
+  timeoutMs?: number
   /** What fails when it fails, after "Cannot". */
   what: string
   signal?: AbortSignal
@@ -97,14 +103,19 @@ export class HttpConnection {
   }
 
   async text(call: Call): Promise<string> {
-    const timeoutMs = this.#options.timeoutMs ?? TIMEOUT_MS
+    return (await this.bytes(call)).toString('utf8')
+  }
+
+  /** The body of a successful answer. */
+  async bytes(call: Call): Promise<Buffer> {
+    const timeoutMs = call.timeoutMs ?? this.#options.timeoutMs ?? TIMEOUT_MS
     const timeout = AbortSignal.timeout(timeoutMs)
     const signal = call.signal === undefined ? timeout : AbortSignal.any([call.signal, timeout])
     try {
       const response = await this.#send({ ...call, signal })
-      const text = await readAll(response, this.#options.answerBytesMax ?? ANSWER_BYTES_MAX, call.what)
-      if (response.statusCode === 200) return text
-      throw this.refusal(response.statusCode ?? 0, text, call.what)
+      const body = await readAll(response, this.#options.answerBytesMax ?? ANSWER_BYTES_MAX, call.what)
+      if (response.statusCode === 200) return body
+      throw this.refusal(response.statusCode ?? 0, body.toString('utf8'), call.what)
     } catch (error) {
       if (timeout.aborted && call.signal?.aborted !== true) throw this.#tooSlow(timeoutMs, error)
       throw this.explain(error, call.signal)
@@ -116,8 +127,8 @@ export class HttpConnection {
     try {
       const response = await this.#send(call)
       if (response.statusCode !== 200) {
-        const text = await readAll(response, ANSWER_BYTES_MAX, call.what)
-        throw this.refusal(response.statusCode ?? 0, text, call.what)
+        const body = await readAll(response, ANSWER_BYTES_MAX, call.what)
+        throw this.refusal(response.statusCode ?? 0, body.toString('utf8'), call.what)
       }
       yield* splitLines(response)
     } catch (error) {
@@ -190,7 +201,9 @@ export class HttpConnection {
           else reject(error)
         })
         request.on('response', resolve)
-        request.end(payload)
+        if (call.content === undefined) request.end(payload)
+        // The request tells of its own errors; those of the stream end it.
+        else pipeline(call.content.stream, request, () => undefined)
       })
     return attempt(call.method === 'GET')
   }
@@ -198,10 +211,13 @@ export class HttpConnection {
   async #requestOptions(call: Call, payload: string | undefined): Promise<RequestOptions> {
     const { address } = this
     this.#agent ??= await this.#newAgent()
+    const { content } = call
     const body =
-      payload === undefined
-        ? {}
-        : { 'content-type': 'application/json', 'content-length': String(Buffer.byteLength(payload)) }
+      content !== undefined
+        ? { 'content-type': 'application/octet-stream', 'content-length': String(content.bytes) }
+        : payload === undefined
+          ? {}
+          : { 'content-type': 'application/json', 'content-length': String(Buffer.byteLength(payload)) }
     return {
       method: call.method,
       path: call.path,
@@ -262,7 +278,7 @@ function boundConnecting(request: ClientRequest, timeoutMs: number): void {
   })
 }
 
-async function readAll(response: IncomingMessage, bytesMax: number, what: string): Promise<string> {
+async function readAll(response: IncomingMessage, bytesMax: number, what: string): Promise<Buffer> {
   const parts: Buffer[] = []
   let bytes = 0
   for await (const part of response as AsyncIterable<Buffer>) {
@@ -274,7 +290,7 @@ async function readAll(response: IncomingMessage, bytesMax: number, what: string
     }
     parts.push(part)
   }
-  return Buffer.concat(parts).toString('utf8')
+  return Buffer.concat(parts)
 }
 
 async function* splitLines(response: IncomingMessage): AsyncIterable<string> {

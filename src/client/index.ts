@@ -28,6 +28,7 @@ export type {
   SubmittedJob,
   WireAdminLog,
   WireAdminRecord,
+  WireBlob,
   WireBuildVersion,
   WireEgressDestination,
   WireEgressLimits,

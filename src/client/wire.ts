@@ -52,6 +52,14 @@ export interface WireJob {
   ModifyTime: number
 }
 
+/** Content that a namespace holds. */
+export interface WireBlob {
+  CID: string
+  Bytes: number
+  /** RFC 3339. */
+  LastUsed: string
+}
+
 export interface SubmittedJob {
   JobID: string
   /** Absent when the server knows no versions (Bacalhau before 1.8, and its answers to submissions). */

@@ -192,6 +192,12 @@ export const CONFIG_SCHEMA = {
     minimum: 1,
   }),
 
+  'Orchestrator.Blobs.BytesMax': bytes(256 * 1024 ** 2, 'Largest single upload'),
+  'Orchestrator.Blobs.TotalBytesMax': bytes(
+    10 * 1024 ** 3,
+    'Uploads that are kept; beyond that the least recently used go that no unfinished job names',
+  ),
+
   'Compute.Enabled': boolean(false, 'Run a compute node; with neither role enabled `weir serve` runs both'),
   'Orchestrator.Egress.Allow': list(
     [],
@@ -388,10 +394,14 @@ export const CONFIG_SCHEMA = {
 
   'InputSources.Disabled': list(
     [],
-    'Input sources this node does not offer: urlDownload, localDirectory, inline',
+    'Input sources this node does not offer: urlDownload, localDirectory, inline, blob',
   ),
   'InputSources.ReadTimeout': duration(5 * MINUTE, 'Time limit for fetching one input', { minimum: SECOND }),
   'InputSources.MaxRetryCount': integer(3, 'Retries of a broken download', { minimum: 0, maximum: 20 }),
+  'InputSources.BlobCacheBytes': bytes(
+    2 * 1024 ** 3,
+    'Uploaded programs and data that the node keeps for the next run; the least recently used go beyond that',
+  ),
   'InputSources.MaxBytes': bytes(100 * 1024 ** 3, 'Largest single input'),
 
   'Publishers.Disabled': list([], 'Publishers this node does not offer: local, noop'),

@@ -1,3 +1,4 @@
+export { blobCid, isBlobCid } from './content-id.js'
 export type {
   AuditEntry,
   AuditRecord,
@@ -153,6 +154,8 @@ export {
   dockerEngine,
   executionTimeoutMs,
   fetchedInputs,
+  isBlobType,
+  namedBlobs,
   queueTimeoutMs,
   runsToEnd,
   task,

@@ -16,7 +16,7 @@ export const DEFAULT_INPUT_TARGET = '/inputs'
  *   is read as part of it unless a known key follows; quotes around a field (`"src=…"`) settle it.
  * - `URI,dst=/target,opt=NAME=VALUE` mixes both.
  *
- * Schemes: `http`, `https` (options `sha256`, `max-bytes`), `file` (`rw=true`), `ipfs`, `s3` (`endpoint`, `region`,
+ * Schemes: `http`, `https` (options `sha256`, `max-bytes`), `file` (`rw=true`), `blob`, `ipfs`, `s3` (`endpoint`, `region`,
  * `filter`, `version-id`, `checksum-256`), `data`. Throws `input.invalid`.
  */
 export function parseInputArgument(text: string): InputSourceSpec {
@@ -161,6 +161,7 @@ const SOURCE_OPTIONS: Readonly<Record<string, Readonly<Record<string, string>>>>
     checksum256: 'ChecksumSHA256',
   },
   ipfs: {},
+  blob: {},
   inline: {},
 }
 
@@ -175,6 +176,8 @@ function sourceOf(uri: string, options: Argument['options'], text: string): Spec
       return withOptions('inline', { URL: uri }, options, text)
     case 'file':
       return withOptions('localDirectory', { SourcePath: rest }, options, text)
+    case 'blob':
+      return withOptions('blob', { CID: rest }, options, text)
     case 'ipfs': {
       const [cid = '', ...below] = rest.split('/')
       if (below.some((segment) => segment !== '')) {
@@ -199,7 +202,7 @@ function sourceOf(uri: string, options: Argument['options'], text: string): Spec
   }
 }
 
-const INPUT_HINT = 'Use http://, https://, file:///, ipfs://, s3:// or data:'
+const INPUT_HINT = 'Use http://, https://, file:///, blob://, ipfs://, s3:// or data:'
 
 function localPathHint(uri: string): string {
   return uri.startsWith('/') ? `For a directory of the node write file://${uri}` : INPUT_HINT
@@ -288,6 +291,8 @@ function uriOf({ Type, Params = {} }: SpecConfig): { uri: string; options: [stri
       return { uri: asText(Params.URL), options }
     case 'localDirectory':
       return { uri: `file://${asText(Params.SourcePath)}`, options }
+    case 'blob':
+      return { uri: `blob://${asText(Params.CID)}`, options }
     case 'ipfs':
       return { uri: `ipfs://${asText(Params.CID)}`, options }
     case 's3':

@@ -1,5 +1,6 @@
 import { flag, integer, object, params, text, variant } from './shape.js'
 import {
+  blobId,
   contentId,
   dataUrl,
   endpointUrl,
@@ -61,6 +62,12 @@ export const sourceShape = variant('Where the data comes from', {
           normalise: trim,
           check: dataUrl,
         }),
+      },
+    }),
+    blob: params('Content that was uploaded to the network', {
+      CID: {
+        required: 'invalid artifact source: missing CID',
+        shape: text('Its CID: version 1, raw, sha2-256, base32', { normalise: trim, check: blobId }),
       },
     }),
     ipfs: params('Data on IPFS', {

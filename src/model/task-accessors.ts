@@ -57,6 +57,18 @@ export function fetchedInputs(of: TaskSpec): InputSourceSpec[] {
   return [EntryModule, ...ImportModules, ...of.InputSources]
 }
 
+/** CIDs of the blobs that the job needs, each once. */
+export function namedBlobs(spec: JobSpec): string[] {
+  const sources = fetchedInputs(task(spec)).map(({ Source }) => Source)
+  const cids = sources.filter(({ Type }) => isBlobType(Type)).map(({ Params }) => Params?.CID)
+  return [...new Set(cids.filter((cid) => typeof cid === 'string'))]
+}
+
+/** True for the type of input sources whose content was uploaded to the network. */
+export function isBlobType(type: string): boolean {
+  return type.toLowerCase() === 'blob'
+}
+
 /** Amounts as numbers; what the task leaves open comes from `defaults` (absent = nothing). */
 export function taskResources({ Resources: asked }: TaskSpec, defaults: Resources = NO_RESOURCES): Resources {
   return {

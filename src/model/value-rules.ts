@@ -1,4 +1,5 @@
 import { isWeirError } from '../errors.js'
+import { isBlobCid } from './content-id.js'
 import { hasUnprintable, quoted } from './printable.js'
 import type { Complaint } from './labels.js'
 
@@ -103,6 +104,15 @@ export const contentId: Rule = (text) =>
   )
     ? undefined
     : { message: `invalid CID: ${quoted(text)}` }
+
+/** Content of the network's own store: one kind of CID in one spelling. */
+export const blobId: Rule = (text) =>
+  isBlobCid(text)
+    ? undefined
+    : {
+        message: `invalid CID of a blob: ${quoted(text)}`,
+        hint: 'Use what `weir wasm upload FILE` prints: bafkrei and 52 more characters',
+      }
 
 export const s3Bucket: Rule = (text) =>
   /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(text)

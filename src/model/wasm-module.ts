@@ -1,4 +1,5 @@
 import { WeirError } from '../errors.js'
+import { recogniseForeignFile } from './foreign-file.js'
 
 export type WasmExternKind = 'func' | 'table' | 'memory' | 'global' | 'tag'
 
@@ -145,24 +146,16 @@ function checkHeader(bytes: Uint8Array): void {
   if (bytes.length === 0) throw invalid('the file is empty')
   const magic = bytes[0] === 0 && bytes[1] === 0x61 && bytes[2] === 0x73 && bytes[3] === 0x6d
   if (!magic) {
-    const start = Buffer.from(bytes.subarray(0, 64)).toString('latin1').trimStart()
-    if (start.startsWith('(module') || start.startsWith('(component') || start.startsWith(';;')) {
-      throw invalid('this is WebAssembly text, not a binary module', 'Convert it with `wat2wasm`')
-    }
-    if (start.startsWith('\x7fELF') || start.startsWith('MZ')) {
-      throw invalid(
-        'this is a native program',
-        'Compile the program for the target wasm32-wasip1 (wasm32-wasi)',
-      )
-    }
+    const foreign = recogniseForeignFile(bytes)
+    if (foreign !== undefined) throw invalid(foreign.problem, foreign.hint)
     throw invalid('the file does not start with the bytes 00 61 73 6d ("\\0asm")')
   }
   if (bytes.length < 8) throw invalid('the module is truncated after its first bytes')
   const version = bytes.subarray(4, 8)
   if (version[2] === 1 && version[3] === 0) {
     throw invalid(
-      'this is a component (WASI 0.2), not a core module',
-      'Build for WASI preview 1: target wasm32-wasip1 (wasm32-wasi)',
+      'this is a component (WASI 0.2 or later), not a core module',
+      'Build for WASI preview 1: cargo build --target wasm32-wasip1, clang --target=wasm32-wasip1, tinygo build -target=wasip1. `wasm-tools component new` was given the core module that is needed here; componentize-js and componentize-py make nothing else than components',
     )
   }
   if (version[0] !== 1 || version[1] !== 0 || version[2] !== 0 || version[3] !== 0) {
@@ -187,7 +180,11 @@ function readSection(id: number, section: Reader, found: Sections): void {
 function readTypes(section: Reader, found: Sections): void {
   for (let left = section.count(TYPES_MAX, 'types'); left > 0; left--) {
     const form = section.byte()
-    if (form !== 0x60) throw unsupported('types of the garbage collection proposal')
+    if (form !== 0x60)
+      throw unsupported(
+        'garbage collected types',
+        'Kotlin, Dart, Java (TeaVM) and OCaml (wasm_of_ocaml) need them; build with a language that manages its own memory, or run the program in a container with `weir docker run`',
+      )
     const params = readValueTypes(section)
     found.types.push(`${params}->${readValueTypes(section)}`)
   }
@@ -397,6 +394,6 @@ function malformed(problem: string, offset: number): WeirError {
   return invalid(`${problem} (at byte ${offset})`)
 }
 
-function unsupported(what: string): WeirError {
-  return invalid(`it uses ${what}, which is not supported`, 'Build without this feature')
+function unsupported(what: string, hint = 'Build without this feature'): WeirError {
+  return invalid(`it uses ${what}, which is not supported`, hint)
 }

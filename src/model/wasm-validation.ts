@@ -1,5 +1,9 @@
 import { type ErrorCode, WeirError } from '../errors.js'
+import { nearestName } from './nearest-name.js'
 import { WASI_MODULE, WASI_SIGNATURES } from './wasi-preview1.js'
+import { compileProblems } from './wasm-compile.js'
+import { groupImports, type ImportGroup } from './wasm-import-groups.js'
+import { recogniseHost } from './wasm-hosts.js'
 import { type WasmImport, type WasmModule, readWasmModule } from './wasm-module.js'
 
 export interface WasmProblem {
@@ -13,6 +17,8 @@ export interface ValidationReport {
   problems: WasmProblem[]
   /** Absent when the entry module cannot be read. */
   module?: WasmModule
+  /** What it imports, by where from. */
+  importGroups: ImportGroup[]
   /** Exported functions without parameters and results: everything `entryPoint` may name. */
   entryPoints: string[]
 }
@@ -28,6 +34,8 @@ export interface ValidationOptions {
   entryPoint?: string
   /** Default none. */
   imports?: readonly ImportModule[]
+  /** Names of import modules that are given as well, but whose content is not known here; empty text: some name. */
+  unknownImports?: readonly string[]
   /** Also lets this machine's compiler check every function body. Default false. */
   compile?: boolean
 }
@@ -40,22 +48,24 @@ export function validateWasm(bytes: Uint8Array, options: ValidationOptions = {})
   const problems: WasmProblem[] = []
   const module = readOrComplain(bytes, 'the entry module', problems)
   const libraries = readLibraries(options.imports ?? [], problems)
-  if (module === undefined) return { valid: false, problems, entryPoints: [] }
+  if (module === undefined) return { valid: false, problems, importGroups: [], entryPoints: [] }
 
   const entryPoints = module.exports
     .filter((one) => one.kind === 'func' && one.signature === '->')
     .map((one) => one.name)
   problems.push(...checkEntryPoint(module, options.entryPoint ?? '_start', entryPoints))
-  problems.push(...checkImports(module, libraries), ...checkThreads(module, 'the entry module'))
+  const unknown = new Set(options.unknownImports ?? [])
+  problems.push(...checkImports(module, libraries, unknown), ...checkThreads(module, 'the entry module'))
   for (const [name, library] of libraries) {
     problems.push(
-      ...checkImports(library, libraries),
+      ...checkImports(library, libraries, unknown),
       ...checkThreads(library, `the import module ${quote(name)}`),
     )
   }
   problems.push(...checkCycles(libraries))
   if (options.compile === true && problems.length === 0) problems.push(...compileProblems(bytes))
-  return { valid: problems.length === 0, problems, module, entryPoints }
+  const importGroups = groupImports(module, libraries)
+  return { valid: problems.length === 0, problems, module, importGroups, entryPoints }
 }
 
 function readOrComplain(bytes: Uint8Array, what: string, problems: WasmProblem[]): WasmModule | undefined {
@@ -97,28 +107,53 @@ function readLibraries(imports: readonly ImportModule[], problems: WasmProblem[]
 function checkEntryPoint(module: WasmModule, entryPoint: string, candidates: string[]): WasmProblem[] {
   const found = module.exports.find((one) => one.name === entryPoint)
   if (found?.kind === 'func' && found.signature === '->') return []
-  const hint =
-    candidates.length > 0
-      ? `Name one of the functions it exports: ${listSome(candidates)}`
-      : 'Build the program as a command, so that it exports _start'
-  if (found === undefined) {
-    return [
-      { code: 'wasm.entry_point', message: `The module exports no function ${quote(entryPoint)}`, hint },
-    ]
+  const problem = (message: string): WasmProblem[] => [
+    { code: 'wasm.entry_point', message, hint: entryPointHint(module, entryPoint, candidates) },
+  ]
+  if (found !== undefined) {
+    const what = found.kind === 'func' ? `has the type ${found.signature}` : `is a ${found.kind}`
+    return problem(
+      `The export ${quote(entryPoint)} cannot be started: it ${what}, not a function without parameters and results`,
+    )
   }
-  const what = found.kind === 'func' ? `has the type ${found.signature}` : `is a ${found.kind}`
-  const message = `The export ${quote(entryPoint)} cannot be started: it ${what}, not a function without parameters and results`
-  return [{ code: 'wasm.entry_point', message, hint }]
+  const isReactor = module.exports.some((one) => one.name === '_initialize')
+  if (entryPoint === '_start' && isReactor)
+    return problem('The module is a library (a reactor: it exports _initialize and no _start)')
+  return problem(`The module exports no function ${quote(entryPoint)}`)
 }
 
+function entryPointHint(module: WasmModule, entryPoint: string, candidates: readonly string[]): string {
+  const others = candidates.filter((name) => !INITIALISERS.includes(name))
+  const near = nearestName(entryPoint, others)
+  if (entryPoint !== '_start' && near !== undefined) return `Did you mean --entry-point ${near}?`
+  if (others.length > 0) return `Name one of its functions: --entry-point ${listSome(others)}`
+  const hasMain = module.exports.some(
+    (one) => one.kind === 'func' && /^_*(?:main|__main_argc_argv)$/.test(one.name),
+  )
+  if (hasMain)
+    return 'Its main was not linked as that of a command: let the compiler driver link it, without --no-entry, -nostartfiles and -mexec-model=reactor'
+  return 'None of its functions takes and returns nothing. Build the program as a command, so that it exports _start (Rust: a main function, not crate-type cdylib; C: without --no-entry)'
+}
+
+/** Functions that prepare a library, and are no programs. */
+const INITIALISERS = ['_initialize', '__wasm_call_ctors']
+
 /** One problem per foreign module, so that a module for another host does not drown the reader. */
-function checkImports(module: WasmModule, libraries: ReadonlyMap<string, WasmModule>): WasmProblem[] {
-  const missing = new Map<string, string[]>()
+function checkImports(
+  module: WasmModule,
+  libraries: ReadonlyMap<string, WasmModule>,
+  unknown: ReadonlySet<string>,
+): WasmProblem[] {
+  const missing = new Map<string, WasmImport[]>()
   const problems: WasmProblem[] = []
   for (const one of module.imports) {
+    const isElsewhere = one.module !== WASI_MODULE && !libraries.has(one.module)
+    if (isElsewhere && (unknown.has(one.module) || unknown.has(''))) continue
     const provided = providedType(one, libraries)
     if (provided === undefined) {
-      missing.set(one.module, [...(missing.get(one.module) ?? []), one.name])
+      const others = missing.get(one.module)
+      if (others === undefined) missing.set(one.module, [one])
+      else others.push(one)
     } else if (provided !== typeText(one)) {
       problems.push({
         code: 'wasm.imports',
@@ -127,13 +162,7 @@ function checkImports(module: WasmModule, libraries: ReadonlyMap<string, WasmMod
       })
     }
   }
-  for (const [name, names] of missing) {
-    problems.push({
-      code: 'wasm.imports',
-      message: `Nobody provides ${listSome(names.map((one) => `${name}.${one}`))}`,
-      hint: hintForImport(name, names, libraries),
-    })
-  }
+  problems.push(...[...missing].map(([name, imports]) => missingProblem(name, imports, libraries)))
   return problems
 }
 
@@ -150,30 +179,27 @@ function typeText(one: { kind: string; signature: string }): string {
   return one.signature === '' ? one.kind : `${one.kind} ${one.signature}`
 }
 
-function hintForImport(name: string, names: string[], libraries: ReadonlyMap<string, WasmModule>): string {
-  if (libraries.has(name)) return `The import module ${quote(name)} is given, but does not export this`
-  if (name === WASI_MODULE) return 'These are not functions of WASI preview 1'
-  if (name === 'wasi_unstable') {
-    return 'The module was built for an old draft of WASI; build it again with a toolchain for wasm32-wasip1 (wasm32-wasi)'
+/** What the imports of one module that nobody provides belong to, and what to do. */
+function missingProblem(
+  name: string,
+  imports: readonly WasmImport[],
+  libraries: ReadonlyMap<string, WasmModule>,
+): WasmProblem {
+  const shown = listSome(imports.map((one) => `${name}.${one.name}`))
+  if (libraries.has(name)) {
+    const hint = `The import module ${quote(name)} is given, but does not export this`
+    return { code: 'wasm.imports', message: `Nobody provides ${shown}`, hint }
   }
-  if (name === 'wasi' && names.includes('thread-spawn'))
-    return 'Threads are not supported; build for wasm32-wasip1'
-  if (name === 'gojs' || name === 'go')
-    return 'The module was built by Go for browsers; build it with GOOS=wasip1 GOARCH=wasm'
-  if (name.startsWith('wasi:')) return 'The module belongs to a WASI 0.2 component; build for WASI preview 1'
-  if (name === '__wbindgen_placeholder__' || name === 'wbg' || name.startsWith('./')) {
-    return 'The module was built by wasm-bindgen for JavaScript; build it for wasm32-wasip1'
+  const known = recogniseHost(name, imports)
+  if (known !== undefined) {
+    const message = `Nobody provides ${shown}: this belongs to ${known.host}`
+    return { code: 'wasm.imports', message, hint: known.advice }
   }
-  const emscripten = names.some(
-    (one) => one.startsWith('emscripten_') || one.startsWith('invoke_') || one.startsWith('__syscall'),
-  )
-  if ((name === 'env' || name === 'a') && emscripten) {
-    return 'The module was built by Emscripten for JavaScript; build it with -sSTANDALONE_WASM or with a WASI SDK'
-  }
-  if (name === 'env' && names.includes('memory')) {
-    return 'The module expects its memory from outside (threads or a JavaScript host); build it with a memory of its own'
-  }
-  return `Give a module that exports it with the alias ${quote(name)}, or build without this import`
+  const hint =
+    name === WASI_MODULE
+      ? 'These are not functions of WASI preview 1; build for wasm32-wasip1 (wasm32-wasi)'
+      : `Give the module that exports it: --import-module ${/^[\w.-]+$/.test(name) ? name : 'NAME'}=FILE, or build without this import`
+  return { code: 'wasm.imports', message: `Nobody provides ${shown}`, hint }
 }
 
 function checkThreads(module: WasmModule, what: string): WasmProblem[] {
@@ -225,31 +251,7 @@ function checkCycles(libraries: ReadonlyMap<string, WasmModule>): WasmProblem[] 
   return []
 }
 
-interface WasmCompiler {
-  Module: new (bytes: Uint8Array) => unknown
-}
-
-function compileProblems(bytes: Uint8Array): WasmProblem[] {
-  const { Module } = (globalThis as unknown as { WebAssembly: WasmCompiler }).WebAssembly
-  try {
-    new Module(bytes)
-    return []
-  } catch (error) {
-    const text = (error instanceof Error ? error.message : String(error)).replace(
-      /^WebAssembly\.Module\(\): /,
-      '',
-    )
-    return [
-      {
-        code: 'wasm.invalid',
-        message: `The compiler refuses the module: ${text}`,
-        hint: 'Build the module again',
-      },
-    ]
-  }
-}
-
-function listSome(names: string[]): string {
+function listSome(names: readonly string[]): string {
   const shown = names.slice(0, 8).map((one) => (one.length > 100 ? `${one.slice(0, 100)}…` : one))
   const more = names.length - shown.length
   return more > 0 ? `${shown.join(', ')} and ${more} more` : shown.join(', ')

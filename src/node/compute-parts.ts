@@ -2,14 +2,17 @@ import { availableParallelism } from 'node:os'
 import { join, resolve } from 'node:path'
 import type { Config, ConfigValues } from '../config/index.js'
 import { type ComputeNode, type ComputePolicy, createComputeNode } from '../compute/index.js'
-import type { WeirError } from '../errors.js'
 import { createGuardedDialer, createResolver, startGateway } from '../egress/index.js'
 import { createDockerExecutor } from '../executors/docker/index.js'
 import { createWasmExecutor } from '../executors/wasm/index.js'
 import { isFullId, type NodeInfo } from '../model/index.js'
+import { WeirError } from '../errors.js'
+import { BLOB_SUBJECT } from '../ports/index.js'
 import type {
   AuditLog,
   AuditSink,
+  BlobReadRequest,
+  BlobReadResponse,
   Chance,
   Clock,
   EgressGateway,
@@ -21,7 +24,13 @@ import type {
   Transport,
 } from '../ports/index.js'
 import { localPublisher, noopPublisher } from '../publishers/index.js'
-import { inlineSource, localDirectorySource, urlSource } from '../sources/index.js'
+import {
+  blobSource,
+  type BlobSourceOptions,
+  inlineSource,
+  localDirectorySource,
+  urlSource,
+} from '../sources/index.js'
 import { createAuditFile } from '../stores/index.js'
 import { keyPairOf } from '../transports/index.js'
 import { VERSION } from '../version.js'
@@ -320,6 +329,14 @@ function buildSources(context: Context, dialer: GuardedDialer): StorageSource[] 
       retries: values['InputSources.MaxRetryCount'],
     }),
     inlineSource(),
+    blobSource({
+      cacheDir: join(context.config.dataDir, 'blob-cache'),
+      // Nobody comes back to the cache of a node that is gone after its job.
+      cacheBytesMax: context.isLasting ? values['InputSources.BlobCacheBytes'] : 0,
+      readPiece: readPieces(context),
+      clock: context.clock,
+      onTrouble: (error) => context.logger.warn({ err: error }, 'the cache of blobs cannot be used'),
+    }),
     // Without an allowed path the source is not offered at all.
     ...(values['Compute.AllowListedLocalPaths'].length === 0
       ? []
@@ -331,6 +348,24 @@ function buildSources(context: Context, dialer: GuardedDialer): StorageSource[] 
         ]),
   ]
   return sources.filter((source) => !isDisabled(values['InputSources.Disabled'], source.type))
+}
+
+const PIECE_TIMEOUT_MS = 20_000
+
+/** Asks the orchestrator; its answer is not trusted. */
+function readPieces({ transport, identity }: Context): BlobSourceOptions['readPiece'] {
+  return async (cid, offset, bytesMax) => {
+    const request: BlobReadRequest = { nodeId: identity.nodeId, cid, offset, bytesMax }
+    const answer = (await transport.request(
+      BLOB_SUBJECT,
+      request,
+      PIECE_TIMEOUT_MS,
+    )) as Partial<BlobReadResponse>
+    const { data, bytes } = answer
+    if (typeof data === 'string' && Number.isSafeInteger(bytes) && Number(bytes) >= 0)
+      return { data: Buffer.from(data, 'base64'), bytes: Number(bytes) }
+    throw new WeirError('source.unavailable', `Cannot fetch the blob ${cid}: the answer cannot be read`)
+  }
 }
 
 /** Keys and tokens are in the data directory; whoever reaches an engine's socket starts programs, and is root. */

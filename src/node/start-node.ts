@@ -2,9 +2,9 @@ import { join } from 'node:path'
 import { type Config, CONFIG_SCHEMA, type ConfigKey, type ConfigName, writeValue } from '../config/index.js'
 import { isWeirError } from '../errors.js'
 import { type ListenOptions, NO_RESOURCES, type NodeInfo, type NodeRecord } from '../model/index.js'
-import { createOrchestrator, type Orchestrator } from '../orchestrator/index.js'
-import type { Chance, Clock, JobService, NodeTokenService, Transport } from '../ports/index.js'
-import { lockDataDir, openMemoryStore, openSqliteStore } from '../stores/index.js'
+import { createOrchestrator, neededBlobs, type Orchestrator } from '../orchestrator/index.js'
+import type { BlobStore, Chance, Clock, JobService, NodeTokenService, Transport } from '../ports/index.js'
+import { lockDataDir, openBlobStore, openMemoryStore, openSqliteStore } from '../stores/index.js'
 import { combineTransports, createInProcessTransport } from '../transports/index.js'
 import { BUILD, VERSION } from '../version.js'
 import { type ComputeParts, startCompute } from './compute-parts.js'
@@ -20,6 +20,7 @@ import { type Cluster, startCluster, wantsCluster } from './membership/cluster.j
 import { type NetworkStatus, openNodeLink, refuseVisibleSecrets } from './membership/link.js'
 import { type NetworkList, openNetworkList } from './network-list.js'
 import { REAL_CHANCE, REAL_CLOCK } from './real-time.js'
+import { contentReader } from './read-content.js'
 import { writeRunFile } from './run-file.js'
 import { Teardown } from './teardown.js'
 
@@ -120,7 +121,7 @@ async function start(
 
   const { BACALHAU_VERSION, createApiServer } = await loadingApi
   const api = await createApiServer({
-    ...(brain === undefined ? {} : { jobs: brain.orchestrator }),
+    ...(brain === undefined ? {} : { jobs: brain.orchestrator, blobs: brain.blobs }),
     ...(brain?.cluster === undefined
       ? {}
       : { nodeTokens: brain.cluster.tokens, joinUrl: brain.cluster.joinUrl }),
@@ -199,6 +200,7 @@ interface Parts {
 /** The orchestrator role, with the way on which nodes talk to it. */
 interface Brain {
   orchestrator: Orchestrator
+  blobs: BlobStore
   transport: Transport
   cluster: Cluster | undefined
 }
@@ -208,6 +210,16 @@ async function startOrchestrator(parts: Parts, isOnDisk: boolean): Promise<Brain
   const { values, dataDir } = config
   const store = isOnDisk ? await openSqliteStore(join(dataDir, 'jobs.db')) : openMemoryStore()
   teardown.add('job store', () => store.close())
+  const blobs = await openBlobStore({
+    dir: join(dataDir, 'blobs'),
+    clock,
+    needed: async () => neededBlobs(await store.snapshot()),
+    limits: {
+      blobBytesMax: values['Orchestrator.Blobs.BytesMax'],
+      totalBytesMax: values['Orchestrator.Blobs.TotalBytesMax'],
+    },
+    onDamage: (cid) => logger.warn({ cid }, 'an uploaded blob is damaged on the disk and was forgotten'),
+  })
   const local = createInProcessTransport({ clock, chance })
   teardown.add('transport', () => local.close())
   const cluster = wantsCluster(config, roles) ? await startCluster(parts) : undefined
@@ -224,6 +236,8 @@ async function startOrchestrator(parts: Parts, isOnDisk: boolean): Promise<Brain
     clock,
     chance,
     nodeId: identity.nodeId,
+    blobs,
+    readContent: contentReader(blobs),
     ...(cluster === undefined
       ? {}
       : { approveNodes: cluster.approveNodes, onNodeDecision: cluster.onNodeDecision }),
@@ -242,7 +256,7 @@ async function startOrchestrator(parts: Parts, isOnDisk: boolean): Promise<Brain
   teardown.add('orchestrator', () => orchestrator.close())
   followList(list, orchestrator, { logger, teardown })
   await cluster?.open(orchestrator)
-  return { orchestrator, transport, cluster }
+  return { orchestrator, blobs, transport, cluster }
 }
 
 /** Changes of the network's list reach the nodes while the orchestrator runs. */

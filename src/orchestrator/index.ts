@@ -1,3 +1,4 @@
+export { neededBlobs } from './blob-desk.js'
 export { createOrchestrator } from './orchestrator.js'
 export type { Orchestrator } from './orchestrator.js'
 export { DEFAULT_LIMITS, SILENT_LOGGER } from './options.js'

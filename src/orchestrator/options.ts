@@ -1,5 +1,5 @@
 import type { JobDefaults, NetworkEgressPolicy, NodeId, NodeInfo } from '../model/index.js'
-import type { Chance, Clock, JobStore, Transport } from '../ports/index.js'
+import type { BlobStore, Chance, Clock, JobStore, ReadContent, Transport } from '../ports/index.js'
 
 /** Where the orchestrator writes what an operator reads; pino's loggers fit. */
 export interface OrchestratorLogger {
@@ -124,6 +124,10 @@ export interface OrchestratorOptions {
     action: 'approve' | 'reject' | 'delete',
     decide: () => Promise<void>,
   ) => Promise<void>
+  /** Content that jobs name by CID, handed to nodes. Absent: jobs that name any are refused. */
+  blobs?: BlobStore
+  /** Reads modules that are at hand, so that wrong programs are refused at submission. Absent: the node finds out. */
+  readContent?: ReadContent
   /** Put into the meta data of jobs as `bacalhau.org/server.installation.id`; absent = left out. */
   installationId?: string
   /** As `bacalhau.org/server.instance.id`. */

@@ -19,7 +19,7 @@ import type {
   SpecConfig,
 } from '../model/index.js'
 import type { NodeConnection, NodeId, NodeMembership } from '../model/index.js'
-import { SYNC_SUBJECT } from '../ports/index.js'
+import { BLOB_SUBJECT, SYNC_SUBJECT } from '../ports/index.js'
 import type {
   Change,
   Closable,
@@ -35,6 +35,7 @@ import type {
   SubmitRequest,
   SubmitResponse,
 } from '../ports/index.js'
+import { createBlobDesk } from './blob-desk.js'
 import { Broker, type Want } from './broker.js'
 import { DesiredAnswers } from './desired-answer.js'
 import { DesiredFeed } from './desired-feed.js'
@@ -94,7 +95,7 @@ class OrchestratorNode implements Orchestrator {
   readonly #closing = new AbortController()
   readonly #submissions: Submissions
   #networkEgress: { policy: NetworkEgressPolicy; digest: string }
-  #serving: Closable | undefined
+  #serving: Closable[] = []
   #loops: Promise<void>[] = []
 
   constructor(options: OrchestratorOptions) {
@@ -154,14 +155,19 @@ class OrchestratorNode implements Orchestrator {
       logger: this.#logger,
     }
     const answers = new DesiredAnswers(feed)
-    this.#serving = await transport.serve(
-      SYNC_SUBJECT,
-      createSyncHandler({
-        ...parts,
-        answers,
-        nudger: this.#nudger,
-        networkEgress: () => this.#networkEgress,
-      }),
+    const { blobs } = this.#options
+    if (blobs !== undefined)
+      this.#serving.push(await transport.serve(BLOB_SUBJECT, createBlobDesk({ blobs, store })))
+    this.#serving.push(
+      await transport.serve(
+        SYNC_SUBJECT,
+        createSyncHandler({
+          ...parts,
+          answers,
+          nudger: this.#nudger,
+          networkEgress: () => this.#networkEgress,
+        }),
+      ),
     )
     const { signal } = this.#closing
     const retention = new Retention({ ...parts, feed })
@@ -190,8 +196,7 @@ class OrchestratorNode implements Orchestrator {
   async close(): Promise<void> {
     this.#closing.abort()
     this.#nudger.close()
-    await this.#serving?.close()
-    this.#serving = undefined
+    await Promise.all(this.#serving.splice(0).map((one) => one.close()))
     await Promise.all(this.#loops.splice(0))
     await this.#writer.close()
   }

@@ -1,10 +1,12 @@
 import { WeirError } from '../errors.js'
 import { isTerminalJobState } from '../model/index.js'
-import type { Job, JobId } from '../model/index.js'
+import type { Job, JobId, JobSpec } from '../model/index.js'
 import type { Change, JobDiff, RerunRequest, SubmitRequest, SubmitResponse } from '../ports/index.js'
+import { requireBlobs } from './blob-desk.js'
 import { findJob, findNamedJob, findVersion } from './id-lookup.js'
 import { newVersion, type NewVersion } from './new-version.js'
 import type { OrchestratorLimits, OrchestratorOptions } from './options.js'
+import { checkProgram } from './program-check.js'
 import { diffSpecs } from './spec-diff.js'
 import { completeSpec, prepareSubmission, readToken } from './submission.js'
 import { Turns } from './turns.js'
@@ -12,6 +14,8 @@ import { clip } from './wording.js'
 import type { Writer } from './writer.js'
 
 const REASON_LENGTH_MAX = 1_024
+/** No JSON, so no name of a job. */
+const PROGRAM_CHECK = 'program check'
 const REPLAY_WARNING = 'this idempotency token was used before: the answer names the job that it made'
 
 /** Takes jobs in: new ones, updates of named ones, and those that run again. Holds no more than it may. */
@@ -32,9 +36,10 @@ export class Submissions {
   }
 
   async submit(request: SubmitRequest): Promise<SubmitResponse> {
-    return this.#once(request.idempotencyToken, (idempotencyToken) =>
-      this.#submit({ ...request, idempotencyToken }),
-    )
+    return this.#once(request.idempotencyToken, async (idempotencyToken) => {
+      await this.#checkContent(request.spec)
+      return this.#submit({ ...request, idempotencyToken })
+    })
   }
 
   async diff(request: SubmitRequest): Promise<JobDiff> {
@@ -59,6 +64,7 @@ export class Submissions {
     const { id } = await findJob(store, idOrPrefix, request.namespace)
     return this.#once(request.idempotencyToken, async (idempotencyToken) => {
       const { spec, version } = await findVersion(store, await findJob(store, id), request.jobVersion)
+      await requireBlobs(spec, this.#options.blobs)
       const reason = clip(request.reason, REASON_LENGTH_MAX)
       const details = { FromVersion: String(version), ...(reason === '' ? {} : { Reason: reason }) }
       const next = { spec, trigger: 'job-rerun', details, idempotencyToken } as const
@@ -143,6 +149,15 @@ export class Submissions {
       const { job, evaluationId, change } = newVersion(before, executions, wanted, clock.now(), chance)
       return { change, result: { jobId: id, jobVersion: job.version, evaluationId, warnings: [] } }
     })
+  }
+
+  /** What the job names must be there, and its program must be able to run. */
+  async #checkContent(spec: JobSpec): Promise<void> {
+    const { blobs, readContent } = this.#options
+    await requireBlobs(spec, blobs)
+    // One after the other: a program may be large.
+    if (readContent !== undefined && spec.Tasks[0].Engine.Type === 'wasm')
+      await this.#turns.take(PROGRAM_CHECK, () => checkProgram(spec, readContent))
   }
 
   /** Throws `job.too_many`. */

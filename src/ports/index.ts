@@ -1,4 +1,5 @@
 export type * from './access.js'
+export type * from './blobs.js'
 export type * from './clock.js'
 export type * from './data.js'
 export type * from './egress-gateway.js'

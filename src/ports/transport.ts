@@ -27,6 +27,9 @@ export const SYNC_SUBJECT = 'orchestrator.sync'
 /** Served by the orchestrator for machines that hold a join token and nothing else yet. */
 export const JOIN_SUBJECT = 'orchestrator.join'
 
+/** Served by the orchestrator: a piece of content that an execution of the node needs, see {@link BlobReadRequest}. */
+export const BLOB_SUBJECT = 'orchestrator.blob'
+
 /** Served by each node: "sync now", answers at once. */
 export function nudgeSubject(nodeId: string): Subject {
   return `node.${nodeId}.nudge`

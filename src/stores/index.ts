@@ -1,5 +1,7 @@
 export { lockDataDir } from './data-dir-lock.js'
 export type { DataDirLock } from './data-dir-lock.js'
+export { openBlobStore } from './blob-store.js'
+export type { BlobStoreOptions } from './blob-store.js'
 export { openMemoryStore } from './memory.js'
 export type { MemoryStoreOptions } from './memory.js'
 export { openSqliteStore } from './sqlite.js'

@@ -73,7 +73,7 @@ function rightsOf(user: NatsUser): { publish: string[]; subscribe: string[]; ans
       }
     case 'node':
       return {
-        publish: [`weir.orchestrator.sync.${user.nodeId}`],
+        publish: [`weir.orchestrator.sync.${user.nodeId}`, `weir.orchestrator.blob.${user.nodeId}`],
         subscribe: [`weir.node.${user.nodeId}.*`, `${inboxOf(user.nodeId)}.>`],
         answers: true,
       }

@@ -14,6 +14,8 @@ beforeAll(async () => {
 })
 afterAll(() => server.close())
 
+const EMPTY_CID = 'bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku'
+
 describe('the OpenAPI document', () => {
   it('is version 3.1 with title, version and paths', () => {
     expect(server.document.openapi).toBe('3.1.0')
@@ -25,6 +27,7 @@ describe('the OpenAPI document', () => {
     const served: string[] = []
     const api = await createApiServer({
       jobs: new MemoryJobService(),
+      blobs: server.blobs,
       identity: { nodeId: NODE_ID },
       nodeInfo: () => nodeInfo(NODE_ID),
       version: { weir: '0.1.0' },
@@ -89,7 +92,12 @@ describe('the OpenAPI document', () => {
       if (body === undefined || /\/(access|node_tokens|auth)\b/.test(path)) continue
       server.jobs.nodesById.set(COMMON_NODE, nodeRecord(COMMON_NODE, { membership: 'PENDING' }))
       const target = path.replace('{id}', path.includes('/nodes/') ? COMMON_NODE : id)
-      const answer = await server.call(method, target, body)
+      const isBlob = path.includes('/blobs/')
+      const answer = isBlob
+        ? await server.call(method, path.replace('{cid}', EMPTY_CID), body, {
+            'content-type': 'application/octet-stream',
+          })
+        : await server.call(method, target, body)
       expect(answer.status, `${name} ${answer.text}`).toBe(200)
     }
   })

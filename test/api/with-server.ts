@@ -1,4 +1,9 @@
 import { request as httpRequest, type IncomingHttpHeaders } from 'node:http'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { BlobStore } from '../../src/ports/index.js'
+import { openBlobStore } from '../../src/stores/index.js'
 import { createApiServer, type ApiServerOptions } from '../../src/api/index.js'
 import { deviations, type OpenApi } from './openapi-conformance.js'
 import { MemoryJobService, nodeInfo } from './memory-job-service.js'
@@ -16,6 +21,7 @@ export interface Answer {
 
 export interface Server {
   jobs: MemoryJobService
+  blobs: BlobStore
   url: string
   port: number
   /** What the server promises; every answer that `call` receives is held against it. */
@@ -32,8 +38,16 @@ export interface Server {
 /** A real server on a real port, with jobs in memory. */
 export async function startServer(options: Partial<ApiServerOptions> = {}): Promise<Server> {
   const jobs = new MemoryJobService()
+  const dir = await mkdtemp(join(tmpdir(), 'weir-api-'))
+  const blobs = await openBlobStore({
+    dir,
+    clock: { now: () => Date.now(), sleep: async () => {} },
+    needed: async () => new Set(),
+    limits: { blobBytesMax: 1_000_000, totalBytesMax: 10_000_000 },
+  })
   const api = await createApiServer({
     jobs,
+    blobs,
     identity: { nodeId: NODE_ID },
     nodeInfo: () => nodeInfo(NODE_ID),
     version: { weir: '0.1.0', gitCommit: 'abc', buildDate: '2024-11-29T10:11:12Z' },
@@ -47,6 +61,7 @@ export async function startServer(options: Partial<ApiServerOptions> = {}): Prom
   const document = (await call(port, 'GET', '/api/v1/openapi.json')).json as OpenApi
   return {
     jobs,
+    blobs,
     url,
     port,
     document,
@@ -59,7 +74,10 @@ export async function startServer(options: Partial<ApiServerOptions> = {}): Prom
     },
     callRaw: (method, path, headers) => call(port, method, path, undefined, headers),
     routes: api.routes,
-    close: () => api.close(),
+    close: async () => {
+      await api.close()
+      await rm(dir, { recursive: true, force: true })
+    },
   }
 }
 

@@ -4,6 +4,7 @@ import { dockerJob } from '../job-from-flags.js'
 import { splitOutputFlag, uploader } from '../run-flags.js'
 import { withFlagPlaces } from '../flag-places.js'
 import { submitJob } from '../submit.js'
+import type { LocalBlob } from '../local-blobs.js'
 import type { CliContext } from '../context.js'
 import type { DockerFlags } from '../job-from-flags.js'
 import type { AllRunFlags } from '../run-flags.js'
@@ -17,12 +18,17 @@ export async function dockerRun(
 ): Promise<number> {
   const { format, results } = splitOutputFlag(flags.output)
   const problems = new FlagProblems()
+  const blobs: LocalBlob[] = []
   const job = await dockerJob({ ...flags, output: results }, image, parameters, {
     problems,
-    upload: uploader(context, packDirectory),
+    upload: uploader(context, packDirectory, blobs),
   })
   const parsed = problems.parse(job)
   return withFlagPlaces(() =>
-    submitJob(parsed, { flags, format, mayEmbed: true, showWarnings: flags.hideWarnings !== true }, context),
+    submitJob(
+      parsed,
+      { flags, format, blobs, mayEmbed: true, showWarnings: flags.hideWarnings !== true },
+      context,
+    ),
   )
 }

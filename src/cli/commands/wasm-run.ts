@@ -5,6 +5,7 @@ import { isLocalProgram, wasmJob } from '../job-from-flags.js'
 import { splitOutputFlag, uploader } from '../run-flags.js'
 import { withFlagPlaces } from '../flag-places.js'
 import { submitJob } from '../submit.js'
+import type { LocalBlob } from '../local-blobs.js'
 import type { CliContext } from '../context.js'
 import type { WasmFlags } from '../job-from-flags.js'
 import type { AllRunFlags } from '../run-flags.js'
@@ -18,13 +19,18 @@ export async function wasmRun(
 ): Promise<number> {
   const { format, results } = splitOutputFlag(flags.output)
   const problems = new FlagProblems()
+  const blobs: LocalBlob[] = []
   const job = await wasmJob({ ...flags, output: results }, program, parameters, {
     problems,
-    upload: uploader(context, packDirectory),
+    upload: uploader(context, packDirectory, blobs),
   })
   if (isLocalProgram(program)) await checkLocalProgram(program, flags, problems, context)
   const parsed = problems.parse(job)
   return withFlagPlaces(() =>
-    submitJob(parsed, { flags, format, mayEmbed: true, showWarnings: flags.hideWarnings !== true }, context),
+    submitJob(
+      parsed,
+      { flags, format, blobs, mayEmbed: true, showWarnings: flags.hideWarnings !== true },
+      context,
+    ),
   )
 }

@@ -1,46 +1,66 @@
-import { basename } from 'node:path'
+import { createHash } from 'node:crypto'
+import { WeirError } from '../../errors.js'
+import { blobCid, isBlobCid } from '../../model/content-id.js'
 import { printable } from '../../model/printable.js'
 import { validateWasm } from '../../model/wasm-validation.js'
+import { suggest, withClient } from '../context.js'
 import { EXIT } from '../exit-codes.js'
+import { isLocalProgram, readModuleArgument } from '../job-from-flags.js'
+import { readModule } from '../local-program.js'
+import { reportAsObject, reportAsText } from '../module-report.js'
 import { OBJECT_FORMATS, printObject } from '../output-format.js'
 import { readChoice } from '../read-choice.js'
-import { readModule } from '../local-program.js'
-import type { CliContext } from '../context.js'
+import { shellWord } from '../shell-word.js'
+import type { CliContext, GlobalFlags } from '../context.js'
 
-/** `weir wasm validate FILE`: prints OK, or every reason why weir cannot run the module (exit code 1). */
-export async function wasmValidate(
-  file: string,
-  flags: { entryPoint?: string; importModule?: string[]; output?: string },
-  context: CliContext,
-): Promise<number> {
+export interface ValidateFlags extends GlobalFlags {
+  entryPoint?: string
+  importModule?: string[]
+  namespace?: string
+  output?: string
+}
+
+/** `weir wasm validate FILE|CID`: what the module is and needs, and OK or every reason why weir cannot run it (exit code 1). */
+export async function wasmValidate(file: string, flags: ValidateFlags, context: CliContext): Promise<number> {
   const { terminal } = context
-  const bytes = await readModule(file, context)
-  const imports = await Promise.all((flags.importModule ?? []).map((text) => readImport(text, context)))
-  const { valid, problems, entryPoints } = validateWasm(bytes, {
-    entryPoint: flags.entryPoint,
-    imports,
-    compile: true,
-  })
+  const bytes = await readProgram(file, flags, context)
+  const imports: { name: string; bytes: Uint8Array }[] = []
+  const unknownImports: string[] = []
+  for (const { name, program } of (flags.importModule ?? []).map(readModuleArgument)) {
+    if (isLocalProgram(program) || isBlobCid(program))
+      imports.push({ name, bytes: await readProgram(program, flags, context) })
+    else unknownImports.push(name)
+  }
+  const { entryPoint } = flags
+  const report = validateWasm(bytes, { entryPoint, imports, unknownImports, compile: true })
+  const cid = blobCid(createHash('sha256').update(bytes).digest())
+  const lookedAt = { file, cid, bytes: bytes.length, report }
+  const exitCode = report.valid ? EXIT.ok : EXIT.no
   if (flags.output !== undefined) {
     const format = readChoice('--output', flags.output, OBJECT_FORMATS)
-    await printObject(terminal, { Valid: valid, Problems: problems, EntryPoints: entryPoints }, format, true)
-    return valid ? EXIT.ok : EXIT.no
+    await printObject(terminal, reportAsObject(lookedAt), format, true)
+    return exitCode
   }
-  if (valid) {
-    await terminal.data('OK\n')
-    return EXIT.ok
-  }
-  for (const { message, hint } of problems) {
+  await terminal.data(reportAsText(lookedAt, terminal))
+  for (const { message, hint } of report.problems) {
     terminal.talk(`${terminal.talkStyle.red('Error:')} ${printable(message)}`)
     if (hint !== '') terminal.talk(`${terminal.talkStyle.green('Hint:')} ${printable(hint)}`)
   }
-  return EXIT.no
+  if (!report.valid) return exitCode
+  await terminal.data('\nOK\n')
+  suggest(terminal, [['Run it:', `weir wasm run ${shellWord(file)}`]])
+  return exitCode
 }
 
-/** `FILE`, or `NAME=FILE` when imports ask for another name than the file's. */
-async function readImport(text: string, context: CliContext): Promise<{ name: string; bytes: Uint8Array }> {
-  const equals = text.indexOf('=')
-  const file = equals > 0 ? text.slice(equals + 1) : text
-  const name = equals > 0 ? text.slice(0, equals) : basename(file).replace(/\.wasm$/, '')
-  return { name, bytes: await readModule(file, context) }
+/** A file of this machine, or what the server holds under the CID. */
+async function readProgram(
+  program: string,
+  flags: Pick<ValidateFlags, 'namespace'> & GlobalFlags,
+  context: CliContext,
+): Promise<Uint8Array> {
+  if (!isBlobCid(program)) return readModule(program, context)
+  const { namespace } = flags
+  const content = await withClient(flags, context, (client) => client.blobContent(program, { namespace }))
+  if (blobCid(createHash('sha256').update(content).digest()) === program) return content
+  throw new WeirError('api.failed', `Cannot use what the server sent as ${program}: it is other content`)
 }

@@ -1,6 +1,6 @@
 import { WeirError } from '../../errors.js'
 import type { NodeId, NodeMembership, SyncResponse } from '../../model/index.js'
-import { SYNC_SUBJECT, type Transport } from '../../ports/index.js'
+import { BLOB_SUBJECT, SYNC_SUBJECT, type Transport } from '../../ports/index.js'
 
 /**
  * The orchestrator's transport for other machines: a node speaks for itself only. Rejects with `api.forbidden` when the
@@ -11,7 +11,7 @@ export function guardSync(transport: Transport, isMember: (nodeId: NodeId) => bo
     request: (subject, body, timeoutMs) => transport.request(subject, body, timeoutMs),
     close: () => transport.close(),
     serve: (subject, handler) => {
-      if (subject !== SYNC_SUBJECT) return transport.serve(subject, handler)
+      if (subject !== SYNC_SUBJECT && subject !== BLOB_SUBJECT) return transport.serve(subject, handler)
       return transport.serve(subject, async (body, signal, from) => {
         if (from === undefined || !isMember(from)) {
           throw new WeirError('node.refused', 'The orchestrator does not know this node any more')
