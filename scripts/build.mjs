@@ -1,6 +1,6 @@
 // Compiles src/ to dist/ and bundles the one file that enters the WebAssembly sandbox. Run by `npm ci` (prepare).
 import { spawnSync } from 'node:child_process'
-import { chmodSync, existsSync, writeFileSync } from 'node:fs'
+import { chmodSync, cpSync, existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 const root = join(import.meta.dirname, '..')
@@ -12,6 +12,9 @@ if (!existsSync(bin('tsc'))) {
 }
 
 run(bin('tsc'), ['-p', 'tsconfig.json'])
+
+// Data that is read beside the code.
+cpSync(join(root, 'src/conformance/corpus'), join(root, 'dist/conformance/corpus'), { recursive: true })
 
 const commit = spawnSync('git', ['rev-parse', 'HEAD'], { cwd: root, encoding: 'utf8' })
 writeFileSync(

@@ -21,7 +21,8 @@ const MAY_IMPORT = {
   api: ['orchestrator', ...CORE],
   client: ['archive', 'model'],
   config: ['model'],
-  cli: ['client', 'config', 'model', 'node', 'standalone'],
+  cli: ['client', 'config', 'model', 'node', 'standalone', 'conformance'],
+  conformance: CORE,
   standalone: ['egress', 'stores', ...CORE],
   demo: ['client', 'config', 'model', 'node'],
   node: [

@@ -1,4 +1,4 @@
-import { readObjectFormat } from './output-flags.js'
+import { listFlags, readObjectFormat } from './output-flags.js'
 import type { WeirCommand } from './command.js'
 import type { CliContext } from './context.js'
 import type { Leaf } from './program.js'
@@ -42,4 +42,22 @@ export function addEgressCommands(leaf: Leaf, egress: WeirCommand, context: CliC
     .option('--summary <FILE>', 'write the summary to this file as well, as JSON')
     .option('--audit-dir <DIR>', 'keep the record of every attempt there (default: not kept)')
     .option('--quiet', 'no summary on standard error')
+
+  const conformance = leaf<import('./commands/egress-conformance.js').ConformanceFlags>(
+    egress,
+    'conformance [COMMAND...]',
+    'Attack a proxy with every row of the corpus and say where it lets something out',
+    async (operands, flags) =>
+      (await import('./commands/egress-conformance.js')).egressConformance(operands, flags, context),
+  )
+  conformance
+    .passThroughOptions()
+    .optionsGroup('Proxy flags:')
+    .requiredOption('--proxy <URL>', 'where it listens in the namespace of the test: http://127.0.0.1:PORT')
+    .option('--user <NAME:PASSWORD>', 'credential for Proxy-Authorization')
+    .option('--patience <SECONDS>', 'how long it may take to close a connection (default 12)')
+    .option('--rows <LIST>', 'only rows whose ids begin so, comma separated: A,F-1')
+    .option('--all', 'show rows that passed and those that do not apply, too')
+    .option('--strict', 'end with 1 also when only answers differ')
+  listFlags(conformance)
 }

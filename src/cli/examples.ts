@@ -62,6 +62,10 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
     'weir egress exec --domain registry.example.com --allow-write ./cache -- ./install.sh',
     'weir egress exec --domain api.example.com --hide ./keys --clear-env --quiet -- ./agent.sh',
   ],
+  'egress conformance': [
+    'weir egress conformance --proxy http://127.0.0.1:3128 -- ./proxy.sh',
+    'weir egress conformance --proxy http://127.0.0.1:3128 --rows A,F --output json -- ./proxy.sh',
+  ],
   'node list': ['weir node list', 'weir node list --show labels,network,features'],
   'node describe': ['weir node describe n-1a2b3c4d'],
   'node approve': ['weir node approve n-1a2b3c4d'],

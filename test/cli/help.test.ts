@@ -82,7 +82,7 @@ describe.skipIf(missing !== '')(`examples of the help${skipped}`, () => {
   afterAll(() => world?.close())
 
   // Of one node nothing can be approved or removed; others need a server of their own.
-  const apart = [...OF_A_NETWORK, 'serve', 'job stop', 'job rerun']
+  const apart = [...OF_A_NETWORK, 'serve', 'job stop', 'job rerun', 'egress conformance', 'egress gateway']
   const examples = Object.entries(EXAMPLES).flatMap(([words, lines]) =>
     // Those of `auth` need a server that asks who is calling: test/cli/auth.test.ts.
     apart.includes(words) || words.startsWith('auth ') || words.startsWith('node token ') ? [] : lines,
