@@ -45,6 +45,8 @@ const SIGABRT = 6
 const SELF = 0
 
 const is = (argument: number, ...oneOf: number[]): ArgumentCheck => ({ argument, oneOf })
+/** No set-user-id, set-group-id or sticky bits: on a node that runs as root, what is made in writable inputs is root's. */
+const plainMode = (argument: number): ArgumentCheck => ({ argument, mask: 0o7000, oneOf: [0] })
 
 /**
  * Everything Node needs to run one bundled file without network, processes and devices, and nothing else: what is not
@@ -79,8 +81,8 @@ export const ALLOWED_SYSCALLS: Readonly<Record<string, AllowedSyscall>> = {
   time: { x64: 201, arm64: undefined },
   lseek: { x64: 8, arm64: 62 },
   // Files: opening, reading about them.
-  open: { x64: 2, arm64: undefined },
-  openat: { x64: 257, arm64: 56 },
+  open: { x64: 2, arm64: undefined, only: [plainMode(2)] },
+  openat: { x64: 257, arm64: 56, only: [plainMode(3)] },
   close: { x64: 3, arm64: 57 },
   fstat: { x64: 5, arm64: 80 },
   newfstatat: { x64: 262, arm64: 79 },
@@ -103,8 +105,8 @@ export const ALLOWED_SYSCALLS: Readonly<Record<string, AllowedSyscall>> = {
   renameat2: { x64: 316, arm64: 276 },
   unlink: { x64: 87, arm64: undefined },
   unlinkat: { x64: 263, arm64: 35 },
-  mkdir: { x64: 83, arm64: undefined },
-  mkdirat: { x64: 258, arm64: 34 },
+  mkdir: { x64: 83, arm64: undefined, only: [plainMode(1)] },
+  mkdirat: { x64: 258, arm64: 34, only: [plainMode(2)] },
   rmdir: { x64: 84, arm64: undefined },
   link: { x64: 86, arm64: undefined },
   linkat: { x64: 265, arm64: 37 },

@@ -144,6 +144,14 @@ describe('the system call list', () => {
       expect(verdict(arch, numberOf(arch, 'tgkill'), 2, 2, 9)).toBe(EPERM)
     })
 
+    it(`makes no file that is run as its owner on ${arch}`, () => {
+      expect(verdict(arch, numberOf(arch, 'openat'), -100, 0x1000, 0o101, 0o777)).toBe('allow')
+      for (const mode of [0o4755, 0o2755, 0o6000, 0o1777]) {
+        expect(verdict(arch, numberOf(arch, 'openat'), -100, 0x1000, 0o101, mode)).toBe(EPERM)
+        expect(verdict(arch, numberOf(arch, 'mkdirat'), -100, 0x1000, mode)).toBe(EPERM)
+      }
+    })
+
     it(`is a program that the kernel takes on ${arch}, and the same each time`, () => {
       expect(programs[arch].length % 8).toBe(0)
       expect(programs[arch].length / 8).toBeLessThan(4_096)
