@@ -304,6 +304,10 @@ export const CONFIG_SCHEMA = {
     false,
     'Let TLS hellos pass that hide their server name (ECH), as some browsers always do',
   ),
+  'Egress.Transparent': boolean(
+    true,
+    'Serve programs that ignore the proxy variables: every address leads to the gateway, and a name server knows the listed names',
+  ),
   'Egress.BitsPerSecondUp': integer(10_000_000, 'Upload rate of one execution', { minimum: 8_000 }),
   'Egress.BitsPerSecondDown': integer(10_000_000, 'Download rate of one execution', { minimum: 8_000 }),
   'Egress.ConnectionsMax': integer(256, 'Connections of one execution at the same time', {

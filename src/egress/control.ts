@@ -1,11 +1,19 @@
 import { randomUUID } from 'node:crypto'
 import type { AddressInfo, Server } from 'node:net'
 import { isWeirError, toWeirError, WeirError, type ErrorCode } from '../errors.js'
-import type { EgressLimits, EgressSummary, ExecutionId, NodeId } from '../model/index.js'
+import { type EgressLimits, type EgressSummary, type ExecutionId, type NodeId } from '../model/index.js'
 import type { Identity, LeasePolicy, NodeEgressPolicy } from '../ports/index.js'
-import { listenInNamespace, listenOnLoopback, PROXY_PORT } from './attach/namespace-listeners.js'
+import { PROXY_PORT, WEB_PORTS } from './attach/listeners.js'
+import {
+  listenInNamespace,
+  listenOnLoopback,
+  listenOnMorePorts,
+  type NamespacePaths,
+} from './attach/namespace-listeners.js'
+import { transparentPorts } from './attach/transparent-ports.js'
 import type { Gateway } from './gateway.js'
 import type { GatewayLimits } from './limits/gateway-limits.js'
+import { compileJobRules } from './policy/egress-policy.js'
 
 /** What the gateway process is told at its start. Plain values only. */
 export interface GatewayProcessOptions {
@@ -22,12 +30,18 @@ export interface GatewayProcessOptions {
   dnsTimeoutMs?: number
   limits?: Partial<GatewayLimits>
   allowEch?: boolean
+  /** Serve programs that ignore proxy variables. Default true. */
+  transparent?: boolean
 }
 
 /** What the node may ask of the gateway process: name → parameters and answer. */
 export interface ControlCalls {
   init: { params: GatewayProcessOptions; answer: null }
-  attach: { params: { doorId: string; netnsPath: string; usernsPath?: string }; answer: null }
+  /** `problem`: why programs that ignore proxy variables cannot be served; empty when they can. */
+  attach: {
+    params: { doorId: string; netnsPath: string; usernsPath?: string }
+    answer: { problem: string }
+  }
   loopback: { params: { doorId: string; port: number }; answer: { port: number } }
   open: {
     params: { who: Identity; policy: LeasePolicy; doorId: string; again?: boolean }
@@ -62,13 +76,16 @@ export function createControl(
   create: (options: GatewayProcessOptions) => Gateway,
 ): (request: ControlRequest) => Promise<ControlReply> {
   let gateway: Gateway | undefined
+  const doors: Doors = { transparent: true, namespaces: new Map() }
   const perform = async (request: ControlRequest): Promise<unknown> => {
     if (request.call === 'init') {
-      gateway = create(request.params as GatewayProcessOptions)
+      const options = request.params as GatewayProcessOptions
+      doors.transparent = options.transparent !== false
+      gateway = create(options)
       return null
     }
     if (gateway === undefined) throw new WeirError('egress.unavailable', 'The gateway is not set up yet')
-    return await answer(gateway, request)
+    return await answer(gateway, doors, request)
   }
   return async (request) => {
     try {
@@ -89,31 +106,48 @@ export function newDoorId(): string {
   return `door-${randomUUID()}`
 }
 
-async function answer(gateway: Gateway, request: ControlRequest): Promise<unknown> {
+/** What the process knows of the namespaces it listens in. */
+interface Doors {
+  transparent: boolean
+  /** Door → its namespace, for those in which programs that ignore proxy variables are served. */
+  readonly namespaces: Map<string, NamespacePaths>
+}
+
+async function answer(gateway: Gateway, doors: Doors, request: ControlRequest): Promise<unknown> {
   const { call } = request
   switch (call) {
     case 'attach': {
-      const { doorId, netnsPath, usernsPath } = paramsOf<'attach'>(request)
-      gateway.hold(doorId, await listenInNamespace(netnsPath, usernsPath))
-      return null
+      const { doorId, ...namespace } = paramsOf<'attach'>(request)
+      const { transparent } = doors
+      const { problem, ...listeners } = await listenInNamespace(namespace, {
+        transparent,
+        webPorts: WEB_PORTS,
+      })
+      gateway.hold(doorId, listeners)
+      if (problem === '') doors.namespaces.set(doorId, namespace)
+      return { problem }
     }
     case 'loopback': {
       const { doorId, port } = paramsOf<'loopback'>(request)
       const server: Server = await listenOnLoopback(port)
-      gateway.hold(doorId, [server])
+      gateway.hold(doorId, { proxy: [server] })
       return { port: (server.address() as AddressInfo).port }
     }
     case 'open': {
       const { who, policy, doorId, again } = paramsOf<'open'>(request)
+      await suitPorts(gateway, doors, doorId, policy)
       return await gateway.open(who, policy, doorId, { again: again === true })
     }
     case 'summary':
       return gateway.summary(paramsOf<'summary'>(request).executionId)
     case 'close':
       return await gateway.close(paramsOf<'close'>(request).executionId)
-    case 'release':
-      gateway.release(paramsOf<'release'>(request).doorId)
+    case 'release': {
+      const { doorId } = paramsOf<'release'>(request)
+      doors.namespaces.delete(doorId)
+      gateway.release(doorId)
       return null
+    }
     case 'policy': {
       const { policy, generation } = paramsOf<'policy'>(request)
       gateway.setNodePolicy(policy, generation)
@@ -127,6 +161,18 @@ async function answer(gateway: Gateway, request: ControlRequest): Promise<unknow
     default:
       throw new WeirError('internal', `The gateway does not know the call "${call}"`)
   }
+}
+
+/** Listens on exactly the ports that the job's list opens. One that cannot be had is left to whoever has it. */
+async function suitPorts(gateway: Gateway, doors: Doors, doorId: string, policy: LeasePolicy): Promise<void> {
+  const namespace = doors.namespaces.get(doorId)
+  if (namespace === undefined) return
+  const ports = transparentPorts(compileJobRules(policy).patterns)
+  const more = [...ports].filter((port) => !WEB_PORTS.includes(port))
+  gateway.keepTransparentPorts(doorId, ports)
+  if (more.length > 0) gateway.hold(doorId, await listenOnMorePorts(namespace, more))
+  // A door has one lease: nothing more is asked for it.
+  doors.namespaces.delete(doorId)
 }
 
 function paramsOf<K extends keyof ControlCalls>(request: ControlRequest): ControlCalls[K]['params'] {

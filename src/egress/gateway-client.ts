@@ -13,6 +13,7 @@ import type {
   LeasePolicy,
   NodeEgressPolicy,
 } from '../ports/index.js'
+import { NAME_SERVER } from './attach/listeners.js'
 import {
   type ControlCalls,
   type ControlReply,
@@ -128,8 +129,8 @@ class GatewaySupervisor implements GatewayClient {
 
   async attach(netnsPath: string, usernsPath?: string): Promise<GatewayAttachment> {
     const doorId = newDoorId()
-    await this.#call('attach', { doorId, netnsPath, usernsPath })
-    return this.#remember(doorId, 0, netnsPath, usernsPath)
+    const { problem } = await this.#call('attach', { doorId, netnsPath, usernsPath })
+    return this.#remember(doorId, 0, { netnsPath, usernsPath, problem })
   }
 
   async attachLoopback(): Promise<GatewayAttachment> {
@@ -203,8 +204,17 @@ class GatewaySupervisor implements GatewayClient {
     clearTimeout(killer)
   }
 
-  #remember(doorId: string, port: number, netnsPath?: string, usernsPath?: string): GatewayAttachment {
-    const attachment = { id: doorId, proxyUrl: port === 0 ? proxyUrlOf() : proxyUrlOf(port) }
+  #remember(
+    doorId: string,
+    port: number,
+    inside: { netnsPath?: string; usernsPath?: string | undefined; problem?: string } = {},
+  ): GatewayAttachment {
+    const { problem, netnsPath, usernsPath } = inside
+    const attachment: GatewayAttachment = {
+      id: doorId,
+      proxyUrl: port === 0 ? proxyUrlOf() : proxyUrlOf(port),
+      ...(problem === undefined ? {} : problem === '' ? { nameServer: NAME_SERVER } : { onlyProxy: problem }),
+    }
     this.#attached.set(doorId, { attachment, netnsPath, usernsPath, port })
     return attachment
   }

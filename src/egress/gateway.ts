@@ -1,8 +1,17 @@
 import type { Server, Socket } from 'node:net'
-import { WeirError } from '../errors.js'
-import type { EgressLimits, EgressSummary, ExecutionId, NodeId } from '../model/index.js'
+import { type ErrorCode, WeirError } from '../errors.js'
+import {
+  classifyIpAddress,
+  type EgressLimits,
+  type EgressSummary,
+  type ExecutionId,
+  type NodeId,
+  parseIpAddress,
+} from '../model/index.js'
 import type { AuditLog, AuditSink, Identity, LeasePolicy, NodeEgressPolicy } from '../ports/index.js'
+import type { Listeners } from './attach/listeners.js'
 import type { Resolve } from './dns/resolver.js'
+import type { Arrival } from './http/request.js'
 import { DEFAULT_GATEWAY_LIMITS, type GatewayLimits } from './limits/gateway-limits.js'
 import { HostConnections } from './limits/host-connections.js'
 import { type MonotonicClock, TokenBucket } from './limits/token-bucket.js'
@@ -12,6 +21,7 @@ import { Attempt } from './serve/attempt.js'
 import { refuseSocket, serveConnection } from './serve/connection.js'
 import { type Dial, dialTcp } from './serve/dial.js'
 import { effectiveLimits, Lease, type SharedLimits } from './serve/lease.js'
+import { NameServer } from './serve/name-server.js'
 import { restartEntry } from './serve/restart-entry.js'
 
 export interface GatewayOptions {
@@ -33,7 +43,8 @@ export interface GatewayOptions {
 
 /** Listeners that belong together: those of one network namespace. */
 interface Door {
-  readonly servers: readonly Server[]
+  readonly listeners: Listeners[]
+  readonly names: NameServer
   lease: Lease | undefined
 }
 
@@ -59,18 +70,29 @@ export class Gateway {
     this.#ownAddresses = ownInterfaceAddresses(options.ownAddresses, options.monotonic)
   }
 
-  /** Takes listening sockets. Until a lease is opened on them they answer 503. */
-  hold(doorId: string, servers: readonly Server[]): void {
-    const door: Door = { servers, lease: undefined }
-    this.#doors.set(doorId, door)
-    for (const server of servers) {
+  /** Takes listening sockets, more of them for a door that is known. Until a lease is opened on them they refuse. */
+  hold(doorId: string, listeners: Partial<Listeners>): void {
+    const held: Listeners = { proxy: [], transparent: [], names: [], nameSockets: [], ...listeners }
+    const door = this.#doors.get(doorId) ?? this.#newDoor(doorId)
+    door.listeners.push(held)
+    for (const server of [...held.proxy, ...held.transparent]) {
       // Tunnels may be closed in one direction only.
       Object.assign(server, { allowHalfOpen: true })
-      server.on('connection', (socket) => this.#accept(door, socket))
       server.on('error', () => {
         // A failed accept (too many files) concerns nobody else; the next one may work.
       })
     }
+    for (const server of held.proxy) server.on('connection', (socket) => this.#accept(door, socket, false))
+    for (const server of held.transparent)
+      server.on('connection', (socket) => this.#accept(door, socket, true))
+    for (const server of held.names) door.names.serveTcp(server)
+    for (const socket of held.nameSockets) door.names.serveUdp(socket)
+  }
+
+  /** Closes the listeners on ports where programs that know nothing of proxies are not served, so that the job has them. */
+  keepTransparentPorts(doorId: string, ports: ReadonlySet<number>): void {
+    for (const { transparent } of this.#doors.get(doorId)?.listeners ?? [])
+      for (const server of transparent) if (!ports.has(portOf(server))) server.close()
   }
 
   /**
@@ -163,31 +185,63 @@ export class Gateway {
     for (const doorId of this.#doors.keys()) this.#closeDoor(doorId)
   }
 
-  #accept(door: Door, socket: Socket): void {
+  #newDoor(doorId: string): Door {
+    const door: Door = {
+      listeners: [],
+      names: new NameServer({
+        lease: () => door.lease,
+        hasIpv6: () => door.listeners.some(({ transparent }) => transparent.some(isIpv6)),
+        now: this.#options.monotonic ?? (() => performance.now()),
+      }),
+      lease: undefined,
+    }
+    this.#doors.set(doorId, door)
+    return door
+  }
+
+  #accept(door: Door, socket: Socket, transparent: boolean): void {
     socket.on('error', () => {})
     socket.setNoDelay(true)
     const { lease } = door
-    if (lease === undefined || lease.closed) return refuseSocket(socket, 'egress.unavailable')
+    // Who connects to the loopback of a job looks for a service of the job, and there is none.
+    const arrival = transparent ? arrivalOf(socket, door.names) : undefined
+    if (transparent && arrival === undefined) return void socket.resetAndDestroy()
+    const turnAway = (code: ErrorCode) =>
+      transparent ? void socket.resetAndDestroy() : refuseSocket(socket, code)
+    if (lease === undefined || lease.closed) return turnAway('egress.unavailable')
     if (this.#connections >= this.#limits.connectionsTotalMax)
-      return this.#refuse(lease, socket, 'egress.overload')
+      return this.#refuse(lease, socket, 'egress.overload', arrival, turnAway)
     if (lease.connections.size >= lease.limits.connectionsMax)
-      return this.#refuse(lease, socket, 'egress.connections')
+      return this.#refuse(lease, socket, 'egress.connections', arrival, turnAway)
     this.#connections++
-    void serveConnection(socket, lease, {
+    const parts = {
       resolve: this.#options.resolve,
       dial: this.#options.dial ?? dialTcp,
       allowEch: this.#options.allowEch === true,
-    }).finally(() => {
+    }
+    void serveConnection(socket, lease, parts, arrival).finally(() => {
       this.#connections--
     })
   }
 
-  #refuse(lease: Lease, socket: Socket, code: 'egress.overload' | 'egress.connections'): void {
-    const attempt = new Attempt(lease, undefined, { method: '', hostAsSent: '' }, () => socket.destroy())
-    const status = code === 'egress.connections' ? 429 : 503
+  #refuse(
+    lease: Lease,
+    socket: Socket,
+    code: 'egress.overload' | 'egress.connections',
+    arrival: Arrival | undefined,
+    turnAway: (code: ErrorCode) => void,
+  ): void {
+    const about = {
+      method: '',
+      hostAsSent: arrival?.name ?? '',
+      ...(arrival === undefined ? {} : { arrivedAt: arrival.address.text }),
+    }
+    const attempt = new Attempt(lease, undefined, about, () => socket.destroy())
+    const told = code === 'egress.connections' ? 429 : 503
+    const status = arrival === undefined ? told : 0
     attempt.end({ code, owner: 'gateway', status, end: 'limit' }).then(
-      () => refuseSocket(socket, code),
-      () => refuseSocket(socket, 'egress.audit_failed'),
+      () => turnAway(code),
+      () => turnAway('egress.audit_failed'),
     )
   }
 
@@ -212,7 +266,9 @@ export class Gateway {
   #closeDoor(doorId: string): void {
     const door = this.#doors.get(doorId)
     this.#doors.delete(doorId)
-    for (const server of door?.servers ?? []) server.close()
+    door?.names.close()
+    for (const listeners of door?.listeners ?? [])
+      for (const socket of Object.values(listeners).flat()) closeQuietly(socket)
   }
 }
 
@@ -229,6 +285,33 @@ function sharedLimits(limits: GatewayLimits, now: MonotonicClock | undefined): S
 
 function unavailable(reason: string): WeirError {
   return new WeirError('egress.unavailable', `Cannot use the egress gateway: ${reason}`)
+}
+
+/** Where a connection came that was made to any address; undefined for the namespace's own loopback. */
+function arrivalOf({ localAddress = '', localPort = 0 }: Socket, names: NameServer): Arrival | undefined {
+  const address = parseIpAddress(localAddress)
+  if (address === undefined || classifyIpAddress(address).kind === 'loopback') return undefined
+  const name = names.addresses.nameOf(address)
+  return { address, port: localPort, ...(name === undefined ? {} : { name }) }
+}
+
+function portOf(server: Server): number {
+  const address = server.address()
+  return typeof address === 'object' && address !== null ? address.port : 0
+}
+
+function isIpv6(server: Server): boolean {
+  const address = server.address()
+  return typeof address === 'object' && address?.family === 'IPv6'
+}
+
+/** UDP sockets, unlike servers, throw when they are closed twice. */
+function closeQuietly(socket: { close(): unknown }): void {
+  try {
+    socket.close()
+  } catch {
+    // It was closed already.
+  }
 }
 
 /** Waits until a condition holds, at most `ms`. */

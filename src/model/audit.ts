@@ -1,7 +1,12 @@
 import type { ErrorCode } from '../errors.js'
 import type { ExecutionId, JobId, NodeId, TimeMs } from './state.js'
 
-/** `restart` is no attempt: from there on another gateway process serves the execution; what was open before was cut. */
+/**
+ * `transparent`: of a program that used no proxy; its connection arrived by whatever address it dialled, or its question
+ * for a name was refused (method `DNS`, port 0).
+ *
+ * `restart` is no attempt: from there on another gateway process serves the execution; what was open before was cut.
+ */
 export type EgressKind = 'http' | 'connect' | 'transparent' | 'wasm' | 'input' | 'restart'
 export type EgressDecisionWord = 'allow' | 'deny'
 /** How an attempt ended. */
@@ -36,7 +41,7 @@ export interface AuditRecord {
   /** The generation that withdrew the permission; absent unless `end` is `revoked`. */
   revokedByGeneration?: number
   kind: EgressKind
-  /** Upper case for HTTP, `CONNECT` for tunnels, `RESTART` for kind `restart`, empty when the request was unreadable. */
+  /** Upper case for HTTP, `CONNECT` for tunnels, `TLS` and `DNS` for kind `transparent`, `RESTART` for kind `restart`, empty when the request was unreadable. */
   method: string
   /** Canonical host; empty when the host could not be read. */
   host: string
@@ -49,6 +54,8 @@ export interface AuditRecord {
   aliases: string[]
   /** The address that was dialled; empty when nothing was dialled. */
   dialled: string
+  /** Kind `transparent`: the address the program connected to, which counts for nothing. Absent for every other kind. */
+  arrivedAt?: string
   sni: string
   alpn: string[]
   decision: EgressDecisionWord

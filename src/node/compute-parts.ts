@@ -219,6 +219,7 @@ async function openGateway(
     dnsServers: [...values['Egress.DnsServers']],
     hosts: { ...values['Egress.Hosts'] },
     allowEch: values['Egress.AllowECH'],
+    transparent: values['Egress.Transparent'],
     limits: {
       bitsPerSecondUp: values['Egress.BitsPerSecondUp'],
       bitsPerSecondDown: values['Egress.BitsPerSecondDown'],

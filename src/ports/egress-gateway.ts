@@ -15,6 +15,13 @@ export interface GatewayAttachment {
   readonly id: string
   /** As seen inside the namespace: `http://127.0.0.1:3128`. */
   readonly proxyUrl: string
+  /**
+   * Present when programs that ignore proxy variables are served as well (transparent mode): the name server they have to
+   * ask, for the job's `/etc/resolv.conf`.
+   */
+  readonly nameServer?: string
+  /** Why such programs reach nothing in this namespace; absent when they are served. */
+  readonly onlyProxy?: string
 }
 
 /** What the job asked for. */

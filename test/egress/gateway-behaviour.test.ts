@@ -117,7 +117,7 @@ describe('leases', () => {
 
   it('N-12 refuses a second lease for the same execution', async () => {
     const { gateway: gw } = await gateway()
-    gw.hold('second', [await listen()])
+    gw.hold('second', { proxy: [await listen()] })
     await expect(gw.open(WHO, { mode: 'http', allow: [] }, 'second')).rejects.toMatchObject({
       code: 'egress.unavailable',
     })
@@ -126,7 +126,7 @@ describe('leases', () => {
   it('answers 503 before a lease is open', async () => {
     const { gateway: gw } = await gateway()
     const door = await listen()
-    gw.hold('unopened', [door])
+    gw.hold('unopened', { proxy: [door] })
     expect(await exchange(portOf(door), GET)).toMatch(/^HTTP\/1\.1 503 /)
   })
 
@@ -274,7 +274,7 @@ async function gateway(
   })
   if (node !== null) made.setNodePolicy(node)
   const door = await listen()
-  made.hold('door', [door])
+  made.hold('door', { proxy: [door] })
   await made.open(WHO, { mode: 'http', allow }, 'door')
   open.push(() => made.shutdown())
   return { gateway: made, port: portOf(door) }

@@ -51,7 +51,7 @@ export async function createInProcessTarget(): Promise<CorpusTarget> {
         })
         gateway.setNodePolicy(nodePolicyOf(row))
         const door = await listen()
-        gateway.hold('door', [door])
+        gateway.hold('door', { proxy: [door] })
         await gateway.open(
           { jobId: 'j-corpus', executionId },
           { mode: 'http', allow: row.policy?.job ?? DEFAULT_LIST },

@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type GatewayClient, startGateway } from '../../src/egress/index.js'
+import type { AuditRecord } from '../../src/model/index.js'
 import type { EgressLease } from '../../src/ports/index.js'
 import { createAuditFile } from '../../src/stores/audit-file.js'
 import { type CorpusTarget, DEFAULT_LIST } from './corpus-runner.js'
@@ -10,8 +11,11 @@ import { createTestWorld, DNS_SERVER, Namespace } from '../../src/conformance/in
 
 export interface ProcessTarget extends CorpusTarget {
   readonly gateway: GatewayClient
-  /** Open files of the gateway process. */
   job: Namespace
+  /** Records since the last row was prepared. */
+  records(): Promise<AuditRecord[]>
+  /** Closes the lease of the last row. */
+  endLease(): Promise<void>
 }
 
 /**
@@ -61,6 +65,10 @@ export async function createProcessTarget(): Promise<ProcessTarget> {
         current = { key, lease, executionId, after: 0 }
       }
       current.after = (await audit.read(current.executionId, 0, 10_000)).at(-1)?.sequence ?? 0
+    },
+    async endLease() {
+      await current?.lease.close()
+      current = undefined
     },
     connect: () => job.connect('127.0.0.1', 3128),
     records: () => audit.read(current?.executionId ?? '', current?.after ?? 0, 1_000),

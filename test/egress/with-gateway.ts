@@ -63,7 +63,7 @@ export class TestGateway {
     { jobId = 'j-1', again = false }: { jobId?: string; again?: boolean } = {},
   ): Promise<number> {
     const door = await listen()
-    this.gateway.hold(`door-${executionId}`, [door])
+    this.gateway.hold(`door-${executionId}`, { proxy: [door] })
     const policy = { mode: 'http' as const, allow: ['.example.com'], limits }
     await this.gateway.open({ jobId, executionId }, policy, `door-${executionId}`, { again })
     return portOf(door)

@@ -1,5 +1,5 @@
-import type { Host } from '../../model/index.js'
-import { readHost } from '../../model/index.js'
+import type { Host, IpAddress } from '../../model/index.js'
+import { hostInUrl, readHost } from '../../model/index.js'
 import {
   type HeadProblem,
   headerValues,
@@ -57,19 +57,34 @@ export type RequestReading =
  * Only two forms are served: `METHOD http://host[:port]/path HTTP/1.x` and `CONNECT host:port HTTP/1.x`
  * (RFC 9112 §3.2.2 and §3.2.3). Anything that two parsers could read differently is refused: see the numbered checks
  * in {@link readRequest}'s helpers and the attack corpus.
+ *
+ * With `arrival` the client believes that it talks to the server itself: the Host header names the host, the target is a
+ * path (RFC 9112 §3.2.1), and CONNECT is refused.
  */
-export function readRequest(bytes: Buffer): RequestReading {
+export function readRequest(bytes: Buffer, arrival?: Arrival): RequestReading {
   const early = refuseEarly(bytes)
   if (early !== undefined) return early
   const head = splitHead(bytes, REQUEST_HEAD_LIMITS)
   if (head.state === 'more') return head
   if (head.state === 'bad') return problem(head.problem, '', '')
-  const start = readRequestLine(head.start)
+  const start = readRequestLine(head.start, (method, target) => {
+    if (arrival !== undefined) return readServerTarget(method, target, head.headers, arrival)
+    return method === 'CONNECT' ? readAuthorityForm(target) : readAbsoluteForm(method, target)
+  })
   if ('reason' in start) return problem(start, start.method ?? '', start.hostAsSent ?? '')
   const reading = completeRequest(start, head.headers)
   return 'reason' in reading
     ? problem(reading, start.method, start.hostAsSent)
     : { state: 'ok', request: reading, consumed: head.consumed }
+}
+
+/** How a connection came that was not made to the proxy. */
+export interface Arrival {
+  /** The address the client connected to; counts only for a listed address. */
+  readonly address: IpAddress
+  readonly port: number
+  /** The name that address was given for. */
+  readonly name?: string
 }
 
 interface Fault {
@@ -80,6 +95,8 @@ interface Fault {
   hostAsSent?: string
 }
 
+const SSH_GREETING = Buffer.from('SSH-')
+
 interface RequestLine {
   method: string
   minor: 0 | 1
@@ -88,13 +105,16 @@ interface RequestLine {
   port: number
   path: string
   hostAsSent: string
+  /** What else in the request contradicts the host. */
+  contradiction?: string
 }
 
-/** SOCKS, TLS, HTTP/2 and lower-case methods are recognised by their first bytes, not after a timeout. */
+/** SSH, SOCKS, TLS, HTTP/2 and lower-case methods are recognised by their first bytes, not after a timeout. */
 function refuseEarly(bytes: Buffer): RequestReading | undefined {
   const at = bytes[0] === 13 ? (bytes[1] === 10 || bytes.length === 1 ? 2 : 0) : 0
   const first = bytes[at]
-  if (first === undefined || (first >= 0x41 && first <= 0x5a)) return undefined
+  const isSsh = bytes.subarray(0, 4).equals(SSH_GREETING)
+  if (!isSsh && (first === undefined || (first >= 0x41 && first <= 0x5a))) return undefined
   // A second empty line or anything that cannot begin a method.
   return problem(
     { code: 'request.malformed', status: 400, reason: 'the request does not start with a method' },
@@ -103,7 +123,10 @@ function refuseEarly(bytes: Buffer): RequestReading | undefined {
   )
 }
 
-function readRequestLine(line: string): RequestLine | Fault {
+function readRequestLine(
+  line: string,
+  readTarget: (method: string, target: string) => Target | Fault,
+): RequestLine | Fault {
   const parts = line.split(' ')
   const [method = '', target = '', version = ''] = parts
   if (parts.length !== 3) return malformed('the request line does not have three parts')
@@ -124,7 +147,7 @@ function readRequestLine(line: string): RequestLine | Fault {
       hostAsSent: shown,
     }
   }
-  const form = method === 'CONNECT' ? readAuthorityForm(target) : readAbsoluteForm(method, target)
+  const form = readTarget(method, target)
   if ('reason' in form) return { ...form, method, hostAsSent: form.hostAsSent ?? shown }
   return { method, minor: version === 'HTTP/1.1' ? 1 : 0, ...form }
 }
@@ -132,7 +155,7 @@ function readRequestLine(line: string): RequestLine | Fault {
 /** They echo or debug; no client of the web needs them. */
 const REFUSED_METHODS: ReadonlySet<string> = new Set(['TRACE', 'TRACK', 'DEBUG'])
 
-type Target = Pick<RequestLine, 'kind' | 'host' | 'port' | 'path' | 'hostAsSent'>
+type Target = Pick<RequestLine, 'kind' | 'host' | 'port' | 'path' | 'hostAsSent' | 'contradiction'>
 
 function readAuthorityForm(target: string): Target | Fault {
   const authority = splitAuthority(target)
@@ -163,6 +186,41 @@ function readAbsoluteForm(method: string, target: string): Target | Fault {
   return { kind: 'http', host: host.host, port: authority.port ?? 80, path, hostAsSent: authority.host }
 }
 
+/**
+ * The target of a request to what the client takes for the server. The name that was dialled must be the one that is
+ * asked for; an HTTP/1.0 request without Host is for the name, or else the address, that was dialled.
+ */
+function readServerTarget(
+  method: string,
+  target: string,
+  headers: readonly HeaderLine[],
+  arrival: Arrival,
+): Target | Fault {
+  if (method === 'CONNECT') return malformed('CONNECT is for the proxy, and this is none')
+  const whole = target.startsWith('/') || target === '*' ? undefined : readAbsoluteForm(method, target)
+  if (whole !== undefined && 'reason' in whole) return whole
+  if (target === '*' && method !== 'OPTIONS') return malformed('only OPTIONS has the target "*"')
+  if (target.includes('#')) return malformed('the target has a fragment')
+  const [sent = arrival.name ?? hostInUrl(arrival.address.text), second] = headerValues(headers, 'host')
+  if (second !== undefined) return malformed('there are several Host headers')
+  const authority = splitAuthority(sent)
+  const host = authority === undefined ? undefined : readHost(authority.host)
+  if (authority === undefined || host === undefined || !host.ok)
+    return { ...hostFault('the Host header is malformed'), hostAsSent: sent.slice(0, 300) }
+  const named = host.host.kind === 'name' ? arrival.name : arrival.address.text
+  const differs =
+    (named !== undefined && named !== host.host.text) ||
+    (whole !== undefined && (whole.host.text !== host.host.text || whole.port !== arrival.port))
+  return {
+    kind: 'http',
+    host: host.host,
+    port: arrival.port,
+    path: whole?.path ?? target,
+    hostAsSent: authority.host,
+    ...(differs ? { contradiction: 'the host that was dialled is not the one in the request' } : {}),
+  }
+}
+
 /** `host`, `host:port`, `[v6]`, `[v6]:port`; undefined when there is anything else. */
 function splitAuthority(text: string): { host: string; port: number | undefined } | undefined {
   const match = /^(\[[^\]]*\]|[^:[\]]*)(?::(.*))?$/s.exec(text)
@@ -185,16 +243,17 @@ function completeRequest(start: RequestLine, headers: HeaderLine[]): ProxyReques
   if (expect.length > 1 || (expect[0] !== undefined && expect[0].toLowerCase() !== '100-continue'))
     return { code: 'request.malformed', status: 417, reason: 'only "Expect: 100-continue" is understood' }
   const proxyConnection = listMembers(headers, 'proxy-connection')
+  const { contradiction: _contradiction, ...known } = start
   const closes = connection.includes('close') || proxyConnection.includes('close')
   return {
-    ...start,
+    ...known,
     headers,
     body,
     expectsContinue: expect.length === 1 && start.minor === 1 && body.kind !== 'none',
     upgradesToWebSocket: isWebSocketHandshake(start, headers, connection, body),
     keepAlive: start.minor === 1 && !closes,
     maxForwards: readMaxForwards(headers),
-    hostContradiction: hostFault?.reason,
+    hostContradiction: hostFault?.reason ?? start.contradiction,
   }
 }
 

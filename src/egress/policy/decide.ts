@@ -61,6 +61,22 @@ export function decideHost(request: EgressRequest, rules: EgressRules): EgressDe
 }
 
 /**
+ * Decides whether a job may know that a name exists: whether there is a port among `ports` at which it may be reached.
+ * The reason of a refusal is the name's, not a port's, where there is one.
+ */
+export function decideName(host: Host, ports: Iterable<number>, rules: EgressRules): EgressDecision {
+  let refusal: (EgressDecision & { allowed: false }) | undefined
+  for (const port of ports) {
+    for (const kind of ['connect', 'http'] as const) {
+      const decision = decideHost({ kind, host, port }, rules)
+      if (decision.allowed) return decision
+      if (refusal === undefined || refusal.code === 'egress.port') refusal = decision
+    }
+  }
+  return refusal ?? deny('egress.not_in_job_list', 'job')
+}
+
+/**
  * Decides by address, after the lookup, on everything it returned at once: one bad answer refuses them all.
  *
  * 1. aliases that are self, special-use names or denied

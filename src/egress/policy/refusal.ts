@@ -52,7 +52,8 @@ export function adviceFor(code: ErrorCode, host: string, port: number): string |
   if (code === 'egress.mode_none') return `--network http --domain ${host}`
   if (code === 'egress.port' && port !== 25 && port !== 80 && port !== 443) return `--domain ${shown}:${port}`
   if (code === 'egress.not_in_job_list' || code === 'egress.ip_literal') {
-    return port === 80 || port === 443 ? `--domain ${host}` : `--domain ${shown}:${port}`
+    // Port 0: a question for the name, before any port is known.
+    return port === 0 || port === 80 || port === 443 ? `--domain ${host}` : `--domain ${shown}:${port}`
   }
   return undefined
 }

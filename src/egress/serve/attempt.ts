@@ -22,6 +22,14 @@ export interface Outcome {
   end: EgressEnd
 }
 
+/** What is known of an attempt beside what is decided on. */
+export interface AttemptAbout {
+  method: string
+  hostAsSent: string
+  /** Transparent mode: the address the program connected to, empty for a question for a name. Absent: it used the proxy. */
+  arrivedAt?: string
+}
+
 /**
  * One attempt to leave, from the moment it is understood until its one record is written. While it is live, a change
  * of the rules can cut it through `cut`.
@@ -44,7 +52,7 @@ export class Attempt {
   /** Ends the attempt's connection with this reason. */
   readonly cut: (reason: Error) => void
   readonly #lease: Lease
-  readonly #about: { method: string; hostAsSent: string }
+  readonly #about: AttemptAbout
   readonly #generation: number
   readonly #timeMs: number
   readonly #startedAt = performance.now()
@@ -57,7 +65,7 @@ export class Attempt {
   constructor(
     lease: Lease,
     request: EgressRequest | undefined,
-    about: { method: string; hostAsSent: string },
+    about: AttemptAbout,
     cut: (reason: Error) => void,
   ) {
     this.request = request
@@ -126,9 +134,16 @@ export class Attempt {
     }
   }
 
+  #kind(): AuditEntry['kind'] {
+    const { arrivedAt, method } = this.#about
+    if (arrivedAt !== undefined) return 'transparent'
+    return this.request?.kind ?? (method === 'CONNECT' ? 'connect' : 'http')
+  }
+
   #entry(outcome: Outcome, decision?: AuditEntry['decision']): AuditEntry {
     const host: Host | undefined = this.request?.host
     const revoked = this.revokedByGeneration
+    const { arrivedAt } = this.#about
     return {
       timeMs: this.#timeMs,
       nodeId: this.#lease.nodeId,
@@ -136,7 +151,7 @@ export class Attempt {
       executionId: this.#lease.who.executionId,
       policyGeneration: this.#generation,
       ...(revoked === undefined ? {} : { revokedByGeneration: revoked }),
-      kind: this.request?.kind ?? (this.#about.method === 'CONNECT' ? 'connect' : 'http'),
+      kind: this.#kind(),
       method: escapeForRecord(this.#about.method).slice(0, 32),
       host: host?.text ?? '',
       hostAsSent: escapeForRecord(this.#about.hostAsSent),
@@ -144,6 +159,7 @@ export class Attempt {
       answers: this.answers.map((address) => address.text).slice(0, 64),
       aliases: [...this.aliases],
       dialled: this.dialled?.text ?? '',
+      ...(arrivedAt === undefined || arrivedAt === '' ? {} : { arrivedAt }),
       sni: escapeForRecord(this.sni),
       alpn: this.alpn.slice(0, 16).map((name) => escapeForRecord(name)),
       decision: decision ?? this.#decision(outcome.code),

@@ -2,16 +2,19 @@ import type { Socket } from 'node:net'
 import { setTimeout as pause } from 'node:timers/promises'
 import { isWeirError, type ErrorCode, WeirError } from '../../errors.js'
 import type { EgressEnd } from '../../model/index.js'
-import { type ProxyRequest, readRequest, type RequestProblem } from '../http/request.js'
+import { type Arrival, type ProxyRequest, readRequest, type RequestProblem } from '../http/request.js'
 import { type EgressDecision, type EgressRequest, decideAddresses, decideHost } from '../policy/decide.js'
 import { type Refusal, refusalResponse, statusOf } from '../policy/refusal.js'
 import type { Resolution, Resolve } from '../dns/resolver.js'
-import { Attempt } from './attempt.js'
+import { ALERT_ACCESS_DENIED, ALERT_INTERNAL_ERROR } from '../tls/client-hello.js'
+import { Attempt, type AttemptAbout } from './attempt.js'
 import { closeAfter, endOf, LIMIT_CODES } from './closing.js'
+import type { Contradiction } from './contradiction.js'
 import { type Dial, dialFirst } from './dial.js'
 import { forwardPlain } from './plain-http.js'
 import type { Lease } from './lease.js'
 import { SocketGone, SocketReader } from './socket-stream.js'
+import { openTransparentTunnel } from './transparent-tunnel.js'
 import { openTunnel } from './tunnel.js'
 
 /** What the gateway lends to every connection. */
@@ -23,8 +26,13 @@ export interface ServingParts {
 }
 
 /** Serves one client connection until it ends. Never rejects. */
-export async function serveConnection(socket: Socket, lease: Lease, parts: ServingParts): Promise<void> {
-  const connection = new ClientConnection(socket, lease, parts)
+export async function serveConnection(
+  socket: Socket,
+  lease: Lease,
+  parts: ServingParts,
+  arrival?: Arrival,
+): Promise<void> {
+  const connection = new ClientConnection(socket, lease, parts, arrival)
   lease.connections.add(connection.cut)
   try {
     await connection.run()
@@ -49,16 +57,21 @@ export class ClientConnection {
   readonly reader: SocketReader
   readonly lease: Lease
   readonly parts: ServingParts
+  /** How the connection came that was not made to the proxy. Absent: it was. */
+  readonly arrival: Arrival | undefined
+  /** Refusals are told in HTTP, until it turns out that the client speaks TLS to whom it takes for the host. */
+  speaksTls = false
   /** Ends everything this connection does, with a reason. */
   readonly cut: (reason: Error) => void
   readonly #controller = new AbortController()
   #idleTimer: NodeJS.Timeout | undefined
   #activeAt = performance.now()
 
-  constructor(socket: Socket, lease: Lease, parts: ServingParts) {
+  constructor(socket: Socket, lease: Lease, parts: ServingParts, arrival?: Arrival) {
     this.socket = socket
     this.lease = lease
     this.parts = parts
+    this.arrival = arrival
     this.reader = new SocketReader(socket)
     this.cut = (reason) => {
       if (!this.#controller.signal.aborted) this.#controller.abort(reason)
@@ -72,6 +85,8 @@ export class ClientConnection {
   }
 
   async run(): Promise<void> {
+    if (this.arrival !== undefined && (await this.#startsWithTls()))
+      return await openTransparentTunnel(this, this.arrival)
     for (let first = true; ; first = false) {
       const request = await this.#nextRequest(first)
       if (request === undefined) return
@@ -89,26 +104,29 @@ export class ClientConnection {
   /** Starts an attempt for a request that was understood. */
   attempt(request: ProxyRequest): Attempt {
     const { kind, host, port, method, hostAsSent } = request
-    return new Attempt(this.lease, { kind, host, port }, { method, hostAsSent }, this.cut)
+    return new Attempt(this.lease, { kind, host, port }, this.about(method, hostAsSent), this.cut)
+  }
+
+  /** What every attempt of this connection is recorded with. */
+  about(method: string, hostAsSent: string): AttemptAbout {
+    const { arrival } = this
+    return { method, hostAsSent, ...(arrival === undefined ? {} : { arrivedAt: arrival.address.text }) }
   }
 
   /**
    * Name, lookup, addresses: what may be dialled for this attempt. Undefined when it was refused, recorded and
-   * answered. Exactly one lookup; none for a name that is not listed.
+   * answered. Exactly one lookup; none for a name that is not listed. A `contradiction` refuses what the lists allow:
+   * another host that is not listed is the better reason.
    */
-  async locate(attempt: Attempt, { hostContradiction }: ProxyRequest): Promise<Resolution | undefined> {
+  async locate(attempt: Attempt, contradiction: Contradiction | undefined): Promise<Resolution | undefined> {
     const { request } = attempt
     if (request === undefined) return undefined
     await this.#waitForTurn()
     const byName = decideHost(request, this.lease.rules)
     if (!byName.allowed) return await this.#refuseDecision(attempt, byName)
-    if (hostContradiction !== undefined) {
-      await this.refuse(attempt, {
-        status: 400,
-        code: 'request.host_mismatch',
-        owner: '',
-        text: hostContradiction,
-      })
+    if (contradiction !== undefined) {
+      const { code, owner, reason } = contradiction
+      await this.refuse(attempt, { status: statusOf(code), code, owner, text: reason })
       return undefined
     }
     attempt.rule = byName.rule
@@ -179,11 +197,11 @@ export class ClientConnection {
     const host = attempt.request?.host.text ?? ''
     const port = attempt.request?.port ?? 0
     try {
-      await attempt.end({ code, owner, status: refusal.status, end })
-      closeAfter(this.socket, refusalResponse({ ...refusal, host, port }))
+      await attempt.end({ code, owner, status: this.speaksTls ? 0 : refusal.status, end })
+      this.#tell({ ...refusal, host, port })
     } catch (error) {
       if (!isWeirError(error, 'egress.audit_failed')) throw error
-      refuseSocket(this.socket, 'egress.audit_failed')
+      this.#tell({ status: statusOf(error.code), code: error.code, host: '', port: 0, owner: '' })
     }
   }
 
@@ -223,6 +241,28 @@ export class ClientConnection {
     this.cut(new SocketGone('the connection ended'))
   }
 
+  #tell(refusal: Refusal): void {
+    const alert = refusal.status >= 500 ? ALERT_INTERNAL_ERROR : ALERT_ACCESS_DENIED
+    closeAfter(this.socket, this.speaksTls ? alert : refusalResponse(refusal))
+  }
+
+  /** Looks at the first byte; nothing else decides between TLS and HTTP. The deadline of a head is the one that counts. */
+  async #startsWithTls(): Promise<boolean> {
+    const disarm = this.deadline(this.lease.limits.headTimeoutMs, HEAD_TIMEOUT)
+    try {
+      const bytes = await this.reader.read(this.signal)
+      if (bytes === undefined) return false
+      this.reader.unread(bytes)
+      return bytes[0] === TLS_HANDSHAKE
+    } catch (error) {
+      // A program that waits for the other side to speak first learns, in its record, why nothing came.
+      await this.#headFailed(error, error === HEAD_TIMEOUT ? 1 : 0)
+      throw error
+    } finally {
+      disarm()
+    }
+  }
+
   async #nextRequest(first: boolean): Promise<ProxyRequest | undefined> {
     const { headTimeoutMs, keepAliveMs } = this.lease.limits
     let received: Buffer = Buffer.alloc(0)
@@ -241,7 +281,7 @@ export class ClientConnection {
         }
         received = received.length === 0 ? bytes : Buffer.concat([received, bytes])
         if (!isWorthReading(received, bytes)) continue
-        const reading = readRequest(received)
+        const reading = readRequest(received, this.arrival)
         if (reading.state === 'more') continue
         if (reading.state === 'bad') {
           await this.#refuseProblem(reading.problem)
@@ -264,7 +304,7 @@ export class ClientConnection {
       this.socket.destroy()
       return
     }
-    const attempt = new Attempt(this.lease, undefined, { method: '', hostAsSent: '' }, this.cut)
+    const attempt = new Attempt(this.lease, undefined, this.about('', this.arrival?.name ?? ''), this.cut)
     if (error === HEAD_TIMEOUT)
       await this.refuse(attempt, { status: 408, code: 'request.timeout', owner: '' }, 'timeout')
     else await this.fail(attempt, error)
@@ -273,7 +313,7 @@ export class ClientConnection {
   async #refuseProblem(problem: RequestProblem): Promise<void> {
     await this.#waitForTurn()
     const { method, hostAsSent, code, status, reason } = problem
-    const attempt = new Attempt(this.lease, undefined, { method, hostAsSent }, this.cut)
+    const attempt = new Attempt(this.lease, undefined, this.about(method, hostAsSent), this.cut)
     await this.refuse(attempt, { status, code, owner: '', text: reason })
   }
 
@@ -303,6 +343,8 @@ export class ClientConnection {
 export function isWorthReading(received: Buffer, newest: Buffer): boolean {
   return received.length < 64 || received.length > HEAD_UNREAD_MAX || newest.includes(10)
 }
+
+const TLS_HANDSHAKE = 22
 
 const HEAD_UNREAD_MAX = 16 * 1024
 

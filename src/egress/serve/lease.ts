@@ -7,6 +7,7 @@ import {
   type AuditRecord,
 } from '../../model/index.js'
 import type { AuditLedger, Identity, LeasePolicy } from '../../ports/index.js'
+import { transparentPorts } from '../attach/transparent-ports.js'
 import type { GatewayLimits } from '../limits/gateway-limits.js'
 import { ByteBudgets } from '../limits/byte-budget.js'
 import type { HostConnections } from '../limits/host-connections.js'
@@ -59,6 +60,8 @@ export class Lease {
   /** Cut functions of all open client connections. */
   readonly connections = new Set<(reason: Error) => void>()
   readonly now: () => number
+  /** Where programs that know nothing of proxies are served. */
+  readonly transparentPorts: ReadonlySet<number>
   readonly #job: HostPatternSet
   readonly #ownAddresses: () => ReadonlySet<string>
   readonly #shared: SharedLimits
@@ -75,6 +78,7 @@ export class Lease {
     this.ledger = parts.ledger
     this.now = parts.now
     this.#job = parts.job
+    this.transparentPorts = transparentPorts(parts.job.patterns)
     this.#node = parts.node
     this.#ownAddresses = parts.ownAddresses
     this.limits = { ...parts.limits, ...effectiveLimits(parts.limits, parts.policy) }

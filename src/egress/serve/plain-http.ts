@@ -14,6 +14,7 @@ import { acceptsWebSocket, type OriginResponse, readResponse } from '../http/res
 import type { Attempt } from './attempt.js'
 import { closeAfter, endOf } from './closing.js'
 import type { ClientConnection } from './connection.js'
+import { hostContradictionOf } from './contradiction.js'
 import { relay } from './relay.js'
 import { RequestBody } from './request-body.js'
 import { SocketGone, SocketReader, writeMetered } from './socket-stream.js'
@@ -72,7 +73,7 @@ class Exchange {
       })
       return false
     }
-    const found = await client.locate(this.#attempt, this.#request)
+    const found = await client.locate(this.#attempt, hostContradictionOf(this.#request))
     if (found === undefined) return false
     if (this.#request.method === 'OPTIONS' && this.#request.maxForwards === 0)
       return await this.#answerOptions()

@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net'
 import { isWeirError, WeirError } from '../../errors.js'
-import type { Host } from '../../model/index.js'
+import type { EgressEnd, Host } from '../../model/index.js'
 import type { ProxyRequest } from '../http/request.js'
 import {
   ALERT_ACCESS_DENIED,
@@ -13,6 +13,7 @@ import { HandshakeWatch } from '../tls/handshake-watch.js'
 import type { Attempt } from './attempt.js'
 import { closeAfter, endOf, QUOTA_CODES } from './closing.js'
 import type { ClientConnection } from './connection.js'
+import { hostContradictionOf } from './contradiction.js'
 import { relay } from './relay.js'
 import { SocketGone, SocketReader, writeMetered } from './socket-stream.js'
 
@@ -29,7 +30,7 @@ export async function openTunnel(client: ClientConnection, request: ProxyRequest
   if (client.reader.peerEnded) onEnd()
   client.socket.on('end', onEnd)
   try {
-    const found = await client.locate(attempt, request)
+    const found = await client.locate(attempt, hostContradictionOf(request))
     if (found === undefined) return
     origin = await client.connect(attempt, found)
     client.socket.off('end', onEnd)
@@ -37,34 +38,23 @@ export async function openTunnel(client: ClientConnection, request: ProxyRequest
     const originReader = new SocketReader(origin)
     client.socket.write('HTTP/1.1 200 Connection Established\r\n\r\n')
     established = true
-    const { raw, judge } = await readHello(client, request.host, attempt)
-    await writeMetered(origin, raw, attempt.up, client.signal)
-    const watch = new HandshakeWatch(judge)
-    const end = await relay(client, attempt, originReader, origin, {
-      up: (bytes) => {
-        if (watch.settled) return bytes
-        const verdict = watch.fromClient(bytes)
-        if ('problem' in verdict) throw new HelloRefused(verdict.problem, true)
-        return verdict.forward
-      },
-      down: (bytes) => {
-        const problem = watch.settled ? undefined : watch.fromServer(bytes)
-        if (problem !== undefined) throw new HelloRefused(problem, true)
-        return bytes
-      },
-    })
+    const judge = judgeFor(client, request.host, attempt)
+    const { raw, hello } = await readHello(client)
+    const problem = judge(hello)
+    if (problem !== undefined) throw new HelloRefused(problem, true)
+    const end = await relayTls(client, attempt, { raw, judge, origin, originReader })
     await attempt.end({ code: '', status: 200, end })
   } catch (error) {
     if (!established) await client.fail(attempt, error)
-    else await cutTunnel(client, attempt, error)
+    else await cutTunnel(client, attempt, error, 200)
   } finally {
     origin?.destroy()
-    if (established && !client.socket.destroyed) finish(client.socket)
+    if (established && !client.socket.destroyed) finishTunnel(client.socket)
   }
 }
 
 /** A hello that must not pass. */
-class HelloRefused extends Error {
+export class HelloRefused extends Error {
   override readonly name = 'HelloRefused'
   readonly problem: HelloProblem
   readonly spokeTls: boolean
@@ -76,19 +66,20 @@ class HelloRefused extends Error {
   }
 }
 
-type Judge = (hello: ClientHello) => HelloProblem | undefined
+export type Judge = (hello: ClientHello) => HelloProblem | undefined
 
-async function readHello(
-  client: ClientConnection,
-  host: Host,
-  attempt: Attempt,
-): Promise<{ raw: Buffer; judge: Judge }> {
+/** Judges every hello of a tunnel to `host`, and notes on the attempt what the last one said. */
+export function judgeFor(client: ClientConnection, host: Host, attempt: Attempt): Judge {
   const { allowEch } = client.parts
-  const judge: Judge = (hello) => {
+  return (hello) => {
     attempt.sni = hello.serverName ?? ''
     attempt.alpn = hello.alpn
     return judgeHello(hello, host, { allowEch })
   }
+}
+
+/** Reads the hello and its raw bytes. Rejects with {@link HelloRefused}, or with the reason of a deadline. */
+export async function readHello(client: ClientConnection): Promise<{ raw: Buffer; hello: ClientHello }> {
   const disarm = client.deadline(client.lease.limits.helloTimeoutMs, HELLO_TIMEOUT)
   const parser = new ClientHelloReader()
   const pieces: Buffer[] = []
@@ -101,30 +92,60 @@ async function readHello(
       const reading = parser.push(bytes)
       if (reading.state === 'more') continue
       if (reading.state === 'bad') throw new HelloRefused(reading.problem, parser.spokeTls)
-      const problem = judge(reading.hello)
-      if (problem !== undefined) throw new HelloRefused(problem, true)
       const all = Buffer.concat(pieces)
       client.reader.unread(all.subarray(reading.consumed))
-      return { raw: all.subarray(0, reading.consumed), judge }
+      return { raw: all.subarray(0, reading.consumed), hello: reading.hello }
     }
   } finally {
     disarm()
   }
 }
 
-/** Ends a tunnel that was established: an alert when the client speaks TLS, then nothing more. */
-async function cutTunnel(client: ClientConnection, attempt: Attempt, error: unknown): Promise<void> {
+/** Sends a judged hello on and streams both ways; a second hello is judged as well. */
+export async function relayTls(
+  client: ClientConnection,
+  attempt: Attempt,
+  tunnel: { raw: Buffer; judge: Judge; origin: Socket; originReader: SocketReader },
+): Promise<EgressEnd> {
+  const { raw, judge, origin, originReader } = tunnel
+  await writeMetered(origin, raw, attempt.up, client.signal)
+  const watch = new HandshakeWatch(judge)
+  return await relay(client, attempt, originReader, origin, {
+    up: (bytes) => {
+      if (watch.settled) return bytes
+      const verdict = watch.fromClient(bytes)
+      if ('problem' in verdict) throw new HelloRefused(verdict.problem, true)
+      return verdict.forward
+    },
+    down: (bytes) => {
+      const problem = watch.settled ? undefined : watch.fromServer(bytes)
+      if (problem !== undefined) throw new HelloRefused(problem, true)
+      return bytes
+    },
+  })
+}
+
+/**
+ * Ends a tunnel that was established: an alert when the client speaks TLS, then nothing more. `status` is what the client
+ * was told before.
+ */
+export async function cutTunnel(
+  client: ClientConnection,
+  attempt: Attempt,
+  error: unknown,
+  status: number,
+): Promise<void> {
   const { socket, signal } = client
   const cause: unknown = error instanceof HelloRefused ? error : signal.aborted ? signal.reason : error
   try {
     if (cause instanceof HelloRefused) {
-      await attempt.end({ code: cause.problem.code, owner: 'gateway', status: 200, end: 'refused' })
+      await attempt.end({ code: cause.problem.code, owner: 'gateway', status, end: 'refused' })
     } else if (cause === HELLO_TIMEOUT) {
-      await attempt.end({ code: 'egress.not_tls', owner: 'gateway', status: 200, end: 'timeout' })
+      await attempt.end({ code: 'egress.not_tls', owner: 'gateway', status, end: 'timeout' })
     } else {
       const code = isWeirError(cause, 'egress.revoked', 'egress.timeout', ...QUOTA_CODES) ? cause.code : ''
       const end = cause instanceof SocketGone && !socket.destroyed ? 'origin' : endOf(cause)
-      await attempt.end({ code, status: 200, end })
+      await attempt.end({ code, status, end })
     }
   } finally {
     if (cause instanceof HelloRefused && cause.spokeTls) closeAfter(socket, ALERT_ACCESS_DENIED)
@@ -135,7 +156,7 @@ async function cutTunnel(client: ClientConnection, attempt: Attempt, error: unkn
 const HELLO_TIMEOUT = new WeirError('egress.timeout', 'The TLS hello did not arrive in time')
 
 /** Lets the last bytes out, then closes. */
-function finish(socket: Socket): void {
+export function finishTunnel(socket: Socket): void {
   socket.end()
   const timer = setTimeout(() => socket.destroy(), 1_000)
   socket.once('close', () => clearTimeout(timer))

@@ -139,6 +139,9 @@ export function judgeHello(
 /** TLS alert, fatal, access_denied (RFC 8446 §6.2). */
 export const ALERT_ACCESS_DENIED: Buffer = Buffer.from([0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x31])
 
+/** TLS alert, fatal, internal_error: allowed, but it did not work. */
+export const ALERT_INTERNAL_ERROR: Buffer = Buffer.from([0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x50])
+
 const HTTP_PROTOCOLS: ReadonlySet<string> = new Set(['h2', 'http/1.1', 'http/1.0'])
 
 const EXTENSION = { serverName: 0, alpn: 16, ech: 0xfe0d, esni: 0xffce } as const

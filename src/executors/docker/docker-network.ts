@@ -9,7 +9,7 @@ import type { Holder } from './holder-pool.js'
 import { HolderPool } from './holder-pool.js'
 import { ensureHolderImage } from './holder-image.js'
 import { probeIsolation } from './isolation-probe.js'
-import { DockerNetworkSlot, NO_NAME_SERVERS } from './network-slot.js'
+import { DockerNetworkSlot, NO_NAME_SERVERS, resolvConfOf } from './network-slot.js'
 import { findContainer, joinedId } from './resume-container.js'
 import type { DockerExecutorOptions, DockerLimits, DockerLog } from './options.js'
 
@@ -283,6 +283,10 @@ export class DockerNetwork implements NetworkProvider {
         log: this.#log,
       })
       problems.push(...findings.map((finding) => `mode ${mode}: ${finding}`))
+      const { onlyProxy } = slot.attachment ?? {}
+      // Not a reason to withhold the mode: most programs use the proxy.
+      if (findings.length === 0 && onlyProxy !== undefined)
+        problems.push(`mode http: programs that ignore proxy variables reach nothing here: ${onlyProxy}`)
       return findings.length === 0
     } catch (error) {
       this.#probeFailed = true
@@ -338,7 +342,7 @@ function holderSlot(mode: 'none' | 'http', holder: Holder, named: Mode = mode): 
   return new DockerNetworkSlot({
     mode: named,
     networkMode: `container:${holder.id}`,
-    resolvConf: NO_NAME_SERVERS,
+    resolvConf: resolvConfOf(holder.attachment?.nameServer),
     ...(holder.attachment === undefined ? {} : { attachment: holder.attachment }),
     giveBack: () => holder.release(),
     letGo: () => holder.leave(),

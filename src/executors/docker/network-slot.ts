@@ -46,3 +46,13 @@ export class DockerNetworkSlot implements NetworkSlot {
 
 /** Without a name server programs ask their own loopback, where nobody listens, and fail at once instead of waiting. */
 export const NO_NAME_SERVERS = '# this job has no name servers\n'
+
+/**
+ * The job's `/etc/resolv.conf`. The name server is on the job's own loopback and answers at once or never, so there is
+ * no point in waiting long or in asking often; there are no search domains.
+ */
+export function resolvConfOf(nameServer: string | undefined): string {
+  return nameServer === undefined
+    ? NO_NAME_SERVERS
+    : `nameserver ${nameServer}\noptions ndots:1 timeout:2 attempts:2\n`
+}

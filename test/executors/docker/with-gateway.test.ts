@@ -72,7 +72,6 @@ describe.skipIf(noRoot !== '')(`a job with listed hosts behind the real gateway$
         get ok.test:8082 | tail -n 1
         get evil.test:8082 | head -n 1
         get inside.test:8082 | head -n 1
-        nc -w 2 ${INTERNET} 8082 </dev/null 2>/dev/null || echo no-direct-web
         nc -w 2 ${INTERNET} 80 </dev/null 2>/dev/null || echo no-direct-connection`,
     })
     const summary = await lease.close()
@@ -81,12 +80,52 @@ describe.skipIf(noRoot !== '')(`a job with listed hosts behind the real gateway$
       'web of internet, asked for ok.test:8082',
       'HTTP/1.1 403 Forbidden',
       'HTTP/1.1 403 Forbidden',
-      'no-direct-web',
       'no-direct-connection',
       '',
     ])
     expect(exit.exitCode).toBe(0)
     expect(summary).toMatchObject({ records: 3, allowed: 1, refused: 2 })
+    expect(world.lanPackets()).toBe(before)
+  })
+
+  it('reaches an allowed host, and no other, with programs that know nothing of proxies', async () => {
+    if (executor === undefined || gateway === undefined) throw new Error('not set up')
+    const executionId = `e-transparent-${process.pid}`
+    const slot = await executor.network.acquire('http', { executionId }, AbortSignal.timeout(10_000))
+    if (slot.attachment === undefined) throw new Error('no attachment')
+    expect(slot.attachment).toMatchObject({ nameServer: '127.0.0.1' })
+    const lease = await gateway.open(
+      { jobId: 'j-1', executionId },
+      { mode: 'http', allow: ['ok.test:8082', 'inside.test:8082'] },
+      slot.attachment,
+    )
+    const before = world.lanPackets()
+    const { stdout } = await runScript(executor, {
+      image: IMAGE,
+      slot,
+      executionId,
+      script: `
+        cat /etc/resolv.conf
+        wget -q -O- http://ok.test:8082/
+        wget -q -O- --header 'Host: ok.test:8082' http://${INTERNET}:8082/
+        wget -q -O- --header 'Host: inside.test:8082' http://${LAN}:8082/ 2>&1 | grep -o '403'
+        wget -q -O- http://inside.test:8082/ 2>&1 | grep -o '403'
+        wget -q -O- http://evil.test:8082/ 2>&1
+        nc -w 2 ${LAN} 80 </dev/null 2>&1 || true`,
+    })
+    const summary = await lease.close()
+    expect(stdout.split('\n')).toEqual([
+      'nameserver 127.0.0.1',
+      'options ndots:1 timeout:2 attempts:2',
+      'web of internet, asked for ok.test:8082',
+      'web of internet, asked for ok.test:8082',
+      '403',
+      '403',
+      "wget: bad address 'evil.test:8082'",
+      `nc: can't connect to remote host (${LAN}): Connection refused`,
+      '',
+    ])
+    expect(summary).toMatchObject({ records: 5, allowed: 2, refused: 3 })
     expect(world.lanPackets()).toBe(before)
   })
 
