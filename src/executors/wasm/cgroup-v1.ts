@@ -1,14 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Cgroup, CgroupTree } from './cgroup.js'
-import {
-  CPU_PERIOD_US,
-  cpuQuotaUs,
-  groupsIn,
-  hasCounted,
-  makeDirectory,
-  removeGroups,
-} from './cgroup-files.js'
+import { cpuQuotaUs, groupsIn, hasCounted, makeDirectory, removeGroups } from './cgroup-files.js'
 import { ownGroup } from './cgroup-mounts.js'
 
 type Controller = 'memory' | 'pids' | 'cpu'
@@ -41,7 +34,7 @@ export async function openVersion1(
     description: 'version 1: memory, pids, cpu',
     create: async (group) => {
       const path = paths(group)
-      for (const one of new Set(Object.values(path))) await mkdir(one, { recursive: true })
+      await Promise.all([...new Set(Object.values(path))].map((one) => mkdir(one, { recursive: true })))
       return version1Group(path)
     },
     removeWhere: async (isLeftOver) => {
@@ -60,19 +53,23 @@ function version1Group(path: Record<Controller, string>): Cgroup {
   const all = [...new Set(Object.values(path))]
   return {
     enter: async (pid) => {
-      for (const one of all) await writeFile(join(one, 'cgroup.procs'), String(pid))
+      // Each waits until the kernel's other processors have noticed.
+      await Promise.all(all.map((one) => writeFile(join(one, 'cgroup.procs'), String(pid))))
     },
     limit: async ({ memoryBytes, cpu, pids, isBackground }) => {
       const bytes = String(Math.ceil(memoryBytes))
       // The limit with swap can never be below the one without, so the order depends on the direction: lift it first.
       const swap = join(path.memory, 'memory.memsw.limit_in_bytes')
+      const { memory, pids: pidsGroup, cpu: cpuGroup } = path
       await writeFile(swap, '-1').catch(() => undefined)
-      await writeFile(join(path.memory, 'memory.limit_in_bytes'), bytes)
-      // Not there when the kernel does not count swap.
-      await writeFile(swap, bytes).catch(() => undefined)
-      await writeFile(join(path.pids, 'pids.max'), String(pids))
-      await writeFile(join(path.cpu, 'cpu.cfs_period_us'), String(CPU_PERIOD_US))
-      await writeFile(join(path.cpu, 'cpu.cfs_quota_us'), cpu > 0 ? String(cpuQuotaUs(cpu)) : '-1')
+      await writeFile(join(memory, 'memory.limit_in_bytes'), bytes)
+      await Promise.all([
+        // Not there when the kernel does not count swap.
+        writeFile(swap, bytes).catch(() => undefined),
+        writeFile(join(pidsGroup, 'pids.max'), String(pids)),
+        // The period is the kernel's own.
+        writeFile(join(cpuGroup, 'cpu.cfs_quota_us'), cpu > 0 ? String(cpuQuotaUs(cpu)) : '-1'),
+      ])
       // Of 1024 that every group has.
       if (isBackground === true) await writeFile(join(path.cpu, 'cpu.shares'), '128')
     },

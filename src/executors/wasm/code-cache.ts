@@ -165,16 +165,26 @@ export class CodeCache {
       if (next === undefined || this.#isClosed) break
       const [key, module] = next
       try {
-        const problem = await this.#options.compile(module, (file) => this.#keep(key, file))
+        const problem = await this.#options.compile(module, async (file) => {
+          const refusal = await this.#keep(key, file)
+          // From now on it may be asked for again, for example because somebody damages the file.
+          this.#settle(key, module)
+          return refusal
+        })
         if (problem !== undefined && !this.#isClosed) await this.#refuse(key, problem)
       } catch (error) {
         if (!this.#isClosed) this.#options.logger.warn({ error }, 'a module could not be compiled ahead')
       }
-      this.#waiting.delete(key)
-      this.#waitingBytes -= module.length
+      this.#settle(key, module)
     }
     this.#waiting.clear()
     this.#waitingBytes = 0
+  }
+
+  #settle(key: string, module: Buffer): void {
+    if (this.#waiting.get(key) !== module) return
+    this.#waiting.delete(key)
+    this.#waitingBytes -= module.length
   }
 
   /** Copies the code that a sandbox made: nothing of the sandbox keeps a hold on the file of the cache. */

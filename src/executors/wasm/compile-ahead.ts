@@ -9,7 +9,7 @@ import { type Slot, type SlotOptions, outputDir } from './slot.js'
 
 export interface CompileAheadOptions {
   /** A slot of its own for each task. */
-  open(options: Partial<SlotOptions>): Slot
+  open(options: Partial<SlotOptions>): Promise<Slot>
   /** Largest module that is compiled ahead. */
   moduleBytesMax: number
   codeBytesMax: number
@@ -51,7 +51,7 @@ async function inSlot<Result>(
   options: CompileAheadOptions,
   work: (slot: Slot) => Promise<Result>,
 ): Promise<Result> {
-  const slot = options.open({ fileBytesMax: options.codeBytesMax, isBackground: true })
+  const slot = await options.open({ fileBytesMax: options.codeBytesMax, isBackground: true })
   try {
     await slot.ready
     await writeFile(join(slot.dir, 'mod', '0.wasm'), module)

@@ -1,6 +1,6 @@
 import { WeirError } from '../../errors.js'
 import type { WasmLogger } from './options.js'
-import { Slot, type SlotOptions } from './slot.js'
+import { Slot, type SlotOptions, slotName } from './slot.js'
 
 /** How many sandboxes wait for a job. */
 export interface PoolSize {
@@ -24,6 +24,7 @@ export class SlotPool {
   readonly #waiting: Slot[] = []
   readonly #live = new Set<Slot>()
   readonly #names = new Set<string>()
+  readonly #opening = new Set<Promise<unknown>>()
   #snapshot: string | undefined
   #refill: NodeJS.Timeout | undefined
   #rest: NodeJS.Timeout | undefined
@@ -50,7 +51,7 @@ export class SlotPool {
   /** Proves that the sandbox works here: a slot is up. Rejects with `sandbox.unavailable`. */
   async probe(): Promise<void> {
     if (this.#waiting.some((one) => one.isWaiting)) return
-    const slot = this.#open()
+    const slot = await this.#open()
     await slot.ready
     await this.#keepOrEnd(slot)
     this.#refillSoon(0)
@@ -59,7 +60,7 @@ export class SlotPool {
   /** From now on slots start from the snapshot, if one does so here. Rejects when it does not. */
   async use(snapshot: string): Promise<void> {
     if (this.isClosed) return
-    const slot = this.#open({ snapshot })
+    const slot = await this.#open({ snapshot })
     try {
       await slot.ready
       this.#snapshot = snapshot
@@ -81,8 +82,8 @@ export class SlotPool {
     return slot
   }
 
-  /** A slot for one task, with options of its own. Throws `engine.unavailable` once the pool is closed. */
-  openWith(options: Partial<SlotOptions>): Slot {
+  /** A slot for one task, with options of its own. Rejects with `engine.unavailable` once the pool is closed. */
+  openWith(options: Partial<SlotOptions>): Promise<Slot> {
     return this.#open(options)
   }
 
@@ -91,6 +92,7 @@ export class SlotPool {
     this.isClosed = true
     clearTimeout(this.#refill)
     clearTimeout(this.#rest)
+    await Promise.allSettled(this.#opening)
     await Promise.all([...this.#live].map((one) => one.dispose()))
   }
 
@@ -98,17 +100,32 @@ export class SlotPool {
     return this.#isBusy ? this.#size.busy : this.#size.atRest
   }
 
-  #open(options: Partial<SlotOptions> = {}): Slot {
-    if (this.isClosed)
-      throw new WeirError('engine.unavailable', 'The wasm engine is closed', { retryable: true })
-    const slot = new Slot({ ...this.#options, snapshot: this.#snapshot, ...options })
-    this.#live.add(slot)
-    this.#names.add(slot.name)
-    void slot.gone.then(() => {
-      this.#live.delete(slot)
-      this.#names.delete(slot.name)
-    })
-    return slot
+  #open(options: Partial<SlotOptions> = {}): Promise<Slot> {
+    if (this.isClosed) {
+      const message = 'The wasm engine is closed'
+      return Promise.reject(new WeirError('engine.unavailable', message, { retryable: true }))
+    }
+    const name = slotName()
+    // Known before it is there: what has no owner is removed.
+    this.#names.add(name)
+    const opening = Slot.open({ ...this.#options, snapshot: this.#snapshot, ...options }, name).then(
+      (slot) => {
+        this.#live.add(slot)
+        void slot.gone.then(() => {
+          this.#live.delete(slot)
+          this.#names.delete(name)
+        })
+        return slot
+      },
+      (error: unknown) => {
+        this.#names.delete(name)
+        throw error
+      },
+    )
+    this.#opening.add(opening)
+    const forget = (): void => void this.#opening.delete(opening)
+    opening.then(forget, forget)
+    return opening
   }
 
   async #keepOrEnd(slot: Slot): Promise<void> {
@@ -160,16 +177,17 @@ export class SlotPool {
 
   async #refillNow(): Promise<void> {
     if (this.isClosed || this.#waiting.length >= this.#wanted) return
-    const slot = this.#open()
     this.#isStarting = true
-    this.#keep(slot)
+    let slot: Slot | undefined
     try {
+      slot = await this.#open()
+      this.#keep(slot)
       await slot.ready
       this.#failures = 0
     } catch (error) {
       this.#failures++
       if (!this.isClosed) this.#logger.warn({ error }, 'a sandbox could not be made ready')
-      if (this.#forget(slot)) this.#dispose(slot)
+      if (slot !== undefined && this.#forget(slot)) this.#dispose(slot)
     }
     this.#isStarting = false
     this.#refillSoon(this.#failures === 0 ? 0 : RETRY_DELAY_MS * 2 ** Math.min(6, this.#failures))

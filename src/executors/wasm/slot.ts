@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { closeSync, constants, mkdirSync, openSync } from 'node:fs'
+import { closeSync, constants, openSync } from 'node:fs'
+import { mkdir } from 'node:fs/promises'
 import { setPriority } from 'node:os'
 import { join } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
@@ -70,10 +71,15 @@ export class Slot {
   #isReady = false
   #complaint = ''
 
-  constructor(options: SlotOptions) {
-    this.name = `s-${randomUUID()}`
-    this.dir = join(options.slotsDir, this.name)
-    makeSlotDirectories(this.dir)
+  /** Makes the slot's directories, which may take a disk its time, and starts it. `name` is from `slotName`. */
+  static async open(options: SlotOptions, name = slotName()): Promise<Slot> {
+    await makeSlotDirectories(join(options.slotsDir, name))
+    return new Slot(options, name)
+  }
+
+  private constructor(options: SlotOptions, name: string) {
+    this.name = name
+    this.dir = join(options.slotsDir, name)
     this.#child = start(options, this.dir)
     const pipes: readonly unknown[] = this.#child.stdio
     this.#first = firstProcess(pipes[INFO_FD] as Readable)
@@ -206,10 +212,16 @@ export class Slot {
   }
 }
 
-function makeSlotDirectories(dir: string): void {
-  mkdirSync(dir, { mode: 0o700 })
-  for (const one of ['mod', 'in', 'tmp']) mkdirSync(join(dir, one), { mode: 0o700 })
-  for (let index = 0; index < SPARE_OUTPUTS; index++) mkdirSync(outputDir(dir, index), { mode: 0o700 })
+/** A name that no other slot has. */
+export function slotName(): string {
+  return `s-${randomUUID()}`
+}
+
+async function makeSlotDirectories(dir: string): Promise<void> {
+  await mkdir(dir, { mode: 0o700 })
+  const own = ['mod', 'in', 'tmp'].map((one) => join(dir, one))
+  const outputs = Array.from({ length: SPARE_OUTPUTS }, (_none, index) => outputDir(dir, index))
+  await Promise.all([...own, ...outputs].map((one) => mkdir(one, { mode: 0o700 })))
 }
 
 /** A slot's own directory for an output; `/out/<index>` inside. */

@@ -227,7 +227,7 @@ class WasmExecutor implements Executor {
         await slot.dispose()
       }
     }
-    const slot = pool.openWith({ binds: coldBinds(run, plan), fileBytesMax: plan.diskBytes })
+    const slot = await pool.openWith({ binds: coldBinds(run, plan), fileBytesMax: plan.diskBytes })
     try {
       await slot.ready
     } catch (error) {

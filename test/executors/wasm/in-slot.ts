@@ -33,7 +33,7 @@ export class SlotBench {
     const seccompFile = join(this.dir, withList ? 'sandbox.bpf' : 'anything.bpf')
     writeFileSync(seccompFile, withList ? seccompProgram(toolbox.arch) : ALLOW_ALL)
     const cgroups = await this.#cgroups
-    return new Slot({
+    return Slot.open({
       toolbox,
       slotsDir,
       seccompFile,
