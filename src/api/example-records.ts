@@ -118,6 +118,10 @@ export const NODE = {
     Roles: ['orchestrator', 'compute'],
     Egress: {
       AcceptsNetworkedJobs: true,
+      Mode: 'list',
+      Generation: 1,
+      AllowCount: 1,
+      DenyCount: 0,
       HTTPEngines: ['docker'],
       FullEngines: [],
       Allow: ['example.org'],

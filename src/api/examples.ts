@@ -100,6 +100,56 @@ export const EXAMPLES: Readonly<Record<string, OperationExample>> = {
     body: { Action: 'approve', Message: 'seen', NodeID: COMMON_NODE },
     answer: { Success: true, success: true },
   },
+  'POST /api/v1/orchestrator/nodes/{id}/explain': {
+    body: { Host: 'example.org', Domains: ['example.com'] },
+    answer: {
+      NodeID: NODE.Info.NodeID,
+      Host: 'example.org',
+      Oddities: [],
+      PolicyGeneration: 1,
+      Verdicts: [
+        {
+          Scheme: 'https',
+          Port: 443,
+          Allowed: false,
+          Code: 'egress.not_in_job_list',
+          Owner: 'job',
+          Rule: '',
+          Objections: [
+            {
+              Code: 'egress.not_in_job_list',
+              Owner: 'job',
+              Rule: '',
+              Change: 'the job is submitted with --domain example.org',
+            },
+          ],
+        },
+      ],
+    },
+  },
+  'GET /api/v1/orchestrator/egress': {
+    answer: { Version: 3, Limited: true, Allow: ['.example.org'], Deny: [] },
+  },
+  'POST /api/v1/orchestrator/egress/check': {
+    body: { Domains: ['example.org'], OutboundURLs: ['https://ipfs.io'] },
+    answer: {
+      NetworkVersion: 3,
+      Fitting: 0,
+      Domains: [
+        { Pattern: 'example.org', Accepting: 1, Refusing: 0, Reason: '' },
+        { Pattern: 'https://ipfs.io', Accepting: 0, Refusing: 1, Reason: "not in the node's list" },
+      ],
+      Nodes: [
+        {
+          NodeID: NODE.Info.NodeID,
+          Fits: false,
+          Reasons: [],
+          Missing: [{ Pattern: 'https://ipfs.io', Owner: 'node', Code: 'egress.not_in_node_list', Rule: '' }],
+          MissingCount: 1,
+        },
+      ],
+    },
+  },
   'GET /api/v1/orchestrator/node_tokens': { answer: { NextToken: '', Items: [NODE_TOKEN] } },
   'POST /api/v1/orchestrator/node_tokens': {
     body: { Description: 'machines of the laboratory', ExpiresAfterSeconds: 86_400, UsesMax: 1 },

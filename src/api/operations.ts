@@ -142,6 +142,21 @@ export const OPERATIONS: Readonly<Record<string, OperationText>> = {
     summary: 'The same with the id as NodeID of the body, as the Python client sends it',
     errors: ['api.bad_request', 'node.not_found', 'node.conflict'],
   },
+  'POST /api/v1/orchestrator/nodes/{id}/explain': {
+    id: 'explainEgress',
+    summary: "What the node's gateway would decide about a host, and everything that stands against it",
+    errors: ['host.invalid', 'pattern.invalid', 'node.not_found', 'egress.unavailable'],
+  },
+  'GET /api/v1/orchestrator/egress': {
+    id: 'getNetworkEgress',
+    summary: 'The egress list of the whole network',
+    errors: [],
+  },
+  'POST /api/v1/orchestrator/egress/check': {
+    id: 'checkEgress',
+    summary: 'Which nodes would take a job that names these hosts, or a whole job; nothing is run',
+    errors: ['api.bad_request', 'pattern.invalid', 'spec.invalid'],
+  },
   'GET /api/v1/orchestrator/node_tokens': {
     id: 'listNodeTokens',
     summary: 'Tokens with which machines may join, without their secrets',

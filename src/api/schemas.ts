@@ -489,6 +489,11 @@ const NodeInfoAnswer = Type.Object({
   Roles: Texts,
   Egress: Type.Object({
     AcceptsNetworkedJobs: Type.Boolean(),
+    Mode: Type.Enum(['none', 'list', 'all']),
+    Generation: Type.Optional(Count),
+    NetworkVersion: Type.Optional(Count),
+    AllowCount: Count,
+    DenyCount: Count,
     HTTPEngines: Texts,
     FullEngines: Texts,
     Allow: Texts,

@@ -176,6 +176,18 @@ export function scopedJobs(options: ScopedJobsOptions): JobService {
       caller()
       return jobs.node(idOrPrefix)
     },
+    checkEgress: async (request) => {
+      caller()
+      return jobs.checkEgress(request)
+    },
+    explainEgress: async (idOrPrefix, question) => {
+      caller()
+      return jobs.explainEgress(idOrPrefix, question)
+    },
+    networkEgress: () => {
+      caller()
+      return jobs.networkEgress()
+    },
     updateNode: async (id, action, message) => {
       const { principal, address } = caller()
       const line = {

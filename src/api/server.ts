@@ -39,6 +39,7 @@ import { agentRoutes } from './routes/agent.js'
 import { authRoutes } from './routes/auth.js'
 import { blobRoutes } from './routes/blobs.js'
 import { egressRoutes } from './routes/egress.js'
+import { egressPolicyRoutes } from './routes/egress-policy.js'
 import { jobRoutes } from './routes/jobs.js'
 import { legacyRoutes, rewriteUnversioned } from './routes/legacy.js'
 import { logRoutes } from './routes/logs.js'
@@ -217,6 +218,7 @@ function addRoutes(app: FastifyInstance, context: ApiContext): void {
   logRoutes(app, context, context.jobs)
   egressRoutes(app, context, context.jobs)
   nodeRoutes(app, context, context.jobs)
+  egressPolicyRoutes(app, context, context.jobs)
   nodeTokenRoutes(app, context)
 }
 

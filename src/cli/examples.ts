@@ -66,6 +66,14 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
     'weir egress conformance --proxy http://127.0.0.1:3128 -- ./proxy.sh',
     'weir egress conformance --proxy http://127.0.0.1:3128 --rows A,F --output json -- ./proxy.sh',
   ],
+  'network check': [
+    'weir network check --domain example.com --outbound-url https://example.com',
+    'weir network check job.yaml --output json',
+  ],
+  'network explain': [
+    'weir network explain https://ipfs.io --domain .ipfs.io',
+    'weir network explain example.com --domain example.com --node n-1a2b3c4d',
+  ],
   'node list': ['weir node list', 'weir node list --show labels,network,features'],
   'node describe': ['weir node describe n-1a2b3c4d'],
   'node approve': ['weir node approve n-1a2b3c4d'],

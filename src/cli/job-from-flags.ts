@@ -33,6 +33,7 @@ export interface JobFlags {
   gpu?: string
   network?: string
   domain?: string[]
+  outboundUrl?: string[]
   egressRate?: string
   egressBudget?: string[]
   egressRequests?: string
@@ -220,6 +221,7 @@ async function jobOf(
         Network: {
           Type: flags.network,
           Domains: flags.domain ?? [],
+          ...(flags.outboundUrl === undefined ? {} : { OutboundURLs: flags.outboundUrl }),
           Limits: egressLimits(flags, problems),
         },
         Timeouts: {

@@ -36,6 +36,43 @@ export function addNodeTokenCommands(leaf: Leaf, node: WeirCommand, context: Cli
   )
 }
 
+/** `weir network …`: what jobs may reach, asked before anything runs. */
+export function addNetworkCommands(leaf: Leaf, network: WeirCommand, context: CliContext): void {
+  const hosts = (command: WeirCommand): WeirCommand =>
+    command
+      .collected(
+        '--domain <PATTERN>',
+        'host that the job names: host, .host, *.host, each with :port; repeatable',
+      )
+      .collected('--outbound-url <URL>', 'the same with a scheme: https://host; repeatable') as WeirCommand
+  const check = leaf<import('./commands/network-check.js').NetworkCheckFlags>(
+    network,
+    'check [JOBFILE]',
+    'Which nodes would take a job with these hosts, or a whole job, and what keeps the others from it',
+    async (operands, flags) =>
+      (await import('./commands/network-check.js')).networkCheck(operands[0], flags, context),
+  )
+  hosts(check)
+    .option('--engine <NAME>', 'only nodes that can give networks to this engine: docker')
+    .collected('-V, --template-vars <NAME=VALUE>', 'value for {{.NAME}} in the file; repeatable')
+    .option('-E, --template-envs <REGEX>', 'also values from environment variables with such names')
+    .option('--no-template', 'take the file as it is')
+  listFlags(check)
+
+  const explain = leaf<import('./commands/network-explain.js').NetworkExplainFlags>(
+    network,
+    'explain <HOST>',
+    'What the gateway would decide about a host or URL, by which rule, and what would change it',
+    async (operands, flags) =>
+      (await import('./commands/network-explain.js')).networkExplain(operands[0] ?? '', flags, context),
+  )
+  hosts(explain).option(
+    '--node <ID>',
+    'ask the gateway of this node (default: judge by the configuration here)',
+  )
+  objectFlags(explain)
+}
+
 /** `weir devstack`. */
 export function addDevstackCommand(leaf: Leaf, program: WeirCommand, context: CliContext): void {
   leaf<import('./commands/devstack.js').DevstackFlags>(

@@ -8,7 +8,7 @@ import { EXAMPLES } from './examples.js'
 import { addJobVersionCommands } from './job-version-commands.js'
 import { jobViewFlags } from './job-view-flags.js'
 import { addMovedCommands } from './moved-commands.js'
-import { addDevstackCommand, addNodeTokenCommands } from './network-commands.js'
+import { addDevstackCommand, addNetworkCommands, addNodeTokenCommands } from './network-commands.js'
 import { addRetiredFlags, addRetiredServeFlags, withoutRetired } from './retired-flags.js'
 import { listFlags, objectFlags, pageFlags, readObjectFormat, watchFlag } from './output-flags.js'
 import type { Command } from 'commander'
@@ -61,6 +61,7 @@ export function buildProgram(context: CliContext, exit: (code: number) => void):
   addRunCommands(leaf, group, context)
   addJobCommands(leaf, group('job', 'Submit, inspect, stop jobs and fetch their results'), context)
   addNodeCommands(leaf, group('node', 'Inspect the nodes of the network'), context)
+  addNetworkCommands(leaf, group('network', 'Find out what jobs may reach, before anything runs'), context)
   addAuthCommands(leaf, group('auth', 'Log in, and manage tokens'), context)
   addEgressCommands(leaf, group('egress', 'The egress gateway for any program of this machine'), context)
   addServerCommands(leaf, program, group, context)
@@ -217,6 +218,10 @@ function addJobFlags(command: WeirCommand): void {
     .collected(
       '--domain <PATTERN>',
       'host that an http job may reach: host, .host, *.host, each with :port; repeatable',
+    )
+    .collected(
+      '--outbound-url <URL>',
+      'the same with a scheme: https://host for TLS only, http://host:8080; repeatable',
     )
     .option('--egress-rate <RATE>', 'bits per second of an http job at most: 2mbit, or up:500kbit,down:5mbit')
     .collected(

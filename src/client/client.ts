@@ -18,6 +18,9 @@ import type {
   WireExecution,
   WireHistoryItem,
   WireJob,
+  WireEgressCheck,
+  WireEgressExplanation,
+  WireNetworkEgress,
   WireNode,
   WireNodeInfo,
   WireNodeToken,
@@ -384,6 +387,30 @@ export class WeirClient {
   async node(id: string, options: CallOptions = {}): Promise<WireNode> {
     const path = `/orchestrator/nodes/${encodeURIComponent(id)}`
     return (await this.#json<{ Node: WireNode }>('GET', path, `look up node ${id}`, options)).Node
+  }
+
+  /** The egress list of the network. */
+  networkEgress(options: CallOptions = {}): Promise<WireNetworkEgress> {
+    return this.#json('GET', '/orchestrator/egress', 'ask for the egress list of the network', options)
+  }
+
+  /** Which nodes would take a job that names these hosts, or this very job. */
+  checkEgress(
+    asked: { domains?: readonly string[]; engine?: string; job?: unknown },
+    options: CallOptions = {},
+  ): Promise<WireEgressCheck> {
+    const body = { Domains: asked.domains, Engine: asked.engine, Job: asked.job }
+    return this.#json('POST', '/orchestrator/egress/check', 'check the hosts', options, body)
+  }
+
+  /** What the gateway of a node would decide about a host for a job that names these patterns. */
+  explainEgress(
+    id: string,
+    asked: { host: string; domains: readonly string[] },
+    options: CallOptions = {},
+  ): Promise<WireEgressExplanation> {
+    const path = `/orchestrator/nodes/${encodeURIComponent(id)}/explain`
+    return this.#json('POST', path, `ask node ${id}`, options, { Host: asked.host, Domains: asked.domains })
   }
 
   /** Never rejects because of the node: a refusal is in the answer. */

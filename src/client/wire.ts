@@ -217,6 +217,15 @@ export interface WireNodeInfo {
   Roles: string[]
   Egress: {
     AcceptsNetworkedJobs: boolean
+    /** Absent: an older server, where it is always `list`. */
+    Mode?: 'none' | 'list' | 'all'
+    /** +1 with each change of the rules since the node's start. */
+    Generation?: number
+    /** Of the network's list that the node enforces. */
+    NetworkVersion?: number
+    /** The lists may be too long to be known here; so many patterns they have. */
+    AllowCount?: number
+    DenyCount?: number
     HTTPEngines: string[]
     FullEngines: string[]
     Allow: string[]
@@ -334,4 +343,49 @@ const EXECUTION_STATES: Readonly<Record<number, string>> = {
   9: 'Completed',
   10: 'Failed',
   11: 'Cancelled',
+}
+
+/** The egress list of the network. */
+export interface WireNetworkEgress {
+  Version: number
+  /** False: the network restricts nothing; true: only what `Allow` holds. */
+  Limited: boolean
+  Allow: string[]
+  Deny: string[]
+}
+
+/** Which nodes would take a job, and what keeps the others from it. */
+export interface WireEgressCheck {
+  NetworkVersion: number
+  Fitting: number
+  Domains: { Pattern: string; Accepting: number; Refusing: number; Reason: string }[]
+  Nodes: WireEgressNodeCheck[]
+}
+
+export interface WireEgressNodeCheck {
+  NodeID: string
+  Fits: boolean
+  Reasons: { Code: string; Message: string; Hint: string }[]
+  /** At most 100 of them. */
+  Missing: { Pattern: string; Owner: 'node' | 'network'; Code: string; Rule: string }[]
+  MissingCount: number
+}
+
+/** What the gateway of a node says of requests to a host. */
+export interface WireEgressExplanation {
+  NodeID: string
+  Host: string
+  Oddities: string[]
+  PolicyGeneration: number
+  Verdicts: WireEgressVerdict[]
+}
+
+export interface WireEgressVerdict {
+  Scheme: 'http' | 'https'
+  Port: number
+  Allowed: boolean
+  Code: string
+  Owner: string
+  Rule: string
+  Objections: { Code: string; Owner: string; Rule: string; Change: string }[]
 }

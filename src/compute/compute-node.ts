@@ -8,6 +8,7 @@ import type { ExecutionId, NodeInfo } from '../model/state.js'
 import type { DesiredExecution, SyncResponse } from '../model/sync.js'
 import {
   egressSubject,
+  explainSubject,
   nudgeSubject,
   outputSubject,
   type EgressReadRequest,
@@ -24,6 +25,7 @@ import { detectMachine } from './detect-machine.js'
 import { EngineHealthBoard } from './engine-health.js'
 import { ExecutionBook, hasEnded, type ExecutionRecord } from './execution-book.js'
 import { executionsDir, isSafeId } from './execution-dirs.js'
+import { explainEgress } from './explain-egress.js'
 import { keptEnd, shutdownEnd, stoppedEnd } from './execution-end.js'
 import { networkRules, type NetworkRules } from './network-admission.js'
 import { describeNode } from './node-description.js'
@@ -259,6 +261,9 @@ class Node implements ComputeNode {
     })
     await serve('output', outputSubject(nodeId), (body) =>
       readExecutionOutput(body as OutputReadRequest, reads, signal),
+    )
+    await serve('egress explanations', explainSubject(nodeId), (body) =>
+      explainEgress(body, this.#options.gateway),
     )
     await serve('egress records', egressSubject(nodeId), (body) =>
       readExecutionEgress(body as EgressReadRequest, reads, signal),

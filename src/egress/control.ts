@@ -2,7 +2,13 @@ import { randomUUID } from 'node:crypto'
 import type { AddressInfo, Server } from 'node:net'
 import { isWeirError, toWeirError, WeirError, type ErrorCode } from '../errors.js'
 import { type EgressLimits, type EgressSummary, type ExecutionId, type NodeId } from '../model/index.js'
-import type { Identity, LeasePolicy, NodeEgressPolicy } from '../ports/index.js'
+import type {
+  EgressExplanation,
+  EgressQuestion,
+  Identity,
+  LeasePolicy,
+  NodeEgressPolicy,
+} from '../ports/index.js'
 import { PROXY_PORT, WEB_PORTS } from './attach/listeners.js'
 import {
   listenInNamespace,
@@ -51,6 +57,7 @@ export interface ControlCalls {
   close: { params: { executionId: ExecutionId }; answer: EgressSummary }
   release: { params: { doorId: string }; answer: null }
   policy: { params: { policy: NodeEgressPolicy; generation: number }; answer: null }
+  explain: { params: EgressQuestion; answer: EgressExplanation }
   status: { params: null; answer: { policyGeneration: number; leases: number; connections: number } }
   shutdown: { params: null; answer: null }
 }
@@ -153,6 +160,8 @@ async function answer(gateway: Gateway, doors: Doors, request: ControlRequest): 
       gateway.setNodePolicy(policy, generation)
       return null
     }
+    case 'explain':
+      return gateway.explain(paramsOf<'explain'>(request))
     case 'status':
       return gateway.status
     case 'shutdown':

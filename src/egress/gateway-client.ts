@@ -5,8 +5,10 @@ import { entryPoint } from '../package-root.js'
 import type {
   AuditLog,
   AuditSink,
+  EgressExplanation,
   EgressGateway,
   EgressLease,
+  EgressQuestion,
   GatewayAttachment,
   GatewayStatus,
   Identity,
@@ -180,6 +182,10 @@ class GatewaySupervisor implements GatewayClient {
     if (this.#running) await this.#call('policy', { policy, generation })
     this.#policy = policy
     this.#generation = generation
+  }
+
+  explain(question: EgressQuestion): Promise<EgressExplanation> {
+    return this.#call('explain', question)
   }
 
   async status(): Promise<GatewayStatus> {

@@ -8,7 +8,15 @@ import {
   type NodeId,
   parseIpAddress,
 } from '../model/index.js'
-import type { AuditLog, AuditSink, Identity, LeasePolicy, NodeEgressPolicy } from '../ports/index.js'
+import type {
+  AuditLog,
+  AuditSink,
+  EgressExplanation,
+  EgressQuestion,
+  Identity,
+  LeasePolicy,
+  NodeEgressPolicy,
+} from '../ports/index.js'
 import type { Listeners } from './attach/listeners.js'
 import type { Resolve } from './dns/resolver.js'
 import type { Arrival } from './http/request.js'
@@ -16,7 +24,14 @@ import { DEFAULT_GATEWAY_LIMITS, type GatewayLimits } from './limits/gateway-lim
 import { HostConnections } from './limits/host-connections.js'
 import { type MonotonicClock, TokenBucket } from './limits/token-bucket.js'
 import { ownInterfaceAddresses } from './own-addresses.js'
-import { compileJobRules, compileNodeRules, NO_NODE_POLICY, type NodeRules } from './policy/egress-policy.js'
+import {
+  compileJobRules,
+  compileNodeRules,
+  type EgressRules,
+  NO_NODE_POLICY,
+  type NodeRules,
+} from './policy/egress-policy.js'
+import { explainRequests } from './policy/explain.js'
 import { Attempt } from './serve/attempt.js'
 import { refuseSocket, serveConnection } from './serve/connection.js'
 import { type Dial, dialTcp } from './serve/dial.js'
@@ -170,6 +185,13 @@ export class Gateway {
   setNodePolicy(policy: NodeEgressPolicy, generation = this.#node.generation + 1): void {
     this.#node = compileNodeRules(policy, generation)
     for (const { lease } of this.#leases.values()) lease.replaceNodeRules(this.#node)
+  }
+
+  /** What would become of requests of a job under the rules in force. Throws `host.invalid` or `pattern.invalid`. */
+  explain(question: EgressQuestion): EgressExplanation {
+    const job = compileJobRules({ allow: [...question.domains] })
+    const rules: EgressRules = { mode: 'http', job, node: this.#node, ownAddresses: this.#ownAddresses() }
+    return { policyGeneration: this.#node.generation, verdicts: explainRequests(question, rules) }
   }
 
   get status(): { policyGeneration: number; leases: number; connections: number } {

@@ -28,8 +28,11 @@ export {
 export type { EgressLists, EgressMode, NetworkEgressPolicy, PackedEgressLists } from './egress-lists.js'
 export { uncoveredPatterns } from './egress-coverage.js'
 export type { EgressOffering, UncoveredPattern } from './egress-coverage.js'
+export { readDestination, SERVICES_MAX } from './destination.js'
+export type { Destination, DestinationService } from './destination.js'
 export {
   PATTERNS_MAX,
+  SCHEME_PORTS,
   makeHostPattern,
   parseHostPattern,
   parseHostPatterns,

@@ -62,13 +62,27 @@ const meta = map('Free notes, not used by weir', {
 })
 
 const hostPattern: TextShape = text(
-  'Host pattern: host, .host (and below) or *.host (only below), optional :port',
+  'Host pattern: host, .host (and below) or *.host (only below), optional :port; https://host for TLS only',
   {
     lengthMax: 2048,
     normalise: (pattern) => canonicalPattern(pattern.trim()),
     check: ruleOf(parseHostPattern),
   },
 )
+
+const outboundUrl: TextShape = {
+  ...hostPattern,
+  description: 'Scheme, host and optional port: https://host, http://host:8080, wss://.host',
+  check: (url) => withoutScheme(url) ?? hostPattern.check?.(url),
+}
+
+function withoutScheme(url: string): Complaint | undefined {
+  if (url.includes('://')) return undefined
+  return {
+    message: `Cannot use outbound URL ${quoted(url)}: it has no scheme`,
+    hint: `Write ${quoted(`https://${url}`)}, or list ${quoted(url)} among the domains`,
+  }
+}
 
 /** Canonical when it can be read; otherwise as written, for the check to complain about. */
 function canonicalPattern(pattern: string): string {
@@ -176,6 +190,10 @@ const task = object('One program to run', {
       wrongChoice: (word) => `unknown network type '${word}'`,
     }),
     Domains: list('Hosts that an HTTP task may reach; empty never means all', hostPattern, DOMAINS_MAX),
+    OutboundURLs: {
+      shape: list('The same as URLs; they are added to Domains', outboundUrl, DOMAINS_MAX),
+      optional: true,
+    },
     Limits: { shape: networkLimits, optional: true },
   }),
   Timeouts: object('Limits in seconds; 0 or absent means none', {

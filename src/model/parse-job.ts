@@ -6,7 +6,7 @@ import { printable } from './printable.js'
 import { readShape } from './shape-reader.js'
 import { resolveWasmModules } from './wasm-modules.js'
 import type { JobDefaults } from './job-defaults.js'
-import type { JobSpec, JobType, TaskSpec } from './job-spec.js'
+import type { JobSpec, JobType, NetworkSpec, TaskSpec } from './job-spec.js'
 import type { Locate } from './spec-problem.js'
 
 export interface ParseJobOptions {
@@ -63,7 +63,11 @@ export function parseLocatedJob(value: unknown, options: ParseJobOptions, locate
 }
 
 /** What the shape yields: any number of tasks, and a type that may be missing. */
-type JobAsRead = Omit<JobSpec, 'Tasks' | 'Type'> & { Tasks: TaskSpec[]; Type: JobType | '' }
+type JobAsRead = Omit<JobSpec, 'Tasks' | 'Type'> & {
+  Tasks: (Omit<TaskSpec, 'Network'> & { Network: NetworkAsRead })[]
+  Type: JobType | ''
+}
+type NetworkAsRead = NetworkSpec & { OutboundURLs?: string[] }
 
 /** Drops what other clients send although only the server sets it, and says so where it means something. */
 function withoutNoise(value: unknown, options: ParseJobOptions, problems: ProblemList): unknown {
@@ -119,8 +123,14 @@ function finish(read: JobAsRead, value: unknown, problems: ProblemList): JobSpec
     Type: read.Type === '' ? 'batch' : read.Type,
     Count: countOf(read, value, problems),
     Meta: withoutReserved(read.Meta, problems),
-    Tasks: [{ ...task, Engine: engine }],
+    Tasks: [{ ...task, Engine: engine, Network: withOutboundUrls(task.Network) }],
   }
+}
+
+/** One list and one grammar: a URL is a pattern with a scheme. */
+function withOutboundUrls({ OutboundURLs = [], ...network }: NetworkAsRead): NetworkSpec {
+  if (OutboundURLs.length === 0) return network
+  return { ...network, Domains: [...new Set([...network.Domains, ...OutboundURLs])] }
 }
 
 /** Absent means one; an explicit 0 is kept, because that is what other clients mean by it. */

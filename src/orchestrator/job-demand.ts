@@ -32,19 +32,24 @@ export function readDemand(spec: JobSpec): JobDemand {
   const of = task(spec)
   const sources = [...new Set(fetchedInputs(of).map((input) => input.Source.Type.toLowerCase()))]
   const type = of.Publisher.Type.toLowerCase()
-  const publisher = type === 'noop' ? '' : type
-  const engine = of.Engine.Type.toLowerCase()
   const network = of.Network.Type
-  const domains = network === 'HTTP' ? readDomains(of.Network.Domains) : []
-  return {
-    engine,
+  return demandOf({
+    engine: of.Engine.Type.toLowerCase(),
     sources,
-    publisher,
+    publisher: type === 'noop' ? '' : type,
     network,
-    domains,
-    uncovered: onceFor((offering) => uncoveredPatterns(domains, offering)),
+    domains: network === 'HTTP' ? readDomains(of.Network.Domains) : [],
     constraints: spec.Constraints,
     resources: taskResources(of),
+  })
+}
+
+/** Adds what follows from the rest. */
+export function demandOf(asked: Omit<JobDemand, 'uncovered' | 'offerKey' | 'labelKey'>): JobDemand {
+  const { engine, publisher, network, sources, domains, constraints } = asked
+  return {
+    ...asked,
+    uncovered: onceFor((offering) => uncoveredPatterns(domains, offering)),
     offerKey: JSON.stringify([
       engine,
       publisher,
@@ -52,7 +57,7 @@ export function readDemand(spec: JobSpec): JobDemand {
       sources.toSorted(),
       domains.map((domain) => domain.text),
     ]),
-    labelKey: spec.Constraints.length === 0 ? '' : JSON.stringify(spec.Constraints),
+    labelKey: constraints.length === 0 ? '' : JSON.stringify(constraints),
   }
 }
 

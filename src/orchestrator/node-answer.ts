@@ -1,6 +1,12 @@
 import { WeirError, toWeirError } from '../errors.js'
 import { shortId, type NodeId } from '../model/index.js'
-import type { EgressReadResponse, OutputReadResponse } from '../ports/index.js'
+import type {
+  EgressExplanation,
+  EgressQuestion,
+  EgressReadResponse,
+  EgressVerdict,
+  OutputReadResponse,
+} from '../ports/index.js'
 import { isRecord } from './node-info-shape.js'
 
 /** What a node says of an execution's output. Throws `transport.unavailable` for what cannot be such an answer. */
@@ -29,6 +35,37 @@ export function readEgressAnswer(answer: unknown, after: number, nodeId: NodeId)
   }
   return { records: answer.records as EgressReadResponse['records'], done: answer.done === true }
 }
+
+/** What a node's gateway says of requests. Throws `transport.unavailable` for what cannot be such an answer. */
+export function readExplanation(
+  answer: unknown,
+  { services }: EgressQuestion,
+  nodeId: NodeId,
+): EgressExplanation {
+  if (!isRecord(answer) || !Array.isArray(answer.verdicts) || !isCount(answer.policyGeneration))
+    throw senseless(nodeId)
+  const verdicts = answer.verdicts as unknown[]
+  if (verdicts.length !== services.length || !verdicts.every(isVerdict)) throw senseless(nodeId)
+  return { policyGeneration: answer.policyGeneration, verdicts }
+}
+
+function isVerdict(verdict: unknown): verdict is EgressVerdict {
+  if (!isRecord(verdict) || typeof verdict.allowed !== 'boolean' || !isCount(verdict.port)) return false
+  if (verdict.scheme !== 'http' && verdict.scheme !== 'https') return false
+  return hasTexts(verdict, ['owner', 'rule', 'code']) && isObjections(verdict.objections)
+}
+
+function isObjections(objections: unknown): boolean {
+  if (!Array.isArray(objections) || objections.length > OBJECTIONS_MAX) return false
+  return objections.every((one) => isRecord(one) && hasTexts(one, ['code', 'owner', 'rule', 'change']))
+}
+
+function hasTexts(of: Record<string, unknown>, names: readonly string[]): boolean {
+  return names.every((name) => typeof of[name] === 'string' && of[name].length <= TEXT_LENGTH_MAX)
+}
+
+const OBJECTIONS_MAX = 32
+const TEXT_LENGTH_MAX = 1_024
 
 /**
  * The error that a node answered with, as it may reach users: about the execution, never about their own credentials,

@@ -19,10 +19,14 @@ import type {
   SpecConfig,
 } from '../model/index.js'
 import type { NodeConnection, NodeId, NodeMembership } from '../model/index.js'
-import { BLOB_SUBJECT, SYNC_SUBJECT } from '../ports/index.js'
+import { BLOB_SUBJECT, explainSubject, SYNC_SUBJECT } from '../ports/index.js'
 import type {
   Change,
   Closable,
+  EgressCheck,
+  EgressCheckRequest,
+  EgressExplanation,
+  EgressQuestion,
   HistoryQuery,
   JobDiff,
   JobQuery,
@@ -39,12 +43,14 @@ import { createBlobDesk } from './blob-desk.js'
 import { Broker, type Want } from './broker.js'
 import { DesiredAnswers } from './desired-answer.js'
 import { DesiredFeed } from './desired-feed.js'
+import { checkEgress } from './egress-check.js'
 import { makeEvaluation } from './evaluations.js'
 import { Fleet } from './fleet.js'
 import { findExecution, findJob, findNode, findVersion, meantNode } from './id-lookup.js'
 import { readDemand } from './job-demand.js'
 import { followExecutions, type FollowParts } from './job-follow.js'
 import { JobWatch } from './job-watch.js'
+import { nodeError, readExplanation } from './node-answer.js'
 import { NodeReader } from './node-reader.js'
 import { NodeRegistry } from './node-registry.js'
 import { Nudger } from './nudger.js'
@@ -347,6 +353,26 @@ class OrchestratorNode implements Orchestrator {
       .records()
       .filter((node) => query.membership === undefined || node.membership === query.membership)
       .filter((node) => query.connection === undefined || node.connection === query.connection)
+  }
+
+  async checkEgress(request: EgressCheckRequest): Promise<EgressCheck> {
+    const snapshot = await this.#options.store.snapshot()
+    const views = this.#registry.views(snapshot, this.#options.clock.now())
+    return checkEgress(request, views.values(), this.networkEgress().version)
+  }
+
+  async explainEgress(
+    idOrPrefix: string,
+    question: EgressQuestion,
+  ): Promise<EgressExplanation & { nodeId: NodeId }> {
+    const nodeId = meantNode(this.#registry.records(), idOrPrefix)
+    const { transport } = this.#options
+    try {
+      const answer = await transport.request(explainSubject(nodeId), question, this.#limits.nodeAnswerMs)
+      return { nodeId, ...readExplanation(answer, question, nodeId) }
+    } catch (error) {
+      throw nodeError(error, nodeId)
+    }
   }
 
   async node(idOrPrefix: string): Promise<NodeRecord> {

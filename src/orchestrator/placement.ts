@@ -228,28 +228,9 @@ export function refuseLabels({ constraints }: JobDemand, { record }: NodeView): 
 }
 
 function refuseNetwork(demand: JobDemand, offer: NodeOffer): Refusal | undefined {
-  if (!offer.acceptsNetworkedJobs) {
-    return lacks('compute.network', 'accept networked jobs', {
-      hint: 'The operator of a node can set JobAdmissionControl.AcceptNetworkedJobs=true',
-    })
-  }
-  const engines = demand.network === 'HTTP' ? offer.httpEngines : offer.fullEngines
-  if (!engines.has(demand.engine)) {
-    const [first] = offer.networkProblems
-    const problem = first === undefined ? '' : ` (${clip(first, REASON_LENGTH_MAX)})`
-    return lacks('compute.network', `offer network ${demand.network} to ${demand.engine} jobs${problem}`)
-  }
-  if (demand.network === 'Full') return undefined
+  const mode = refuseNetworkMode(demand, offer)
+  if (mode !== undefined || demand.network === 'Full') return mode
   const { egress } = offer
-  if (egress.isPending)
-    return refusal(
-      'compute.network',
-      'has not told its egress lists yet',
-      'have not told their egress lists yet',
-      {
-        transient: true,
-      },
-    )
   const uncovered = demand.uncovered(egress)
   const [first] = uncovered
   if (first === undefined) return undefined
@@ -261,6 +242,27 @@ function refuseNetwork(demand: JobDemand, offer: NodeOffer): Refusal | undefined
     uncovered.filter((one) => one.code === code && one.owner === owner).map(({ pattern }) => pattern),
     egress,
   )
+}
+
+/** Reasons against networks that have nothing to do with hosts. An empty engine stands for any. */
+export function refuseNetworkMode(demand: JobDemand, offer: NodeOffer): Refusal | undefined {
+  if (!offer.acceptsNetworkedJobs) {
+    return lacks('compute.network', 'accept networked jobs', {
+      hint: 'The operator of a node can set JobAdmissionControl.AcceptNetworkedJobs=true',
+    })
+  }
+  const engines = demand.network === 'HTTP' ? offer.httpEngines : offer.fullEngines
+  if (demand.engine === '' ? engines.size === 0 : !engines.has(demand.engine)) {
+    const [first] = offer.networkProblems
+    const problem = first === undefined ? '' : ` (${clip(first, REASON_LENGTH_MAX)})`
+    const jobs = demand.engine === '' ? 'any' : demand.engine
+    return lacks('compute.network', `offer network ${demand.network} to ${jobs} jobs${problem}`)
+  }
+  if (demand.network === 'HTTP' && offer.egress.isPending) {
+    const [one, many] = ['has not told its egress lists yet', 'have not told their egress lists yet']
+    return refusal('compute.network', one, many, { transient: true })
+  }
+  return undefined
 }
 
 /** Reasons of size and load. Undefined exactly when {@link hasSize} and {@link hasRoom}. */

@@ -1,6 +1,7 @@
 import type { ErrorCode, WeirError } from '../errors.js'
 import type { EgressLimits } from '../model/network-limits.js'
-import type { AuditEntry, AuditRecord } from '../model/audit.js'
+import type { AuditEntry, AuditRecord, RuleOwner } from '../model/audit.js'
+import type { DestinationService } from '../model/destination.js'
 import type { EgressMode } from '../model/egress-lists.js'
 import type { EgressSummary, ExecutionId, JobId } from '../model/state.js'
 
@@ -70,6 +71,42 @@ export interface NodeEgressPolicy {
   networkDeny?: string[]
 }
 
+/** "What would become of this?" */
+export interface EgressQuestion {
+  /** Canonical name or address, IPv6 without brackets. */
+  readonly host: string
+  /** At most a few. */
+  readonly services: readonly DestinationService[]
+  /** The patterns of the job, canonical; empty: a job that asks for nothing. */
+  readonly domains: readonly string[]
+}
+
+/** The gateway's decision by name; what a name resolves to is judged only when it is asked for. */
+export interface EgressVerdict extends DestinationService {
+  readonly allowed: boolean
+  /** Whose rule decided, and which; empty when none did. */
+  readonly owner: RuleOwner
+  readonly rule: string
+  /** Empty when it is allowed. */
+  readonly code: ErrorCode | ''
+  /** Everything that stands against it, the decision first; empty when it is allowed. */
+  readonly objections: readonly EgressObjection[]
+}
+
+export interface EgressObjection {
+  readonly code: ErrorCode
+  readonly owner: RuleOwner
+  readonly rule: string
+  /** What would have to change, and by whom; empty when nothing can. */
+  readonly change: string
+}
+
+export interface EgressExplanation {
+  readonly policyGeneration: number
+  /** In the order of the question's services. */
+  readonly verdicts: readonly EgressVerdict[]
+}
+
 export interface GatewayStatus {
   /** False after a crash, until it was started again. */
   running: boolean
@@ -106,6 +143,8 @@ export interface EgressGateway {
   /** Replaces the node's rules: effective within 100 ms, forbidden tunnels closed within 1 s. */
   setNodePolicy(policy: NodeEgressPolicy): Promise<void>
   status(): Promise<GatewayStatus>
+  /** What would become of requests under the rules in force. Rejects with `host.invalid` or `pattern.invalid`. */
+  explain?(question: EgressQuestion): Promise<EgressExplanation>
   close(): Promise<void>
 }
 

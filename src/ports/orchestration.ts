@@ -1,5 +1,5 @@
 import type { JobSpec, SpecConfig } from '../model/job-spec.js'
-import type { AuditRecord } from '../model/audit.js'
+import type { AuditRecord, RuleOwner } from '../model/audit.js'
 import type { OutputStream } from '../model/log.js'
 import type {
   EvaluationId,
@@ -12,6 +12,10 @@ import type {
   NodeMembership,
   NodeRecord,
 } from '../model/state.js'
+import type { ErrorCode } from '../errors.js'
+import type { NetworkEgressPolicy } from '../model/egress-lists.js'
+import type { NodeId } from '../model/state.js'
+import type { EgressExplanation, EgressQuestion } from './egress-gateway.js'
 import type { HistoryQuery, JobQuery } from './job-store.js'
 
 export interface SubmitRequest {
@@ -132,4 +136,43 @@ export interface JobService {
   nodes(query: { membership?: NodeMembership; connection?: NodeConnection }): Promise<NodeRecord[]>
   node(idOrPrefix: string): Promise<NodeRecord>
   updateNode(idOrPrefix: string, action: 'approve' | 'reject' | 'delete', message: string): Promise<void>
+  /**
+   * Which nodes would take a job, and what keeps the others from it, before anything runs. Load is not looked at. Rejects
+   * with `pattern.invalid`.
+   */
+  checkEgress(request: EgressCheckRequest): Promise<EgressCheck>
+  /** Asks the gateway of one node. Rejects with `node.not_found`, `egress.unavailable` or what a transport rejects with. */
+  explainEgress(idOrPrefix: string, question: EgressQuestion): Promise<EgressExplanation & { nodeId: NodeId }>
+  /** The egress list of the network. */
+  networkEgress(): NetworkEgressPolicy
+}
+
+/** What a job would ask for. */
+export interface EgressCheckRequest {
+  /** Patterns as a job names them; ignored with `spec`. */
+  domains: readonly string[]
+  /** Only nodes that can give networks to this engine. Absent: to any. */
+  engine?: string
+  /** A whole job: everything it needs counts, not its hosts alone. */
+  spec?: JobSpec
+}
+
+export interface EgressCheck {
+  /** Canonical, with how many nodes take networked jobs and this host, and the most frequent reason of the others. */
+  patterns: { pattern: string; accepting: number; refusing: number; reason: string }[]
+  networkVersion: number
+  /** By name. */
+  nodes: EgressNodeCheck[]
+  /** Nodes without any reason against. */
+  fitting: number
+}
+
+export interface EgressNodeCheck {
+  nodeId: NodeId
+  fits: boolean
+  /** What keeps the job from this node beside hosts, one sentence each: away, no networked jobs, no such engine, … */
+  reasons: { code: string; message: string; hint: string }[]
+  /** The patterns that the node does not let a job have; the first hundred. */
+  missing: { pattern: string; owner: RuleOwner; code: ErrorCode; rule: string }[]
+  missingCount: number
 }

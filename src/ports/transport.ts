@@ -45,6 +45,11 @@ export function egressSubject(nodeId: string): Subject {
   return `node.${nodeId}.egress`
 }
 
+/** Served by each node: an `EgressQuestion`, answered by its gateway with an `EgressExplanation`. */
+export function explainSubject(nodeId: string): Subject {
+  return `node.${nodeId}.explain`
+}
+
 /** Long poll for a program's output. */
 export interface OutputReadRequest {
   executionId: string

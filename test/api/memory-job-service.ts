@@ -2,15 +2,22 @@ import { WeirError } from '../../src/errors.js'
 import {
   isTerminalJobState,
   matchConstraints,
+  NO_NETWORK_POLICY,
   type AuditRecord,
   type Execution,
   type HistoryEvent,
   type Job,
+  type NetworkEgressPolicy,
   type NodeInfo,
   type NodeRecord,
   type ObservedExecution,
 } from '../../src/model/index.js'
+import { checkEgress, viewNode } from '../../src/orchestrator/index.js'
 import type {
+  EgressCheck,
+  EgressCheckRequest,
+  EgressExplanation,
+  EgressQuestion,
   HistoryQuery,
   JobQuery,
   JobService,
@@ -189,6 +196,26 @@ export class MemoryJobService implements JobService {
     else if (node.membership === membership) {
       throw new WeirError('node.conflict', `Node ${id} is already ${membership.toLowerCase()}`)
     } else this.nodesById.set(node.info.nodeId, { ...node, membership })
+  }
+
+  async checkEgress(request: EgressCheckRequest): Promise<EgressCheck> {
+    this.#fail()
+    const views = [...this.nodesById.values()].map((record) => viewNode(record))
+    return checkEgress(request, views, this.networkEgress().version)
+  }
+
+  async explainEgress(
+    idOrPrefix: string,
+    { services }: EgressQuestion,
+  ): Promise<EgressExplanation & { nodeId: string }> {
+    const { info } = await this.node(idOrPrefix)
+    const refused = { allowed: false, owner: 'node', rule: '', code: 'egress.not_in_node_list' } as const
+    const verdicts = services.map((service) => ({ ...service, ...refused, objections: [] }))
+    return { nodeId: info.nodeId, policyGeneration: 1, verdicts }
+  }
+
+  networkEgress(): NetworkEgressPolicy {
+    return NO_NETWORK_POLICY
   }
 
   /* ---- What a test does to them ---- */

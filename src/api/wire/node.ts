@@ -36,6 +36,11 @@ export function nodeInfoToWire(info: NodeInfo, bacalhauVersion: WireObject): Wir
     Roles: info.roles,
     Egress: {
       AcceptsNetworkedJobs: info.egress.acceptsNetworkedJobs,
+      Mode: info.egress.mode ?? 'list',
+      Generation: info.egress.generation,
+      NetworkVersion: info.egress.networkVersion,
+      AllowCount: info.egress.allowCount ?? info.egress.allow.length,
+      DenyCount: info.egress.denyCount ?? info.egress.deny.length,
       HTTPEngines: info.egress.httpEngines,
       FullEngines: info.egress.fullEngines,
       Allow: info.egress.allow,

@@ -3,6 +3,7 @@ import {
   classifyIpAddress,
   embeddedIpv4,
   type Host,
+  type HostPatternSet,
   type IpAddress,
   isSpecialUseName,
   type RuleOwner,
@@ -20,7 +21,14 @@ export interface EgressRequest {
 /** A decision always has a reason. `rule` is the pattern that decided, empty when none did. */
 export type EgressDecision =
   | { readonly allowed: true; readonly rule: string; readonly owner: RuleOwner }
-  | { readonly allowed: false; readonly code: ErrorCode; readonly rule: string; readonly owner: RuleOwner }
+  | EgressRefusal
+
+export interface EgressRefusal {
+  readonly allowed: false
+  readonly code: ErrorCode
+  readonly rule: string
+  readonly owner: RuleOwner
+}
 
 /**
  * Decides by name, before anything is looked up. Precedence:
@@ -37,27 +45,45 @@ export type EgressDecision =
  * Pure and synchronous.
  */
 export function decideHost(request: EgressRequest, rules: EgressRules): EgressDecision {
+  for (const refusal of refusals(request, rules)) return refusal
+  const rule = rules.job.match(request.host.text, request.port, schemeOf(request))
+  return { allowed: true, rule: rule?.text ?? '', owner: 'job' }
+}
+
+/**
+ * Everything that stands against a request, in order of precedence; the first is the decision, and empty means allowed.
+ * Whoever explains a decision asks here as well, so that nobody explains something else than what is done.
+ */
+export function* refusals(request: EgressRequest, rules: EgressRules): Iterable<EgressRefusal> {
   const { host, port } = request
   const { node, job } = rules
-  if (rules.mode === 'none') return deny('egress.mode_none', 'job')
-  if (isSelf(host, rules)) return deny('egress.self', 'gateway')
+  if (rules.mode === 'none') yield deny('egress.mode_none', 'job')
+  if (isSelf(host, rules)) yield deny('egress.self', 'gateway')
 
   const exception = node.privateExceptions.match(host.text, port)
   const special = host.kind === 'name' ? isSpecialUseName(host.text) : !isPublic(host.address)
-  if (special && exception === undefined) return deny('egress.private_address', 'gateway')
+  if (special && exception === undefined) yield deny('egress.private_address', 'gateway')
 
   const denied = denial(host.text, port, rules)
-  if (denied !== undefined) return denied
+  if (denied !== undefined) yield denied
 
   const unlisted = host.kind === 'address' && !special
-  if (job.matchHost(host.text) === undefined)
-    return deny(unlisted ? 'egress.ip_literal' : 'egress.not_in_job_list', 'job')
-  if (node.allow.matchHost(host.text) === undefined && exception === undefined)
-    return deny(unlisted ? 'egress.ip_literal' : 'egress.not_in_node_list', 'node')
-  if (node.network !== undefined && node.network.matchHost(host.text) === undefined)
-    return deny('egress.not_in_network_list', 'network')
+  const byJob = job.matchHost(host.text)
+  if (byJob === undefined) yield deny(unlisted ? 'egress.ip_literal' : 'egress.not_in_job_list', 'job')
+  const byNode = exception ?? node.allow.matchHost(host.text)
+  if (byNode === undefined) yield deny(unlisted ? 'egress.ip_literal' : 'egress.not_in_node_list', 'node')
+  const byNetwork = node.network?.matchHost(host.text)
+  if (node.network !== undefined && byNetwork === undefined)
+    yield deny('egress.not_in_network_list', 'network')
 
-  return decidePort(request, rules)
+  // Each list that holds the host has to hold the very triple of scheme, host and port.
+  const scheme = schemeOf(request)
+  const holds = (list: HostPatternSet) => list.match(host.text, port, scheme) !== undefined
+  if (byJob !== undefined && (port === 25 || !holds(job))) yield deny('egress.port', 'job', byJob.text)
+  if (byNode !== undefined && !holds(node.allow) && !holds(node.privateExceptions))
+    yield deny('egress.port', 'node')
+  if (byNetwork !== undefined && node.network !== undefined && !holds(node.network))
+    yield deny('egress.port', 'network')
 }
 
 /**
@@ -127,31 +153,13 @@ function isHere(address: IpAddress): boolean {
   return kind === 'loopback' || kind === 'unspecified'
 }
 
-/** Each list has to hold the very triple; which of them does not is whose rule refuses. */
-function decidePort(request: EgressRequest, { job, node }: EgressRules): EgressDecision {
-  const { host, port } = request
-  const scheme = schemeOf(request)
-  const rule = job.match(host.text, port, scheme)
-  if (rule === undefined || port === 25) return deny('egress.port', 'job', job.matchHost(host.text)?.text)
-  const byNode =
-    node.allow.match(host.text, port, scheme) ?? node.privateExceptions.match(host.text, port, scheme)
-  if (byNode === undefined) return deny('egress.port', 'node')
-  if (node.network !== undefined && node.network.match(host.text, port, scheme) === undefined)
-    return deny('egress.port', 'network')
-  return { allowed: true, rule: rule.text, owner: 'job' }
-}
-
 /** CONNECT is for TLS only: the tunnel ends when its first bytes are no TLS hello. */
 function schemeOf({ kind }: EgressRequest): WebScheme {
   return kind === 'http' ? 'http' : 'https'
 }
 
 /** Who denies a name or an address; undefined when nobody does. */
-export function denial(
-  host: string,
-  port: number,
-  { node }: EgressRules,
-): (EgressDecision & { allowed: false }) | undefined {
+export function denial(host: string, port: number, { node }: EgressRules): EgressRefusal | undefined {
   const byNode = node.deny.match(host, port)
   if (byNode !== undefined) return deny('egress.denied_by_operator', 'node', byNode.text)
   const byNetwork = node.networkDeny.match(host, port)
@@ -163,6 +171,6 @@ function isPublic(address: IpAddress): boolean {
   return classifyIpAddress(address).kind === 'public'
 }
 
-function deny(code: ErrorCode, owner: RuleOwner, rule = ''): EgressDecision & { allowed: false } {
+function deny(code: ErrorCode, owner: RuleOwner, rule = ''): EgressRefusal {
   return { allowed: false, code, rule, owner }
 }

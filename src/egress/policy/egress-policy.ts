@@ -63,7 +63,7 @@ export function compileNodeRules(policy: NodeEgressPolicy, generation: number): 
 }
 
 /** Compiles what a job asked for. Rejects with `pattern.invalid`. */
-export function compileJobRules(policy: LeasePolicy): HostPatternSet {
+export function compileJobRules(policy: Pick<LeasePolicy, 'allow'> & Partial<LeasePolicy>): HostPatternSet {
   return compile(policy.allow)
 }
 

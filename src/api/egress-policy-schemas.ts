@@ -1,0 +1,66 @@
+import { Type } from 'typebox'
+
+const Text = Type.String()
+const Texts = Type.Array(Text)
+const Count = Type.Integer({ minimum: 0 })
+
+const Patterns = Type.Array(Type.String(), {
+  maxItems: 10_000,
+  description: 'Host patterns, as jobs name them',
+})
+
+export const NetworkEgressAnswer = Type.Object({
+  Version: Count,
+  Limited: Type.Boolean({ description: 'False: the network restricts nothing. True: only what it allows' }),
+  Allow: Texts,
+  Deny: Texts,
+})
+
+export const CheckEgressBody = Type.Object({
+  Domains: Type.Optional(Patterns),
+  OutboundURLs: Type.Optional(Patterns),
+  Engine: Type.Optional(Type.String({ description: 'Only nodes that can give networks to its jobs' })),
+  Job: Type.Optional(Type.Unknown({ description: 'A whole job instead: all that it needs counts' })),
+})
+
+export const CheckEgressAnswer = Type.Object({
+  NetworkVersion: Count,
+  Fitting: Type.Integer({ description: 'Nodes that would take the job' }),
+  Domains: Type.Array(Type.Object({ Pattern: Text, Accepting: Count, Refusing: Count, Reason: Text })),
+  Nodes: Type.Array(
+    Type.Object({
+      NodeID: Text,
+      Fits: Type.Boolean(),
+      Reasons: Type.Array(Type.Object({ Code: Text, Message: Text, Hint: Text })),
+      Missing: Type.Array(
+        Type.Object({ Pattern: Text, Owner: Type.Enum(['node', 'network']), Code: Text, Rule: Text }),
+        { description: 'At most 100' },
+      ),
+      MissingCount: Count,
+    }),
+  ),
+})
+
+export const ExplainEgressBody = Type.Object({
+  Host: Type.String({ description: 'HOST, HOST:PORT or a URL' }),
+  Domains: Type.Optional(Patterns),
+  OutboundURLs: Type.Optional(Patterns),
+})
+
+export const ExplainEgressAnswer = Type.Object({
+  NodeID: Text,
+  Host: Type.String({ description: 'Canonical' }),
+  Oddities: Texts,
+  PolicyGeneration: Count,
+  Verdicts: Type.Array(
+    Type.Object({
+      Scheme: Type.Enum(['http', 'https']),
+      Port: Count,
+      Allowed: Type.Boolean(),
+      Code: Text,
+      Owner: Text,
+      Rule: Text,
+      Objections: Type.Array(Type.Object({ Code: Text, Owner: Text, Rule: Text, Change: Text })),
+    }),
+  ),
+})

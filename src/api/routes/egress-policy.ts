@@ -1,0 +1,129 @@
+import type { FastifyInstance } from 'fastify'
+import { WeirError } from '../../errors.js'
+import {
+  type Destination,
+  PATTERNS_MAX,
+  parseHostPatterns,
+  parseJobSpec,
+  readDestination,
+} from '../../model/index.js'
+import type { EgressCheck, JobService } from '../../ports/index.js'
+import type { ApiContext } from '../context.js'
+import { bodyField, bodyText } from '../guards/json-body.js'
+import {
+  CheckEgressAnswer,
+  CheckEgressBody,
+  ExplainEgressAnswer,
+  ExplainEgressBody,
+  NetworkEgressAnswer,
+} from '../egress-policy-schemas.js'
+import { NodePath } from '../schemas.js'
+import type { WireObject } from '../wire/index.js'
+import { answers } from './answers.js'
+
+/** What jobs may reach, asked before anything runs: the list of the network, which nodes would do, what a gateway says. */
+export function egressPolicyRoutes(app: FastifyInstance, context: ApiContext, jobs: JobService): void {
+  const tags = ['nodes']
+
+  app.get('/api/v1/orchestrator/egress', { schema: { tags, ...answers(NetworkEgressAnswer) } }, async () => {
+    const { version, allow, deny } = jobs.networkEgress()
+    return { Version: version, Limited: allow !== undefined, Allow: allow ?? [], Deny: deny }
+  })
+
+  app.post(
+    '/api/v1/orchestrator/egress/check',
+    { schema: { tags, body: CheckEgressBody, ...answers(CheckEgressAnswer) } },
+    async ({ body }) => {
+      const job = bodyField(body, 'Job')
+      const spec =
+        job === undefined || job === null
+          ? {}
+          : {
+              spec: parseJobSpec(job, {
+                unknownFields: 'warn',
+                serverFields: 'warn',
+                defaults: context.jobDefaults,
+              }).spec,
+            }
+      const engine = bodyText(body, 'Engine', 256)
+      const domains = readDomains(body)
+      if (job === undefined && domains.length === 0) throw nothingAsked()
+      const check = await jobs.checkEgress({ domains, ...(engine === '' ? {} : { engine }), ...spec })
+      return checkToWire(check)
+    },
+  )
+
+  app.post<{ Params: { id: string } }>(
+    '/api/v1/orchestrator/nodes/:id/explain',
+    { schema: { tags, params: NodePath, body: ExplainEgressBody, ...answers(ExplainEgressAnswer) } },
+    async ({ body, params }) => {
+      const destination: Destination = readDestination(bodyText(body, 'Host', 4_096))
+      const { host, services, oddities } = destination
+      const question = { host, services, domains: readDomains(body) }
+      const { nodeId, policyGeneration, verdicts } = await jobs.explainEgress(params.id, question)
+      return {
+        NodeID: nodeId,
+        Host: host,
+        Oddities: oddities,
+        PolicyGeneration: policyGeneration,
+        Verdicts: verdicts.map(({ objections, scheme, port, allowed, owner, rule, code }) => ({
+          Scheme: scheme,
+          Port: port,
+          Allowed: allowed,
+          Code: code,
+          Owner: owner,
+          Rule: rule,
+          Objections: objections.map((one) => ({
+            Code: one.code,
+            Owner: one.owner,
+            Rule: one.rule,
+            Change: one.change,
+          })),
+        })),
+      }
+    },
+  )
+}
+
+/** The patterns of a job, canonical. Throws `pattern.invalid` as a submission would. */
+function readDomains(body: unknown): string[] {
+  const texts = ['Domains', 'OutboundURLs'].flatMap((key) => {
+    const value = bodyField(body, key) ?? []
+    if (Array.isArray(value) && value.every((item) => typeof item === 'string')) return value as string[]
+    throw new WeirError('api.bad_request', `Cannot read "${key}" of the body: it must be a list of strings`)
+  })
+  if (texts.length > PATTERNS_MAX)
+    throw new WeirError('api.bad_request', `Cannot take ${texts.length} domains, at most ${PATTERNS_MAX}`)
+  return parseHostPatterns(texts, { allowPrivate: true }).map(({ text }) => text)
+}
+
+function nothingAsked(): WeirError {
+  return new WeirError('api.bad_request', 'Cannot check nothing: the body has neither domains nor a job', {
+    hint: 'Send {"Domains": ["example.com"]} or {"Job": {…}}.',
+  })
+}
+
+function checkToWire({ patterns, networkVersion, nodes, fitting }: EgressCheck): WireObject {
+  return {
+    NetworkVersion: networkVersion,
+    Fitting: fitting,
+    Domains: patterns.map(({ pattern, accepting, refusing, reason }) => ({
+      Pattern: pattern,
+      Accepting: accepting,
+      Refusing: refusing,
+      Reason: reason,
+    })),
+    Nodes: nodes.map(({ nodeId, fits, reasons, missing, missingCount }) => ({
+      NodeID: nodeId,
+      Fits: fits,
+      Reasons: reasons.map(({ code, message, hint }) => ({ Code: code, Message: message, Hint: hint })),
+      Missing: missing.map(({ pattern, owner, code, rule }) => ({
+        Pattern: pattern,
+        Owner: owner,
+        Code: code,
+        Rule: rule,
+      })),
+      MissingCount: missingCount,
+    })),
+  }
+}

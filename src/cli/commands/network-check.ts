@@ -1,0 +1,140 @@
+import { WeirError } from '../../errors.js'
+import { shortId } from '../../model/ids.js'
+import { suggest, withClient } from '../context.js'
+import { EXIT } from '../exit-codes.js'
+import { printList, tableLayout } from '../output-format.js'
+import { shellWord } from '../shell-word.js'
+import { renderTable } from '../table.js'
+import { readJobFile, type TemplateFlags } from './job-run.js'
+import type { WireEgressCheck, WireEgressNodeCheck } from '../../client/index.js'
+import type { CliContext, GlobalFlags } from '../context.js'
+import type { ListFlags } from '../output-format.js'
+import type { Column } from '../table.js'
+
+export interface NetworkCheckFlags extends GlobalFlags, ListFlags, TemplateFlags {
+  domain?: string[]
+  outboundUrl?: string[]
+  engine?: string
+}
+
+/** `weir network check [JOBFILE]`: which nodes would take a job with these hosts, or this job. 1 when none would. */
+export async function networkCheck(
+  file: string | undefined,
+  flags: NetworkCheckFlags,
+  context: CliContext,
+): Promise<number> {
+  const { terminal } = context
+  const domains = [...(flags.domain ?? []), ...(flags.outboundUrl ?? [])]
+  const asked =
+    file === undefined ? { domains, engine: flags.engine } : { job: await jobOf(file, flags, context) }
+  if (file === undefined && domains.length === 0) throw nothingAsked()
+  if (file !== undefined && domains.length > 0) throw bothAsked()
+  const check = await withClient(flags, context, (client) => client.checkEgress(asked))
+  if (isTable(flags) && check.Domains.length > 0) {
+    await terminal.data(renderTable(domainRows(check), DOMAIN_COLUMNS, tableLayout(terminal, flags)))
+    await terminal.data('\n')
+  }
+  const columns = nodeColumns(flags.wide ?? false)
+  const format = await printList(terminal, { rows: check.Nodes, columns, items: check }, flags)
+  if (format === 'table') conclude(check, { file, domains }, context)
+  return check.Fitting > 0 ? EXIT.ok : EXIT.no
+}
+
+async function jobOf(file: string, flags: NetworkCheckFlags, context: CliContext): Promise<unknown> {
+  return (await readJobFile(file, flags, context)).spec
+}
+
+function conclude(
+  check: WireEgressCheck,
+  { file, domains }: { file: string | undefined; domains: readonly string[] },
+  { terminal }: CliContext,
+): void {
+  const { Fitting, Nodes } = check
+  const some = Fitting === 0 ? 'None' : String(Fitting)
+  terminal.talk(
+    `${some} of ${Nodes.length} ${Nodes.length === 1 ? 'node' : 'nodes'} would take ${file === undefined ? 'a job with these hosts' : 'this job'}`,
+  )
+  const names = domains.map((domain) => `--domain ${shellWord(domain)}`).join(' ')
+  if (Fitting > 0) {
+    const run =
+      file === undefined ? `weir docker run --network http ${names} IMAGE` : `weir job run ${shellWord(file)}`
+    suggest(terminal, [['Run it:', run]])
+    return
+  }
+  const hint = Nodes.flatMap(({ Reasons }) => Reasons.map(({ Hint }) => Hint)).find((one) => one !== '')
+  const missing = Nodes.find(({ Missing }) => Missing.length > 0)
+  if (missing?.Missing[0] !== undefined) {
+    const { Pattern } = missing.Missing[0]
+    const host = Pattern.replace(/^([a-z]+:\/\/)?\*?\./, '$1')
+    const explain = `weir network explain ${shellWord(host)} --domain ${shellWord(Pattern)} --node ${shortId(missing.NodeID)}`
+    suggest(terminal, [['Why:', explain]])
+  } else if (hint !== undefined) suggest(terminal, [['Hint:', hint]])
+}
+
+interface DomainRow {
+  pattern: string
+  accepting: number
+  refusing: number
+  reason: string
+}
+
+function domainRows({ Domains, Nodes, Fitting }: WireEgressCheck): DomainRow[] {
+  const rows = Domains.map(({ Pattern, Accepting, Refusing, Reason }) => ({
+    pattern: Pattern,
+    accepting: Accepting,
+    refusing: Refusing,
+    reason: Reason,
+  }))
+  if (rows.length < 2) return rows
+  const all = { pattern: 'all of them', accepting: Fitting, refusing: Nodes.length - Fitting, reason: '' }
+  return [...rows, all]
+}
+
+const DOMAIN_COLUMNS: readonly Column<DomainRow>[] = [
+  { header: 'DOMAIN', value: ({ pattern }) => pattern, cutFirst: 0 },
+  { header: 'ACCEPTING', value: ({ accepting }) => String(accepting), alignRight: true, cutFirst: 0 },
+  { header: 'REFUSING', value: ({ refusing }) => String(refusing), alignRight: true, cutFirst: 0 },
+  { header: 'MOST FREQUENT REASON', value: ({ reason }) => reason },
+]
+
+function nodeColumns(isWide: boolean): Column<WireEgressNodeCheck>[] {
+  return [
+    { header: 'NODE', value: ({ NodeID }) => (isWide ? NodeID : shortId(NodeID)), cutFirst: 0 },
+    { header: 'FITS', value: ({ Fits }) => (Fits ? 'yes' : 'no'), cutFirst: 0 },
+    { header: 'WHAT PREVENTS IT', value: preventing },
+  ]
+}
+
+/** Patterns with the same fault together: `pypi.org, github.com: not in the node's list`. */
+function preventing({ Reasons, Missing, MissingCount }: WireEgressNodeCheck): string {
+  const groups = new Map<string, string[]>()
+  for (const { Pattern, Owner, Code, Rule } of Missing) {
+    const isDenied = Code === 'egress.denied_by_operator'
+    const fault = isDenied
+      ? `denied by the ${Owner}${Rule === '' ? '' : ` (${Rule})`}`
+      : `not in the ${Owner}'s list`
+    groups.set(fault, [...(groups.get(fault) ?? []), Pattern])
+  }
+  const unnamed = MissingCount - Missing.length
+  return [
+    ...Reasons.map(({ Message }) => Message),
+    ...[...groups].map(([fault, patterns]) => `${patterns.join(', ')}: ${fault}`),
+    ...(unnamed > 0 ? [`and ${unnamed} more`] : []),
+  ].join('; ')
+}
+
+function isTable({ output = 'table' }: ListFlags): boolean {
+  return output.trim().toLowerCase() === 'table'
+}
+
+function nothingAsked(): WeirError {
+  return new WeirError('cli.usage', 'Cannot check nothing: neither a host nor a job file is named', {
+    hint: 'Write weir network check --domain example.com, or weir network check job.yaml',
+  })
+}
+
+function bothAsked(): WeirError {
+  return new WeirError('cli.usage', 'Cannot check a job file and --domain or --outbound-url at once', {
+    hint: 'The hosts of a job stand in its file',
+  })
+}

@@ -1,0 +1,129 @@
+import { readDestination } from '../../model/destination.js'
+import { parseHostPatterns } from '../../model/host-pattern.js'
+import { hostInUrl } from '../../model/host.js'
+import { shortId } from '../../model/ids.js'
+import { readConfig, suggest, withClient } from '../context.js'
+import { EXIT } from '../exit-codes.js'
+import { OBJECT_FORMATS, printObject } from '../output-format.js'
+import { readChoice } from '../read-choice.js'
+import { shellWord } from '../shell-word.js'
+import type { WireEgressExplanation, WireEgressVerdict } from '../../client/index.js'
+import type { CliContext, GlobalFlags } from '../context.js'
+
+export interface NetworkExplainFlags extends GlobalFlags {
+  domain?: string[]
+  outboundUrl?: string[]
+  node?: string
+  output?: string
+  pretty?: boolean
+}
+
+/** What is shown: what a node said, or what was found out here. */
+type Explanation = Omit<WireEgressExplanation, 'NodeID' | 'PolicyGeneration'> &
+  Partial<Pick<WireEgressExplanation, 'NodeID' | 'PolicyGeneration'>> & { JudgedBy?: string[] }
+
+/**
+ * `weir network explain HOST[:PORT]`: what a gateway would decide, which rule, and what would change it. With `--node` its
+ * gateway is asked; otherwise the same function judges here, by the lists of this machine's configuration where it has
+ * any. 1 when nothing is allowed.
+ */
+export async function networkExplain(
+  text: string,
+  flags: NetworkExplainFlags,
+  context: CliContext,
+): Promise<number> {
+  const { terminal } = context
+  const format = flags.output === undefined ? undefined : readChoice('--output', flags.output, OBJECT_FORMATS)
+  const asked = [...(flags.domain ?? []), ...(flags.outboundUrl ?? [])]
+  const domains = parseHostPatterns(asked, { allowPrivate: true }).map((pattern) => pattern.text)
+  const { node } = flags
+  const explanation: Explanation =
+    node === undefined
+      ? await explainHere(text, domains, flags, context)
+      : await withClient(flags, context, (client) => client.explainEgress(node, { host: text, domains }))
+  const isAllowed = explanation.Verdicts.some(({ Allowed }) => Allowed)
+  if (format === undefined) {
+    await terminal.data(render(explanation))
+    if (node === undefined) suggestNode(text, domains, explanation, context)
+  } else await printObject(terminal, explanation, format, flags.pretty ?? terminal.outIsTerminal)
+  return isAllowed ? EXIT.ok : EXIT.no
+}
+
+async function explainHere(
+  text: string,
+  domains: string[],
+  flags: GlobalFlags,
+  context: CliContext,
+): Promise<Explanation> {
+  const { host, services, oddities } = readDestination(text)
+  const { explainByConfig } = await import('../../node/index.js')
+  const { verdicts, judgedBy } = await explainByConfig(await readConfig(flags, context), {
+    host,
+    services,
+    domains,
+  })
+  return {
+    Host: host,
+    Oddities: [...oddities],
+    JudgedBy: judgedBy,
+    Verdicts: verdicts.map(({ scheme, port, allowed, code, owner, rule, objections }) => ({
+      Scheme: scheme,
+      Port: port,
+      Allowed: allowed,
+      Code: code,
+      Owner: owner,
+      Rule: rule,
+      Objections: objections.map((one) => ({
+        Code: one.code,
+        Owner: one.owner,
+        Rule: one.rule,
+        Change: one.change,
+      })),
+    })),
+  }
+}
+
+function render({ Host, Oddities, NodeID, PolicyGeneration, JudgedBy, Verdicts }: Explanation): string {
+  const where =
+    NodeID === undefined
+      ? `judged here by: ${(JudgedBy ?? []).join(', ')}`
+      : `judged by ${shortId(NodeID)}, generation ${PolicyGeneration} of its rules`
+  const lines = [`${Host}  (${where})`, ...Oddities.map((oddity) => `  ${oddity}`)]
+  for (const verdict of Verdicts) lines.push('', ...verdictLines(Host, verdict))
+  return `${lines.join('\n')}\n`
+}
+
+function verdictLines(
+  host: string,
+  { Scheme, Port, Allowed, Rule, Objections }: WireEgressVerdict,
+): string[] {
+  const url = `${Scheme}://${hostInUrl(host)}:${Port}`
+  if (Allowed) return [`${url}  allowed  by the job's ${Rule}; its addresses are judged when it is looked up`]
+  return [
+    `${url}  refused`,
+    ...Objections.map(({ Code, Owner, Rule: by, Change }) => {
+      const rule = by === '' ? '' : ` (${by})`
+      const change = Change === '' ? 'nothing changes that' : `changes when ${Change}`
+      return `  ${OWNERS[Owner] ?? Owner}${rule}: ${Code}; ${change}`
+    }),
+  ]
+}
+
+const OWNERS: Readonly<Record<string, string>> = {
+  job: "the job's list",
+  node: "the node's lists",
+  network: "the network's lists",
+  gateway: 'the gateway itself',
+}
+
+/** Who allows it is known only by the nodes. */
+function suggestNode(
+  text: string,
+  domains: readonly string[],
+  { JudgedBy = [] }: Explanation,
+  { terminal }: CliContext,
+): void {
+  if (JudgedBy.includes('node')) return
+  const names = (domains.length === 0 ? [text] : domains).map((domain) => `--domain ${shellWord(domain)}`)
+  suggest(terminal, [['Which nodes allow it:', `weir network check ${names.join(' ')}`]])
+}

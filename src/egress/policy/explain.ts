@@ -1,0 +1,68 @@
+import { classifyIpAddress, type Host, hostInUrl, readHost, SCHEME_PORTS } from '../../model/index.js'
+import { WeirError } from '../../errors.js'
+import type { EgressObjection, EgressQuestion, EgressVerdict } from '../../ports/index.js'
+import { decideHost, type EgressRefusal, type EgressRequest, refusals } from './decide.js'
+import type { EgressRules } from './egress-policy.js'
+import { adviceFor } from './refusal.js'
+
+/**
+ * What would become of requests of a job, before anything is looked up: the decision of {@link decideHost} itself, and
+ * beside it everything that stands against the request, with what would change it. Rejects with `host.invalid` for a host
+ * that is not canonical.
+ */
+export function explainRequests({ host, services }: EgressQuestion, rules: EgressRules): EgressVerdict[] {
+  const reading = readHost(hostInUrl(host))
+  if (!reading.ok)
+    throw new WeirError('host.invalid', `Cannot use host ${JSON.stringify(host)}: ${reading.reason}`)
+  return services.map(({ scheme, port }) => {
+    const request: EgressRequest = {
+      kind: scheme === 'http' ? 'http' : 'connect',
+      host: reading.host,
+      port,
+    }
+    const decision = decideHost(request, rules)
+    const objections = decision.allowed ? [] : objectionsTo(request, rules)
+    const { allowed, rule, owner } = decision
+    return { scheme, port, allowed, rule, owner, code: decision.allowed ? '' : decision.code, objections }
+  })
+}
+
+function objectionsTo(request: EgressRequest, rules: EgressRules): EgressObjection[] {
+  const all = [...refusals(request, rules)]
+  // A private exception counts as listed by the node, so that it needs no second entry.
+  const isPrivate = all.some(({ code }) => code === 'egress.private_address')
+  return all
+    .filter(({ code, owner }) => !isPrivate || owner !== 'node' || code === 'egress.denied_by_operator')
+    .map((refusal) => {
+      const { code, owner, rule } = refusal
+      return { code, owner, rule, change: changeFor(refusal, request) }
+    })
+}
+
+/** What would have to change, and by whom; empty when nothing can. */
+function changeFor({ code, owner, rule }: EgressRefusal, { host, port }: EgressRequest): string {
+  const { text } = host
+  const isWeb = port === SCHEME_PORTS.http || port === SCHEME_PORTS.https
+  const pattern = isWeb ? text : `${hostInUrl(text)}:${port}`
+  // Mail never leaves, and the node's own loopback is the node itself, however it is listed.
+  if (port === 25 || isHere(host)) return ''
+  switch (code) {
+    case 'egress.self':
+      return ''
+    case 'egress.private_address':
+      return `the operator of the node adds ${hostInUrl(text)}:${port} to Egress.PrivateExceptions`
+    case 'egress.denied_by_operator':
+      return owner === 'network'
+        ? `whoever runs the network takes ${rule} out of Orchestrator.Egress.Deny`
+        : `the operator of the node takes ${rule} out of Egress.Deny`
+    default:
+      break
+  }
+  if (owner === 'node') return `the operator of the node adds ${pattern} to Egress.Allow`
+  if (owner === 'network') return `whoever runs the network adds ${pattern} to Orchestrator.Egress.Allow`
+  return `the job is submitted with ${adviceFor(code, text, port) ?? `--domain ${pattern}`}`
+}
+
+function isHere(host: Host): boolean {
+  return host.kind === 'address' && ['loopback', 'unspecified'].includes(classifyIpAddress(host.address).kind)
+}
