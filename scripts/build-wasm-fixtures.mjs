@@ -2,8 +2,11 @@
 //
 //   node scripts/build-wasm-fixtures.mjs          C and Rust → dist/test-fixtures/wasm (where clang-14 and rustc are)
 //   node scripts/build-wasm-fixtures.mjs --wat    also WAT → test/fixtures/wasm/bin (committed; needs wat2wasm)
+//   npx --package assemblyscript@0.28.20 node scripts/build-wasm-fixtures.mjs --assembly
+//                                                 also AssemblyScript → test/fixtures/wasm/bin (committed)
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 
 const root = join(import.meta.dirname, '..')
@@ -17,6 +20,18 @@ if (process.argv.includes('--wat')) {
   for (const file of sources('wat', '.wat')) {
     build('wat2wasm', [...flags, file, '-o', join(from, 'bin', `${basename(file, '.wat')}.wasm`)])
   }
+}
+if (process.argv.includes('--assembly')) {
+  // The compiler wants .ts, which the checks of this project would take for its own.
+  const dir = mkdtempSync(join(tmpdir(), 'weir-assembly-'))
+  for (const file of sources('assembly', '.as')) {
+    const name = basename(file, '.as')
+    const copy = join(dir, `${name}.ts`)
+    copyFileSync(file, copy)
+    const flags = '--runtime minimal -O --use abort= --exportStart _start'.split(' ')
+    build('asc', [copy, '-o', join(from, 'bin', `assembly-${name}.wasm`), ...flags])
+  }
+  rmSync(dir, { recursive: true })
 }
 for (const file of sources('c', '.c')) {
   const target = join(out, `c-${basename(file, '.c')}.wasm`)

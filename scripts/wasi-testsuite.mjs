@@ -109,10 +109,12 @@ async function judge(file, manifest, dir) {
   const problems = []
   const expected = manifest.exit_code ?? 0
   const code = Number(exit.details?.wasmExitCode ?? exit.exitCode)
-  const stderr = Buffer.concat(told.stderr).toString()
+  const lastWords = Object.values(told).flatMap((pieces) =>
+    Buffer.concat(pieces).toString().trim().split('\n').slice(-3),
+  )
   if (code !== expected || (exit.code !== '' && expected === 0)) {
-    const why = [exit.message, stderr.trim().split('\n').slice(-3).join(' | ')].filter((text) => text !== '')
-    problems.push(`exit code ${code}, expected ${expected}${why.length > 0 ? `: ${why.join(': ')}` : ''}`)
+    const why = [exit.message, ...lastWords].filter((text) => text !== '').map((text) => text.slice(0, 300))
+    problems.push([`exit code ${code}, expected ${expected}`, ...why].join(' | '))
   }
   for (const stream of ['stdout', 'stderr']) {
     const text = Buffer.concat(told[stream]).toString()

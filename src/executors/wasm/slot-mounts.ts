@@ -44,7 +44,8 @@ function mountsOf(
       writable: true,
     })),
   ]
-  const hasTmp = mounts.some(({ target }) => target === '/tmp' || target === '/')
+  // The root itself may be a volume, also by another spelling.
+  const hasTmp = mounts.some(({ target }) => target === '/tmp' || /^[./]*$/.test(target))
   return hasTmp ? mounts : [...mounts, { target: '/tmp', source: '/tmp', kind: 'directory', writable: true }]
 }
 
