@@ -54,6 +54,11 @@ const PACKAGES = [
   },
   { name: 'curl', present: () => has('curl'), why: 'a real client of the gateway in tests' },
   { name: 'openssl', present: () => has('openssl'), why: 'certificates of test servers' },
+  { name: 'wget', present: () => has('wget'), why: 'more real clients of the gateway' },
+  { name: 'git', present: () => has('git'), why: 'the same' },
+  { name: 'python3-pip', present: () => installed('python3-pip'), why: 'the same' },
+  { name: 'python3-requests', present: () => installed('python3-requests'), why: 'the same' },
+  { name: 'python3-websockets', present: () => installed('python3-websockets'), why: 'the same' },
 ]
 const COMPILER = [
   {
