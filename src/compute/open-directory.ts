@@ -1,5 +1,6 @@
 import { Buffer } from 'node:buffer'
 import {
+  close,
   closeSync,
   constants,
   existsSync,
@@ -64,6 +65,16 @@ export class OpenDirectory {
     if (this.closed) return
     this.closed = true
     closeSync(this.fd)
+  }
+
+  /**
+   * For a directory that is removed already: closing it frees it on the disk, which can take milliseconds, so somebody else
+   * waits for that. Not for many at a time: they stay open meanwhile.
+   */
+  closeAside(): void {
+    if (this.closed) return
+    this.closed = true
+    close(this.fd, () => undefined)
   }
 }
 

@@ -63,7 +63,7 @@ export function holdStarted(outputs: readonly PreparedOutput[]): void {
     const [{ dev, ino }, before] = [now.stat(), output.opened.stat()]
     const unused = dev === before.dev && ino === before.ino ? now : output.opened
     if (unused !== now) output.opened = now
-    unused.close()
+    unused.closeAside()
   }
 }
 

@@ -29,7 +29,7 @@ export async function removeTree(path: string): Promise<void> {
   } catch (error) {
     if (!isMissing(error)) throw cleanupError(path, error)
   } finally {
-    root.close()
+    root.closeAside()
   }
 }
 

@@ -1,5 +1,4 @@
-import { chmodSync, renameSync, statSync } from 'node:fs'
-import { mkdir, readdir } from 'node:fs/promises'
+import { chmod, mkdir, readdir, rename, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { WeirError, toWeirError } from '../../errors.js'
 import type { ExecutionId, TaskSpec } from '../../model/index.js'
@@ -223,7 +222,8 @@ class WasmExecutor implements Executor {
           () => true,
           () => false,
         )
-        if (isUp && this.#fill(slot, run, plan)) return { slot, mounts: warmMounts(run, plan), isWarm: true }
+        if (isUp && (await this.#fill(slot, run, plan)))
+          return { slot, mounts: warmMounts(run, plan), isWarm: true }
         await slot.dispose()
       }
     }
@@ -246,15 +246,15 @@ class WasmExecutor implements Executor {
    * Copies the inputs, and puts the slot's output directories where the run wants its outputs. The sandbox has them
    * mounted, and a mount follows its directory when that is renamed.
    */
-  #fill(slot: Slot, run: RunSpec, plan: JobPlan): boolean {
+  async #fill(slot: Slot, run: RunSpec, plan: JobPlan): Promise<boolean> {
     try {
       for (const [index, volume] of plan.volumes.entries()) {
         if (!copySmall(volume.hostPath, join(slot.dir, 'in', String(index)), this.#limits.copyBytesMax))
           return false
       }
       for (const [index, { hostDir }] of run.outputs.entries()) {
-        chmodSync(outputDir(slot.dir, index), statSync(hostDir).mode & 0o777)
-        renameSync(outputDir(slot.dir, index), hostDir)
+        await chmod(outputDir(slot.dir, index), (await stat(hostDir)).mode & 0o777)
+        await rename(outputDir(slot.dir, index), hostDir)
       }
       return true
     } catch (error) {
