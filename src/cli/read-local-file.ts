@@ -27,17 +27,18 @@ export async function readLocalFile(
 }
 
 /** Throws `cli.usage` when there is nothing at the path. */
-export async function requireLocalPath(path: string, what: string): Promise<void> {
+export async function requireLocalPath(path: string, what: string, hint?: string): Promise<void> {
   try {
     await stat(path)
   } catch (error) {
-    throw fileError(error, what, path)
+    throw fileError(error, what, path, hint)
   }
 }
 
-function fileError(error: unknown, what: string, path: string): WeirError {
+function fileError(error: unknown, what: string, path: string, hint?: string): WeirError {
   const { code = '', message } = error as NodeJS.ErrnoException
   return new WeirError('cli.usage', `Cannot read ${what} ${quoted(path, 200)}: ${REASONS[code] ?? message}`, {
+    hint,
     cause: error,
   })
 }

@@ -1,5 +1,7 @@
-import { stat } from 'node:fs/promises'
-import { resolve } from 'node:path'
+import { readdir, stat } from 'node:fs/promises'
+import { basename, dirname, join, resolve } from 'node:path'
+import { nearestName } from '../model/nearest-name.js'
+import { shellWord } from './shell-word.js'
 import { blobSource, readLocalBlob, type LocalBlob } from './local-blobs.js'
 import { WeirError } from '../errors.js'
 import { quoted } from '../model/printable.js'
@@ -45,7 +47,7 @@ export function uploader(
 ): Upload {
   return async (path, what): Promise<SpecConfig> => {
     const full = resolve(context.cwd, path)
-    await requireLocalPath(full, `the ${what}`)
+    await requireLocalPath(full, `the ${what}`, await hintForMissing(path, full, what))
     const stats = await stat(full)
     const isProgram = what === 'program'
     if (stats.isDirectory() && isProgram) throw isDirectory(path)
@@ -61,4 +63,30 @@ function isDirectory(path: string): WeirError {
   return new WeirError('cli.usage', `Cannot run ${quoted(path, 200)}: it is a directory`, {
     hint: 'Name the compiled module in it, a file that usually ends in .wasm',
   })
+}
+
+const NAMES_MAX = 10_000
+
+/** What to do when there is nothing at the path; made before it is looked for, so that it costs one directory listing. */
+async function hintForMissing(
+  path: string,
+  full: string,
+  what: 'program' | 'input',
+): Promise<string | undefined> {
+  if (await exists(full)) return undefined
+  const [, scheme] = /^([a-z][a-z0-9+.-]*):\/\//i.exec(path) ?? []
+  if (scheme !== undefined) return `${scheme}: is no scheme that is fetched; use https://, ipfs:// or s3://`
+  if (/^(?:Qm|baf)[A-Za-z0-9]{20,}$/.test(path))
+    return 'It looks like a CID, but is none: a part is missing or too much. `weir wasm list` shows what was uploaded'
+  const names = (await readdir(dirname(full)).catch(() => [])).slice(0, NAMES_MAX)
+  const near = nearestName(basename(full), names) ?? names.find((name) => name === `${basename(full)}.wasm`)
+  if (near !== undefined) return `Did you mean ${shellWord(join(dirname(path), near))}?`
+  return what === 'program' ? 'Name the compiled .wasm file, a URL, or a CID' : undefined
+}
+
+function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  )
 }

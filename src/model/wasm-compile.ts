@@ -43,7 +43,7 @@ const FEATURES: readonly { pattern: RegExp; name: string; hint: string }[] = [
     hint: 'Build without -mtail-call',
   },
   {
-    pattern: /stringref|opcode 0xfb|gc|struct|array\.|ref\.(?:test|cast|i31)/i,
+    pattern: /\bstringref|opcode 0xfb|\bgc\b|\bstruct\.|\barray\.|\bref\.(?:test|cast|i31)/i,
     name: 'garbage collection',
     hint: 'Build with a language or target that manages its own memory',
   },
@@ -58,7 +58,7 @@ const FEATURES: readonly { pattern: RegExp; name: string; hint: string }[] = [
     hint: 'Build without the multi-memory proposal',
   },
   {
-    pattern: /shared|atomic|opcode 0xfe/i,
+    pattern: /\bshared\b|\batomic|opcode 0xfe/i,
     name: 'threads',
     hint: 'Build for wasm32-wasip1, without -pthread',
   },

@@ -53,7 +53,7 @@ function programExit(end: SandboxEnd, context: EndContext): RunExit {
     const trap = {
       code: 'wasm.trap',
       message: `The program trapped: ${end.message}`,
-      hint: 'Look at stderr of the job',
+      hint: trapHint(end.message),
     } as const
     return { ...plain, ...trap, ...diskFull(end, context), exitCode: EXIT_TRAP }
   }
@@ -64,6 +64,28 @@ function programExit(end: SandboxEnd, context: EndContext): RunExit {
   if (end.value > 255) details.wasmExitCode = String(end.value)
   return { ...plain, ...diskFull(end, context), exitCode: Math.min(end.value, 255) }
 }
+
+/** What usually is behind a trap, by V8's words. */
+function trapHint(message: string): string {
+  const [, hint] = TRAP_HINTS.find(([pattern]) => pattern.test(message)) ?? []
+  return hint ?? 'Look at stderr of the job'
+}
+
+const TRAP_HINTS: readonly (readonly [RegExp, string])[] = [
+  [
+    /^unreachable/,
+    'It ended itself: a panic, abort() or a failed assertion. Its last words are in stderr of the job',
+  ],
+  [
+    /^memory access out of bounds/,
+    'A wrong pointer or index, or a stack that is too small (C: -Wl,-z,stack-size=1048576; Rust: -C link-arg=-zstack-size=1048576)',
+  ],
+  [/^stack overflow/, 'A recursion that goes too deep, or never ends'],
+  [
+    /^(?:null function|table index|indirect call|function signature)/,
+    'A function pointer that is null or has another type than its function: look for casts and missing prototypes',
+  ],
+]
 
 /** A program that failed after a write was refused failed for want of room. */
 function diskFull(end: SandboxEnd, context: EndContext): Partial<RunExit> {

@@ -21,6 +21,17 @@ describe.skipIf(problem !== undefined)(`programs in the sandbox${skipped}`, () =
     expect(lines).toEqual(['hello from wat'])
   })
 
+  it('says in which functions a program trapped, by the names that are in the module', async () => {
+    const dir = bench.makeDir('named', {})
+    writeFileSync(join(dir, 'named.wasm'), trapsInNamedFunctions())
+    expect((await bench.run(join(dir, 'named.wasm'))).exit).toMatchObject({
+      exitCode: 134,
+      code: 'wasm.trap',
+      message: 'The program trapped: unreachable (in read_row ← main)',
+      hint: expect.stringContaining('abort'),
+    })
+  })
+
   it('reports the exit code of the program', async () => {
     expect((await bench.run(wat('exit-3'))).exit).toMatchObject({ exitCode: 3, code: '', message: '' })
   })
@@ -165,3 +176,19 @@ describe.skipIf(problem !== undefined)(`programs in the sandbox${skipped}`, () =
     ).rejects.toThrow('enough')
   })
 })
+
+/** `_start` calls `main`, which calls `read_row`, which traps; with a name section. */
+function trapsInNamedFunctions(): Buffer {
+  const section = (id: number, ...content: number[]): number[] => [id, content.length, ...content]
+  const text = (value: string): number[] => [value.length, ...Buffer.from(value)]
+  const body = (...code: number[]): number[] => [code.length + 2, 0, ...code, 0x0b]
+  const names = ['read_row', 'main', '_start'].flatMap((name, index) => [index, ...text(name)])
+  return Buffer.from([
+    ...Buffer.from('0061736d01000000', 'hex'),
+    ...section(1, 1, 0x60, 0, 0),
+    ...section(3, 3, 0, 0, 0),
+    ...section(7, 1, ...text('_start'), 0, 2),
+    ...section(10, 3, ...body(0x00), ...body(0x10, 0), ...body(0x10, 1)),
+    ...section(0, ...text('name'), 1, names.length + 1, 3, ...names),
+  ])
+}

@@ -17,6 +17,7 @@ import {
   type SandboxTask,
 } from './job.js'
 import { type CompiledModules, type Program, link, ownValue } from './link.js'
+import { TRAP_FRAMES, trapText } from './trap-text.js'
 import { type WasiState, createWasiState } from './wasi/index.js'
 import { wasmApi } from './web-assembly.js'
 
@@ -60,6 +61,8 @@ function run(job: SandboxJob): void {
   v8.setFlagsFromString(`--wasm-max-mem-pages=${job.memoryPages}`)
   tell({ status: 'started', fromCode })
   try {
+    // Enough to say where a trap happened.
+    Error.stackTraceLimit = TRAP_FRAMES
     program = link(job, modules, state)
     const start = ownValue(program.entry.exports, job.entryPoint)
     if (typeof start !== 'function')
@@ -69,7 +72,7 @@ function run(job: SandboxJob): void {
     const message = textOf(error)
     if (error instanceof wasmApi.LinkError) refuse('wasm.imports', message)
     if (program === undefined && isMemoryRefusal(error)) refuse('memory', message)
-    finish('trap', 0, trapText(message), ranOutOfMemory(program, state))
+    finish('trap', 0, trapText(error), ranOutOfMemory(program, state))
   }
   finish('returned', 0)
 }
@@ -113,11 +116,6 @@ function ranOutOfMemory(program: Program | undefined, state: WasiState): boolean
   } catch {
     return true
   }
-}
-
-function trapText(message: string): string {
-  if (/maximum call stack size exceeded/i.test(message)) return 'stack overflow'
-  return message
 }
 
 function textOf(error: unknown): string {
