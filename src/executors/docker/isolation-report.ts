@@ -43,7 +43,8 @@ export function readRights(status: string): ProcessRights {
  * What is wrong with a namespace, one sentence each; empty = isolated.
  *
  * In modes `none` and `http` an interface beside loopback is a finding whether or not anything answers, and with
- * loopback alone an answer can only come from the namespace itself, for example from the gateway's listener.
+ * loopback alone an answer can only come from the namespace itself: in mode `http` the gateway's listeners there accept
+ * connections to every address, and answer what their lease allows.
  */
 export function isolationFindings(
   mode: 'none' | 'http' | 'full',
