@@ -364,6 +364,34 @@ const EgressSummary = Type.Object({
   ChainHead: Text,
 })
 
+const Tallied = { host: Text, port: Count, allowed: Count, refused: Count, bytesUp: Count, bytesDown: Count }
+
+const EgressReceipt = Type.Object(
+  {
+    type: Type.Literal('weir.egress-receipt/1'),
+    nodeId: Text,
+    publicKey: Text,
+    jobId: Text,
+    executionId: Text,
+    network: Type.Enum(['none', 'http', 'full']),
+    startTimeMs: Count,
+    endTimeMs: Count,
+    records: Count,
+    chainHead: Text,
+    allowed: Count,
+    refused: Count,
+    bytesUp: Count,
+    bytesDown: Count,
+    codes: Type.Record(Type.String(), Count),
+    policyGenerations: Type.Array(Count),
+    destinations: Type.Array(Type.Object(Tallied)),
+    destinationsTruncated: Type.Boolean(),
+    statement: Text,
+    signature: Text,
+  },
+  { description: 'What left the execution, signed by its node; `weir audit verify` checks it' },
+)
+
 const ByteBounds = { BytesUpMax: Type.Optional(Count), BytesDownMax: Type.Optional(Count) }
 
 const EgressLimits = Type.Object(
@@ -425,6 +453,7 @@ const ExecutionAnswer = Type.Object({
   EndTime: Type.Optional(Time),
   Egress: Type.Optional(EgressSummary),
   EgressLimits: Type.Optional(EgressLimits),
+  EgressReceipt: Type.Optional(EgressReceipt),
 })
 
 export const ExecutionsAnswer = Type.Object({ NextToken, Items: Type.Array(ExecutionAnswer) })
@@ -499,8 +528,17 @@ const NodeInfoAnswer = Type.Object({
     Allow: Texts,
     Deny: Texts,
     Problems: Texts,
+    Gateway: Type.Optional(
+      Type.Object(
+        { Running: Type.Boolean(), PolicyGeneration: Count, Leases: Count, Connections: Count },
+        { description: 'The egress gateway when the node last looked' },
+      ),
+    ),
   }),
   EngineProblems: TextMap,
+  PublicKey: Type.Optional(
+    Type.String({ description: 'Of the key with which the node signs what it says about executions' }),
+  ),
 })
 
 const NodeState = {

@@ -85,6 +85,8 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   ],
   'node token list': ['weir node token list'],
   'node token revoke': ['weir node token revoke t-1a2b3c4d'],
+  'audit verify': ['weir audit verify j-1a2b3c4d', 'weir audit verify j-1a2b3c4d --output json'],
+  'audit export': ['weir audit export j-1a2b3c4d > evidence.jsonl'],
   'auth login': [
     'weir auth login --token-file ~/.weir/root-token',
     'weir auth login https://weir.example.com:1234 --token-file token --fingerprint SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=',

@@ -1,5 +1,6 @@
 import { VERSION } from '../version.js'
 import { HELP_OPTION, WeirCommand, addGlobalFlags } from './command.js'
+import { addAuditCommands } from './audit-commands.js'
 import { addAuthCommands } from './access-commands.js'
 import { addCompletionCommand } from './completion-command.js'
 import { addConfigCommands } from './config-commands.js'
@@ -62,6 +63,7 @@ export function buildProgram(context: CliContext, exit: (code: number) => void):
   addJobCommands(leaf, group('job', 'Submit, inspect, stop jobs and fetch their results'), context)
   addNodeCommands(leaf, group('node', 'Inspect the nodes of the network'), context)
   addNetworkCommands(leaf, group('network', 'Find out what jobs may reach, before anything runs'), context)
+  addAuditCommands(leaf, group, context)
   addAuthCommands(leaf, group('auth', 'Log in, and manage tokens'), context)
   addEgressCommands(leaf, group('egress', 'The egress gateway for any program of this machine'), context)
   addServerCommands(leaf, program, group, context)

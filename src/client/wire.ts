@@ -1,3 +1,4 @@
+import type { EgressReceipt } from '../model/egress-receipt.js'
 import type { AuditRecord, JobState, NodeConnection, NodeMembership } from '../model/index.js'
 
 /**
@@ -168,6 +169,8 @@ export interface WireExecution {
   Egress?: WireEgressSummary
   /** What the gateway holds it to, since it runs. */
   EgressLimits?: WireEgressLimits
+  /** What the node signed about everything that left it, in the form over which the signature was made. */
+  EgressReceipt?: EgressReceipt
 }
 
 export interface WireBuildVersion {
@@ -231,8 +234,12 @@ export interface WireNodeInfo {
     Allow: string[]
     Deny: string[]
     Problems: string[]
+    /** The gateway when the node last looked; absent without one. */
+    Gateway?: { Running: boolean; PolicyGeneration: number; Leases: number; Connections: number }
   }
   EngineProblems: Record<string, string>
+  /** Of the key with which the node signs receipts. */
+  PublicKey?: string
 }
 
 export interface WireNode {

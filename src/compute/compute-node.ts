@@ -4,7 +4,7 @@ import { toWeirError, WeirError } from '../errors.js'
 import { packEgressLists } from '../model/egress-lists.js'
 import { checkNodeId } from '../model/ids.js'
 import type { Resources } from '../model/resources.js'
-import type { ExecutionId, NodeInfo } from '../model/state.js'
+import type { ExecutionId, GatewayStanding, NodeInfo } from '../model/state.js'
 import type { DesiredExecution, SyncResponse } from '../model/sync.js'
 import {
   egressSubject,
@@ -118,7 +118,7 @@ class Node implements ComputeNode {
   #conduct: ConductParts | undefined
   #maxJobRequirements: Resources = NOTHING
   #labels: Readonly<Record<string, string>>
-  #gatewayRuns = false
+  #gateway: GatewayStanding = NO_GATEWAY
   #draining = false
   #closed: Promise<void> | undefined
 
@@ -194,7 +194,14 @@ class Node implements ComputeNode {
   info(): NodeInfo {
     const { nodeId, roles = ['compute'], version, addresses } = this.#options
     const known = addresses === undefined ? {} : { addresses: addresses() }
-    return { ...describeNode({ nodeId, roles, version }, this.#view(), this.#gate), ...known }
+    const { gateway, signer } = this.#options
+    const { egress, ...info } = describeNode({ nodeId, roles, version }, this.#view(), this.#gate)
+    return {
+      ...info,
+      egress: { ...egress, ...(gateway !== undefined && { gateway: { ...this.#gateway } }) },
+      ...known,
+      ...(signer !== undefined && { publicKey: signer.publicKey }),
+    }
   }
 
   async #prepare(): Promise<void> {
@@ -220,6 +227,7 @@ class Node implements ComputeNode {
       sources: this.#sources,
       publishers: this.#publishers,
       ...(gateway !== undefined && { gateway }),
+      ...(this.#options.signer !== undefined && { signer: this.#options.signer }),
       clock,
       limits: this.#limits,
       logger: this.#logger,
@@ -276,7 +284,7 @@ class Node implements ComputeNode {
       sources: this.#sources,
       publishers: this.#publishers,
       health: this.#health,
-      hasGateway: this.#gatewayRuns,
+      hasGateway: this.#gateway.running,
       policy: this.#policy,
       rules: this.#rules,
       generation: this.#generation,
@@ -289,24 +297,24 @@ class Node implements ComputeNode {
 
   /** True when the node's description changed. */
   async #refresh(signal: AbortSignal): Promise<boolean> {
-    const before = this.#gatewayRuns
+    const before = this.#gateway.running
     const [changed] = await Promise.all([this.#health.refresh(signal), this.#askGateway(signal)])
-    return changed || before !== this.#gatewayRuns
+    return changed || before !== this.#gateway.running
   }
 
   async #askGateway(signal: AbortSignal): Promise<void> {
     const { gateway, clock } = this.#options
     if (gateway === undefined) return
     try {
-      const { running } = await bounded(() => gateway.status(), {
+      const standing = await bounded(() => gateway.status(), {
         clock,
         signal,
         ms: this.#limits.checkTimeoutMs,
         timeout: () => new WeirError('egress.unavailable', 'The egress gateway does not answer'),
       })
-      this.#gatewayRuns = running
+      this.#gateway = standing
     } catch (error) {
-      this.#gatewayRuns = false
+      this.#gateway = NO_GATEWAY
       this.#logger.warn({ error }, 'the egress gateway does not answer; http jobs are refused')
     }
   }
@@ -455,6 +463,13 @@ class Node implements ComputeNode {
   }
 }
 
+/** Not asked yet, or it does not answer. */
+const NO_GATEWAY: GatewayStanding = Object.freeze({
+  running: false,
+  policyGeneration: 0,
+  leases: 0,
+  connections: 0,
+})
 const NOTHING: Resources = Object.freeze({ cpu: 0, memoryBytes: 0, diskBytes: 0, gpu: 0 })
 const SWEEP_MS = 60_000
 const DRAIN_MS = 3_600_000

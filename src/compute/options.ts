@@ -9,6 +9,7 @@ import type {
   Transport,
 } from '../ports/index.js'
 import type { EgressMode } from '../model/egress-lists.js'
+import type { ReceiptSigner } from '../model/egress-receipt.js'
 import type { NodeId, NodeInfo } from '../model/state.js'
 import type { Machine } from './detect-machine.js'
 
@@ -169,6 +170,8 @@ export interface ComputeNodeOptions {
   limits?: Partial<ComputeLimits>
   /** The operator's; they win over the labels the node finds out by itself. */
   labels?: Readonly<Record<string, string>>
+  /** Signs receipts of what left each execution. Absent: there are none. */
+  signer?: ReceiptSigner
   /** What the node does; default `['compute']`. */
   roles?: NodeInfo['roles']
   version: string

@@ -1,3 +1,4 @@
+import { RECEIPT_FILE } from '../model/egress-receipt.js'
 import { chmod, mkdir } from 'node:fs/promises'
 import { join, posix } from 'node:path'
 import { WeirError } from '../errors.js'
@@ -77,7 +78,7 @@ export function resultPaths({ ResultPaths, InputSources }: TaskSpec): ResultPath
 
 const DEFAULT: ResultPathSpec = Object.freeze({ Name: 'outputs', Path: '/outputs' })
 
-const OWN_NAMES: readonly string[] = ['stdout', 'stderr', 'exitCode', '.', '..', '']
+const OWN_NAMES: readonly string[] = ['stdout', 'stderr', 'exitCode', RECEIPT_FILE, '.', '..', '']
 
 function isResultName(name: string): boolean {
   return !OWN_NAMES.includes(name) && !/[/\\\0]/.test(name) && name.length <= 255

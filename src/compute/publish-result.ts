@@ -1,6 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { WeirError, toWeirError } from '../errors.js'
+import { type EgressReceipt, RECEIPT_FILE } from '../model/egress-receipt.js'
 import type { SpecConfig } from '../model/job-spec.js'
 import { task } from '../model/task-accessors.js'
 import type { RunExit } from '../ports/index.js'
@@ -12,13 +13,13 @@ import type { PreparedOutput } from './prepare-outputs.js'
 import type { Run } from './run.js'
 
 /**
- * Lays out the result (`stdout`, `stderr`, `exitCode`, one directory per result path) and has the task's publisher
+ * Lays out the result (`stdout`, `stderr`, `exitCode`, the receipt of what left, one directory per result path) and has the task's publisher
  * upload it. Undefined when the task publishes nothing. Rejects with `publisher.*` or `compute.disk`.
  */
 export async function publishResult(
   run: Run,
   outputs: readonly PreparedOutput[],
-  exit: RunExit,
+  ended: ResultFacts,
 ): Promise<SpecConfig | undefined> {
   const { desired, parts, dirs, signal } = run
   const of = task(desired.jobSpec)
@@ -31,7 +32,7 @@ export async function publishResult(
   const { nodeId, clock, limits } = parts
   const { jobId, executionId } = desired
   const upload = async (inner: AbortSignal) => {
-    await layOut(run, outputs, exit, inner)
+    await layOut(run, outputs, ended, inner)
     return publisher.publish({ nodeId, jobId, executionId, dir: dirs.result }, of.Publisher, inner)
   }
   try {
@@ -51,10 +52,17 @@ export async function publishResult(
   }
 }
 
+/** What is known of the program's end. */
+export interface ResultFacts {
+  exit: RunExit
+  /** What left it; absent when the node does not say. */
+  receipt: EgressReceipt | undefined
+}
+
 async function layOut(
   run: Run,
   outputs: readonly PreparedOutput[],
-  { exitCode }: RunExit,
+  { exit: { exitCode }, receipt }: ResultFacts,
   signal: AbortSignal,
 ): Promise<void> {
   const { dirs, log, parts } = run
@@ -66,6 +74,8 @@ async function layOut(
     signal,
   )
   await writeFile(join(dirs.result, 'exitCode'), String(exitCode), { mode: 0o600 })
+  if (receipt !== undefined)
+    await writeFile(join(dirs.result, RECEIPT_FILE), `${JSON.stringify(receipt)}\n`, { mode: 0o600 })
   const limits = { bytesMax: run.diskBytesMax, filesMax: parts.limits.resultFilesMax }
   const collected = await collectOutputs(
     outputs.map(({ mount: { name, hostDir }, opened }) => ({ name, hostDir, opened })),

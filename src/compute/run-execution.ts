@@ -11,6 +11,7 @@ import { holdStarted, prepareOutputs, type PreparedOutput } from './prepare-outp
 import { publishResult } from './publish-result.js'
 import type { Run } from './run.js'
 import type { ExitMemory } from './run-memory.js'
+import { receiptOf } from './receipt.js'
 import { openNetwork, type RunNetwork } from './run-network.js'
 import { startProgram, watchProgram, type WatchedProgram } from './run-program.js'
 
@@ -71,10 +72,12 @@ export async function finishProgram(
   await run.log.end()
   // Nothing may leave any more once the program is gone.
   const egress = await network.closeEgress()
+  const receipt = receiptOf(run, watched.startTimeMs, egress)
   const exited: ExitMemory = {
     exit,
     ...(end !== undefined && { end: plainEnd(end) }),
     ...(egress !== undefined && { egress }),
+    ...(receipt !== undefined && { receipt }),
     outputTruncated: run.log.truncated,
     outputGap: run.log.hasGap,
   }
@@ -85,18 +88,19 @@ export async function finishProgram(
 /** From the end of the program to the outcome; does the same when it is done again. */
 export async function afterExit(
   run: Run,
-  { exit, end: plain, egress, outputTruncated, outputGap }: ExitMemory,
+  { exit, end: plain, egress, receipt, outputTruncated, outputGap }: ExitMemory,
   outputs: readonly PreparedOutput[],
   facts: Partial<ObservedExecution>,
 ): Promise<Outcome> {
   const end = plain === undefined ? undefined : revivedEnd(plain)
   facts.runOutput = runOutput(run.log, exit, end)
   facts.egress = egress
+  facts.receipt = receipt
   if (outputTruncated) run.note(OUTPUT_DROPPED)
   if (outputGap) run.note(OUTPUT_MISSING)
   if (end !== undefined) throw end
   if (exit.code !== '') throw exitError(exit)
-  facts.publishedResult = await publishResult(run, outputs, exit)
+  facts.publishedResult = await publishResult(run, outputs, { exit, receipt })
   return completed(exit, facts)
 }
 

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import type { EgressReceipt } from '../model/egress-receipt.js'
 import type { Resources } from '../model/resources.js'
 import type { EgressSummary } from '../model/state.js'
 import type { DesiredExecution } from '../model/sync.js'
@@ -36,6 +37,7 @@ export interface ExitMemory {
   /** Who ended it, when the program did not do so by itself. */
   end?: PlainEnd
   egress?: EgressSummary
+  receipt?: EgressReceipt
   /** Output was dropped. */
   outputTruncated: boolean
   /** Output could not be recovered after a restart. */

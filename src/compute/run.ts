@@ -1,3 +1,4 @@
+import type { ReceiptSigner } from '../model/egress-receipt.js'
 import type { Resources } from '../model/resources.js'
 import type { NodeId, ObservedExecution } from '../model/state.js'
 import type { DesiredExecution } from '../model/sync.js'
@@ -16,6 +17,7 @@ export interface RunParts {
   sources: ReadonlyMap<string, StorageSource>
   publishers: ReadonlyMap<string, Publisher>
   gateway?: EgressGateway
+  signer?: ReceiptSigner
   clock: Clock
   limits: ComputeLimits
   logger: ComputeLogger

@@ -87,6 +87,11 @@ export type { Complaint } from './labels.js'
 export { isLoopback } from './listen-address.js'
 export type { ListenOptions } from './listen-address.js'
 export type { OutputChunk, OutputStream } from './log.js'
+export { AuditChain, CHAIN_START, auditHash } from './audit-chain.js'
+export { RECEIPT_FILE, RECEIPT_TYPE, isReceipt, isReceiptOf, signReceipt } from './egress-receipt.js'
+export type { EgressReceipt, ReceiptDestination, ReceiptSigner } from './egress-receipt.js'
+export { isPublicKey, isSignedBy, keyPairOf, keyPairOfSecret } from './key-pair.js'
+export type { KeyPair } from './key-pair.js'
 export {
   askedEgressLimits,
   formatBitRate,
@@ -129,6 +134,7 @@ export type {
   EvaluationTrigger,
   Execution,
   ExecutionId,
+  GatewayStanding,
   HistoryEvent,
   Job,
   JobId,

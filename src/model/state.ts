@@ -1,5 +1,6 @@
 import type { EgressMode } from './egress-lists.js'
 import type { JobSpec, SpecConfig } from './job-spec.js'
+import type { EgressReceipt } from './egress-receipt.js'
 import type { EgressLimits } from './network-limits.js'
 import type { Resources } from './resources.js'
 
@@ -118,6 +119,9 @@ export interface EgressSummary {
   destinationsTruncated: boolean
   /** SHA-256 (hex) of the last audit record; the head of the hash chain. Empty without records. */
   chainHead: string
+  /** For the node's receipt, and known to the node alone: attempts by code, first and last generation of its rules. */
+  codes?: Record<string, number>
+  policyGenerations?: number[]
 }
 
 export interface ObservedExecution {
@@ -137,6 +141,8 @@ export interface ObservedExecution {
   egress?: EgressSummary
   /** What the gateway holds it to, since it runs; absent without http network. */
   egressLimits?: EgressLimits
+  /** Since its program ended; absent when the node does not sign or cannot say what left. */
+  receipt?: EgressReceipt
 }
 
 export interface Execution {
@@ -226,6 +232,15 @@ export interface NodeEgressInfo {
   deny: string[]
   /** Why a mode is not offered although the operator wants it (no root, failed canary, …). */
   problems: string[]
+  /** The gateway when the node last looked; absent without one. */
+  gateway?: GatewayStanding
+}
+
+export interface GatewayStanding {
+  running: boolean
+  policyGeneration: number
+  leases: number
+  connections: number
 }
 
 export interface NodeInfo {
@@ -252,6 +267,8 @@ export interface NodeInfo {
   engineProblems: Record<string, string>
   /** Addresses of the machine, from which its jobs could call. Absent = the node does not say. */
   addresses?: string[]
+  /** Of the node's key, with which it signs receipts; absent = the node does not say. */
+  publicKey?: string
 }
 
 export interface NodeRecord {

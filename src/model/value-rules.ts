@@ -67,7 +67,7 @@ export const resultName: Rule = (text) => {
   if (hasUnprintable(text)) return { message: `name contains control characters: ${quoted(text)}` }
   if (Buffer.byteLength(text) > 255) return { message: `name is longer than 255 bytes: ${quoted(text)}` }
   return RESULT_FILES.has(text.toLowerCase())
-    ? { message: `name ${quoted(text)} is taken by the program's own output`, hint: 'Choose another name' }
+    ? { message: `name ${quoted(text)} is taken by what every result holds`, hint: 'Choose another name' }
     : undefined
 }
 
@@ -178,7 +178,7 @@ export const RESERVED_ENVIRONMENT: readonly string[] = ['WEIR_', 'BACALHAU_']
 
 const ARGUMENT_BYTES_MAX = 128 * 1024
 const KERNEL_PLACES: ReadonlySet<string> = new Set(['proc', 'sys', 'dev'])
-const RESULT_FILES: ReadonlySet<string> = new Set(['stdout', 'stderr', 'exitcode'])
+const RESULT_FILES: ReadonlySet<string> = new Set(['stdout', 'stderr', 'exitcode', 'egress-receipt.json'])
 
 /** Linear and without copies: the content may be megabytes. */
 function isBase64(text: string, from: number): boolean {

@@ -128,6 +128,7 @@ export async function startCompute(context: Context): Promise<ComputeParts> {
     roles: nodeRoles(context.roles),
     version: VERSION,
     addresses: ownReachableAddresses,
+    signer: keyPairOf(identity.keySeed),
     logger,
   })
   // The gateway first: a pattern that was taken away must not be offered one moment longer than it is enforced.

@@ -1,4 +1,4 @@
-import type { NodeInfo, Resources } from '../model/index.js'
+import type { GatewayStanding, NodeInfo, Resources } from '../model/index.js'
 
 const LIST_LENGTH_MAX = 10_000
 const TEXT_LENGTH_MAX = 4_096
@@ -24,6 +24,8 @@ export function isNodeInfo(info: unknown): info is NodeInfo {
   return (
     lists.every(isTextList) &&
     (info.addresses === undefined || isTextList(info.addresses)) &&
+    (info.publicKey === undefined || isText(info.publicKey)) &&
+    (egress.gateway === undefined || isGateway(egress.gateway)) &&
     [info.labels, info.engineProblems].every(isTextRecord) &&
     [info.maxCapacity, info.maxJobRequirements].every(isResources) &&
     // Absent in what an older node sends; shown to users only.
@@ -41,6 +43,11 @@ function isTextRecord(value: unknown): boolean {
 
 function isText(value: unknown): boolean {
   return typeof value === 'string' && value.length <= TEXT_LENGTH_MAX
+}
+
+function isGateway(value: unknown): value is GatewayStanding {
+  if (!isRecord(value) || typeof value.running !== 'boolean') return false
+  return ['policyGeneration', 'leases', 'connections'].every((key) => Number.isSafeInteger(value[key]))
 }
 
 function isResources(value: unknown): value is Resources {

@@ -318,8 +318,9 @@ function lastingInfo(info: NodeInfo): Partial<NodeInfo> & { knownPatterns: numbe
     queuedCapacity: _queued,
     runningExecutions: _running,
     queuedExecutions: _waiting,
+    egress: { gateway: _gateway, ...egress },
     ...rest
   } = withoutLongLists(info)
   // Whether the lists are known yet decides about placement as well.
-  return { ...rest, knownPatterns: info.egress.allow.length + info.egress.deny.length }
+  return { ...rest, egress, knownPatterns: info.egress.allow.length + info.egress.deny.length }
 }

@@ -1,7 +1,9 @@
 import { WeirError } from '../errors.js'
-import { OBSERVED_STATES, checkNodeId } from '../model/index.js'
+import { OBSERVED_STATES, RECEIPT_TYPE, checkNodeId, isReceipt } from '../model/index.js'
 import type {
   EgressLimits,
+  EgressReceipt,
+  ReceiptDestination,
   EgressSummary,
   ExecutionEvent,
   ObservedExecution,
@@ -20,6 +22,7 @@ const TEXT_LENGTH_MAX = 4_096
 const OUTPUT_LENGTH_MAX = 4_096
 const DESTINATIONS_MAX = 100
 const RESULT_PARAMS_MAX = 64
+const CODES_MAX = 128
 
 /**
  * Checks what a node sent: it is trusted with its own executions, not with the shape of its messages. Rejects with
@@ -63,7 +66,7 @@ function readReport(report: unknown): ObservedReport {
 
 /** Known fields only: what a node makes up is neither stored nor passed on. */
 function boundObserved(observed: Record<string, unknown>): ObservedExecution {
-  const { startTimeMs, endTimeMs, runOutput, publishedResult, egress, egressLimits } = observed
+  const { startTimeMs, endTimeMs, runOutput, publishedResult, egress, egressLimits, receipt } = observed
   return {
     state: observed.state as ObservedExecution['state'],
     sequence: observed.sequence as number,
@@ -76,6 +79,7 @@ function boundObserved(observed: Record<string, unknown>): ObservedExecution {
     ...(isRecord(runOutput) ? { runOutput: boundOutput(runOutput) } : {}),
     ...boundResult(publishedResult),
     ...(isRecord(egress) ? { egress: boundEgress(egress) } : {}),
+    ...(isReceipt(receipt) ? { receipt: boundReceipt(receipt as unknown as Record<string, unknown>) } : {}),
     ...(isRecord(egressLimits) ? { egressLimits: boundLimits(egressLimits) } : {}),
   }
 }
@@ -117,13 +121,45 @@ function boundEgress(summary: Record<string, unknown>): EgressSummary {
       .filter(isRecord)
       .slice(0, DESTINATIONS_MAX)
       .map((one) => ({
-        host: text(one.host),
-        ...counts(one, ['port', 'allowed', 'refused', 'bytesUp', 'bytesDown']),
+        ...boundDestination(one),
         ...(one.code === undefined ? {} : { code: text(one.code) }),
         ...(one.advice === undefined ? {} : { advice: text(one.advice) }),
       })),
     destinationsTruncated: summary.destinationsTruncated === true || all.length > DESTINATIONS_MAX,
     chainHead: text(summary.chainHead),
+  }
+}
+
+function boundDestination(one: Record<string, unknown>): ReceiptDestination {
+  return { host: text(one.host), ...counts(one, ['port', 'allowed', 'refused', 'bytesUp', 'bytesDown']) }
+}
+
+/** A receipt that is changed here does not verify any more: what is out of bounds was not signed by our code. */
+function boundReceipt(receipt: Record<string, unknown>): EgressReceipt {
+  const all = Array.isArray(receipt.destinations) ? (receipt.destinations as unknown[]) : []
+  const generations = Array.isArray(receipt.policyGenerations) ? (receipt.policyGenerations as unknown[]) : []
+  const codes = isRecord(receipt.codes) ? Object.entries(receipt.codes).slice(0, CODES_MAX) : []
+  const [network = 'none'] = (['none', 'http', 'full'] as const).filter((word) => word === receipt.network)
+  return {
+    type: RECEIPT_TYPE,
+    nodeId: text(receipt.nodeId),
+    publicKey: text(receipt.publicKey, 64),
+    jobId: text(receipt.jobId),
+    executionId: text(receipt.executionId),
+    network,
+    ...counts(receipt, ['startTimeMs', 'endTimeMs', 'records']),
+    chainHead: text(receipt.chainHead, 64),
+    ...counts(receipt, ['allowed', 'refused', 'bytesUp', 'bytesDown']),
+    codes: Object.fromEntries(
+      codes
+        .filter((entry): entry is [string, number] => isCount(entry[1]))
+        .map(([code, count]) => [text(code, 64), count]),
+    ),
+    policyGenerations: generations.filter(isCount).slice(0, 2),
+    destinations: all.filter(isRecord).slice(0, DESTINATIONS_MAX).map(boundDestination),
+    destinationsTruncated: receipt.destinationsTruncated === true,
+    statement: text(receipt.statement),
+    signature: text(receipt.signature, 128),
   }
 }
 

@@ -3,7 +3,7 @@ import type { EgressLimits } from '../model/network-limits.js'
 import type { AuditEntry, AuditRecord, RuleOwner } from '../model/audit.js'
 import type { DestinationService } from '../model/destination.js'
 import type { EgressMode } from '../model/egress-lists.js'
-import type { EgressSummary, ExecutionId, JobId } from '../model/state.js'
+import type { EgressSummary, ExecutionId, GatewayStanding, JobId } from '../model/state.js'
 
 /** Who is calling: the lease's listener is the identity, nothing a job sends can change it. */
 export interface Identity {
@@ -107,13 +107,8 @@ export interface EgressExplanation {
   readonly verdicts: readonly EgressVerdict[]
 }
 
-export interface GatewayStatus {
-  /** False after a crash, until it was started again. */
-  running: boolean
-  policyGeneration: number
-  leases: number
-  connections: number
-}
+/** `running` is false after a crash, until it was started again. */
+export type GatewayStatus = GatewayStanding
 
 /** The only way out of an execution. One per node. */
 export interface EgressGateway {

@@ -1,9 +1,15 @@
-import { createHash } from 'node:crypto'
 import { mkdirSync } from 'node:fs'
 import { type FileHandle, open, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { toWeirError, WeirError } from '../errors.js'
-import type { AuditEntry, AuditRecord, ExecutionId } from '../model/index.js'
+import {
+  AuditChain,
+  auditHash,
+  CHAIN_START,
+  type AuditEntry,
+  type AuditRecord,
+  type ExecutionId,
+} from '../model/index.js'
 import type { AuditLedger, AuditLog, AuditSink, AuditTicket } from '../ports/index.js'
 
 export interface AuditFileOptions {
@@ -33,25 +39,14 @@ export function createAuditFile(options: AuditFileOptions): AuditSink & AuditLog
 
 /** Recomputes the whole chain of one execution. A missing file is an intact chain of no records. */
 export async function verifyAuditFile(dir: string, executionId: ExecutionId): Promise<AuditVerdict> {
-  let head = GENESIS
-  let records = 0
+  const chain = new AuditChain()
   for await (const line of linesOf(recordsPath(dir, executionId))) {
-    const sequence = records + 1
     const record = parseRecord(line)
-    if (record === undefined) return { intact: false, brokenAt: sequence, reason: 'the line is not a record' }
-    if (record.sequence !== sequence)
-      return { intact: false, brokenAt: sequence, reason: 'the sequence has a gap' }
-    if (record.previousHash !== head)
-      return { intact: false, brokenAt: sequence, reason: 'it does not follow the record before' }
-    if (hashOf(record) !== record.hash)
-      return { intact: false, brokenAt: sequence, reason: 'its content does not match its hash' }
-    head = record.hash
-    records++
+    const reason = record === undefined ? 'the line is not a record' : chain.add(record)
+    if (reason !== undefined) return { intact: false, brokenAt: chain.records + 1, reason }
   }
-  return { intact: true, records, head: records === 0 ? '' : head }
+  return { intact: true, records: chain.records, head: chain.head }
 }
-
-const GENESIS = '0'.repeat(64)
 
 /** Notes of running attempts are tidied up beyond this; 256 connections need a quarter of it. */
 const NOTES_BYTES_MAX = 1024 * 1024
@@ -134,7 +129,7 @@ class AuditFileLedger implements AuditLedger {
   append(entry: AuditEntry, ticket?: AuditTicket): Promise<AuditRecord> {
     return this.#inLine((batch) => {
       const unhashed = { ...entry, sequence: this.#sequence + 1, previousHash: this.#head, hash: '' }
-      const record: AuditRecord = { ...unhashed, hash: hashOf(unhashed) }
+      const record: AuditRecord = { ...unhashed, hash: auditHash(unhashed) }
       const line = `${JSON.stringify(record)}\n`
       // A record of an attempt that was begun has its room already: refusing it would lose it.
       if (ticket === undefined) this.#checkRoom(line.length)
@@ -255,7 +250,7 @@ async function recoverChain(path: string): Promise<ChainState> {
   })
   const end = content.lastIndexOf(10) + 1
   if (end < content.length) await truncate(path, end)
-  if (end === 0) return { bytes: 0, sequence: 0, head: GENESIS }
+  if (end === 0) return { bytes: 0, sequence: 0, head: CHAIN_START }
   const start = end < 2 ? 0 : content.lastIndexOf(10, end - 2) + 1
   const last = parseRecord(content.toString('utf8', start, end))
   if (last === undefined) throw new WeirError('egress.audit_failed', 'The last audit record is damaged')
@@ -326,12 +321,6 @@ function parseRecord(line: string): AuditRecord | undefined {
   } catch {
     return undefined
   }
-}
-
-/** SHA-256 over the JSON of the record without `hash`, keys in the order they were written. */
-function hashOf(record: AuditRecord): string {
-  const { hash: _, ...rest } = record
-  return createHash('sha256').update(JSON.stringify(rest)).digest('hex')
 }
 
 function recordsPath(dir: string, executionId: ExecutionId): string {

@@ -2,7 +2,7 @@ import type { NatsConnection, TlsOptions } from '@nats-io/transport-node'
 import { X509Certificate } from 'node:crypto'
 import { checkServerIdentity, type PeerCertificate, rootCertificates } from 'node:tls'
 import { WeirError } from '../errors.js'
-import type { KeyPair } from './key-pair.js'
+import type { KeyPair } from '../model/key-pair.js'
 
 /** How to reach and trust a message server. */
 export interface NatsAddress {

@@ -236,7 +236,13 @@ describe.skipIf(missing !== undefined || isTaken)(
         'hello.wasm',
       ])
       expect(code, stderr).toBe(0)
-      expect(readdirSync(join(dir, 'got')).toSorted()).toEqual(['exitCode', 'outputs', 'stderr', 'stdout'])
+      expect(readdirSync(join(dir, 'got')).toSorted()).toEqual([
+        'egress-receipt.json',
+        'exitCode',
+        'outputs',
+        'stderr',
+        'stdout',
+      ])
     })
 
     it('refuses to leave a job running', async () => {

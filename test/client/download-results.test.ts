@@ -192,6 +192,23 @@ describe('several results', () => {
     expect(await text('outputs', 'b')).toBe('2')
   })
 
+  it('have their receipts in one file, to which those of later downloads are added', async () => {
+    const receipt = (id: string) =>
+      result(`${id}.tar.gz`, { 'egress-receipt.json': `{"executionId":"${id}"}\n` })
+    const [first, second, third] = [await receipt('e-1'), await receipt('e-2'), await receipt('e-3')]
+    await get([first, second])
+    await get([third, second])
+    const lines = (await text('egress-receipt.json')).split('\n').filter((line) => line !== '')
+    expect(lines.map((line) => (JSON.parse(line) as { executionId: string }).executionId)).toEqual([
+      'e-1',
+      'e-2',
+      'e-3',
+    ])
+    await rm(join(out, 'egress-receipt.json'))
+    await symlink(join(dir, 'elsewhere'), join(out, 'egress-receipt.json'))
+    await expect(get([first])).rejects.toMatchObject({ code: 'results.conflict' })
+  })
+
   it('stay apart with raw', async () => {
     const { files } = await get(await two(), { raw: true })
     expect(files).toContain('e-1/outputs/a')

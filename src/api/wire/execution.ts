@@ -30,8 +30,8 @@ export const COMPUTE_STATE_NUMBERS: Readonly<Record<ObservedState, number>> = {
 export const DESIRED_STATE_NUMBERS = { Running: 1, Stopped: 2 } as const
 
 /**
- * An execution as Bacalhau's clients read it, with the additional keys `Attempt`, `StartTime`, `EndTime`, `Egress`
- * and `EgressLimits`.
+ * An execution as Bacalhau's clients read it, with the additional keys `Attempt`, `StartTime`, `EndTime`, `Egress`,
+ * `EgressLimits` and `EgressReceipt`.
  */
 export function executionToWire(execution: Execution, job: Job): WireObject {
   const { observed, desired } = execution
@@ -63,6 +63,7 @@ export function executionToWire(execution: Execution, job: Job): WireObject {
     EndTime: observed.endTimeMs === undefined ? undefined : rfc3339(observed.endTimeMs),
     Egress: observed.egress === undefined ? undefined : egressToWire(observed.egress),
     EgressLimits: observed.egressLimits === undefined ? undefined : egressLimitsToWire(observed.egressLimits),
+    EgressReceipt: observed.receipt,
   }
 }
 

@@ -1,4 +1,4 @@
-import type { NodeInfo, NodeRecord } from '../../model/index.js'
+import type { GatewayStanding, NodeInfo, NodeRecord } from '../../model/index.js'
 import { resourcesToWire } from './execution.js'
 import type { WireObject } from './job.js'
 import { rfc3339, ZERO_TIME } from './time.js'
@@ -46,8 +46,19 @@ export function nodeInfoToWire(info: NodeInfo, bacalhauVersion: WireObject): Wir
       Allow: info.egress.allow,
       Deny: info.egress.deny,
       Problems: info.egress.problems,
+      Gateway: info.egress.gateway === undefined ? undefined : gatewayToWire(info.egress.gateway),
     },
     EngineProblems: info.engineProblems,
+    PublicKey: info.publicKey,
+  }
+}
+
+function gatewayToWire(gateway: GatewayStanding): WireObject {
+  return {
+    Running: gateway.running,
+    PolicyGeneration: gateway.policyGeneration,
+    Leases: gateway.leases,
+    Connections: gateway.connections,
   }
 }
 

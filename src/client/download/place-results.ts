@@ -1,8 +1,9 @@
 import { createReadStream, createWriteStream } from 'node:fs'
-import { lstat, mkdir, open, readdir, rename } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { lstat, mkdir, open, readdir, readFile, rename } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { WeirError } from '../../errors.js'
+import { RECEIPT_FILE } from '../../model/egress-receipt.js'
 import { printable } from '../../model/printable.js'
 
 /** A result that was unpacked into a directory of its own. */
@@ -14,18 +15,18 @@ export interface StagedResult {
 
 interface Planned {
   kind: 'file' | 'directory'
-  /** More than one only for the three files that are appended. */
+  /** More than one only for the files that are appended. */
   sources: string[]
 }
 
-/** Merging appends these: the output and exit code of every execution. */
-const APPENDED = ['stdout', 'stderr', 'exitCode']
+/** Merging appends these: output, exit code and receipt of every execution. */
+const APPENDED = ['stdout', 'stderr', 'exitCode', RECEIPT_FILE]
 
 /**
  * Moves staged results to where they belong, merged or each in its own directory; returns the files, relative to
  * `outputDir`. All conflicts are found before anything is moved: two results that disagree on a file, something else
  * that is there already, a link in the way; they reject with `results.conflict`. Files that are there already with
- * the same content are fine. Every file appears whole, by a rename: `scratchDir` must be on the same file system.
+ * the same content are fine, and receipts are added to those that are there. Every file appears whole, by a rename: `scratchDir` must be on the same file system.
  */
 export async function placeResults(
   staged: readonly StagedResult[],
@@ -43,8 +44,9 @@ export async function placeResults(
       await checkDirectory(outputDir, path)
       continue
     }
-    const from = await oneSource(planned.sources, join(scratchDir, `joined-${files.length}`))
-    if (!(await isThereAlready(from, outputDir, path))) moves.push({ from, path })
+    const joined = join(scratchDir, `joined-${files.length}`)
+    const from = await oneSource(await withEarlierReceipts(planned.sources, outputDir, path), joined)
+    if (isReceiptFile(path) || !(await isThereAlready(from, outputDir, path))) moves.push({ from, path })
     files.push(path)
   }
   for (const [path, { kind }] of plan)
@@ -86,6 +88,30 @@ async function addFile(plan: Map<string, Planned>, path: string, source: string)
     throw disagreement(path, 'is a file in one result and a directory in another')
   if (APPENDED.includes(path)) known.sources.push(source)
   else if (!(await sameContent(first, source))) throw disagreement(path, 'differs between results')
+}
+
+/** Receipts of results that were downloaded to the same place before are kept: each is of another execution. */
+async function withEarlierReceipts(sources: string[], outputDir: string, path: string): Promise<string[]> {
+  if (!isReceiptFile(path)) return sources
+  await checkDirectory(outputDir, dirname(path))
+  const earlier = join(outputDir, path)
+  const stats = await lstat(earlier).catch(() => undefined)
+  if (stats === undefined) return sources
+  if (!stats.isFile()) throw occupied(outputDir, path, 'is something else already')
+  const sizes = await Promise.all([earlier, ...sources].map(async (file) => (await lstat(file)).size))
+  if (Math.max(...sizes) > RECEIPTS_BYTES_MAX)
+    throw occupied(outputDir, path, 'exists already with other content')
+  const known = await readFile(earlier, 'utf8')
+  const fresh: string[] = []
+  for (const source of sources) if (!known.includes(await readFile(source, 'utf8'))) fresh.push(source)
+  return [earlier, ...fresh]
+}
+
+/** A receipt has a few KiB; a file of this name may be anything. */
+const RECEIPTS_BYTES_MAX = 16 * 1024 * 1024
+
+function isReceiptFile(path: string): boolean {
+  return basename(path) === RECEIPT_FILE && dirname(path) === '.'
 }
 
 async function oneSource(sources: string[], joined: string): Promise<string> {

@@ -14,6 +14,8 @@ export class EgressTally {
   #bytesDown = 0
   #overflowed = false
   #chainHead = ''
+  readonly #codes: Record<string, number> = {}
+  #generations: number[] = []
   readonly #destinations = new Map<string, EgressDestination>()
 
   add(record: AuditRecord): void {
@@ -21,6 +23,8 @@ export class EgressTally {
     this.#bytesUp += record.bytesUp
     this.#bytesDown += record.bytesDown
     this.#chainHead = record.hash
+    this.#generations = [this.#generations[0] ?? record.policyGeneration, record.policyGeneration]
+    if (record.code !== '') this.#codes[record.code] = (this.#codes[record.code] ?? 0) + 1
     if (record.kind === 'restart') return
     if (record.decision === 'allow') this.#allowed++
     else this.#refused++
@@ -51,6 +55,8 @@ export class EgressTally {
       destinations: kept.map((one) => ({ ...one })),
       destinationsTruncated: this.#overflowed || all.length > SHOWN_MAX,
       chainHead: this.#chainHead,
+      codes: { ...this.#codes },
+      policyGenerations: [...this.#generations],
     }
   }
 

@@ -106,7 +106,7 @@ export async function startCluster(parts: ClusterParts): Promise<Cluster> {
   await network.connected(CONNECT_MS)
   teardown.add('gatekeeper for nodes', () => gatekeeper.close())
   return {
-    transport: guardSync(network, (nodeId) => roster.member(nodeId) !== undefined),
+    transport: guardSync(network, (nodeId) => roster.member(nodeId)?.publicKey),
     tokens: roster,
     joinUrl: joinUrl(values['Orchestrator.Advertise'], listener, server.port),
     approveNodes: autoApproval({

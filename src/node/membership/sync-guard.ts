@@ -4,23 +4,26 @@ import { BLOB_SUBJECT, SYNC_SUBJECT, type Transport } from '../../ports/index.js
 
 /**
  * The orchestrator's transport for other machines: a node speaks for itself only. Rejects with `api.forbidden` when the
- * message names another node than the connection proves, and with `node.refused` when the node was forgotten meanwhile.
+ * message names another node than the connection proves, and with `node.refused` when the node was forgotten meanwhile. The
+ * key that others are told is the one by which the node is known, whatever it says itself.
  */
-export function guardSync(transport: Transport, isMember: (nodeId: NodeId) => boolean): Transport {
+export function guardSync(transport: Transport, keyOf: (nodeId: NodeId) => string | undefined): Transport {
   return {
     request: (subject, body, timeoutMs) => transport.request(subject, body, timeoutMs),
     close: () => transport.close(),
     serve: (subject, handler) => {
       if (subject !== SYNC_SUBJECT && subject !== BLOB_SUBJECT) return transport.serve(subject, handler)
       return transport.serve(subject, async (body, signal, from) => {
-        if (from === undefined || !isMember(from)) {
+        const publicKey = from === undefined ? undefined : keyOf(from)
+        if (publicKey === undefined) {
           throw new WeirError('node.refused', 'The orchestrator does not know this node any more')
         }
-        const { nodeId } = (body ?? {}) as { nodeId?: unknown }
+        const { nodeId, info } = (body ?? {}) as { nodeId?: unknown; info?: unknown }
         if (nodeId !== from) {
           throw new WeirError('api.forbidden', `Node "${from}" cannot report for another node`)
         }
-        return handler(body, signal, from)
+        const known = typeof info === 'object' && info !== null ? { ...info, publicKey } : info
+        return handler({ ...(body as object), info: known }, signal, from)
       })
     },
   }
