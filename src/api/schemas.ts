@@ -1,4 +1,5 @@
 import { Type, type TSchema } from 'typebox'
+import { EgressLimits, EgressReceipt, EgressSummary } from './egress-schemas.js'
 
 /**
  * The shapes of requests and answers. Query schemas are what requests are read by (`guards/request-schema.ts`); all of
@@ -341,72 +342,6 @@ export const HistoryAnswer = Type.Object({
   }),
   Items: Type.Array(HistoryItem),
 })
-
-const EgressSummary = Type.Object({
-  Records: Count,
-  Allowed: Count,
-  Refused: Count,
-  BytesUp: Count,
-  BytesDown: Count,
-  Destinations: Type.Array(
-    Type.Object({
-      Host: Text,
-      Port: Count,
-      Allowed: Count,
-      Refused: Count,
-      BytesUp: Count,
-      BytesDown: Count,
-      Code: Type.Optional(Text),
-      Advice: Type.Optional(Text),
-    }),
-  ),
-  DestinationsTruncated: Type.Boolean(),
-  ChainHead: Text,
-})
-
-const Tallied = { host: Text, port: Count, allowed: Count, refused: Count, bytesUp: Count, bytesDown: Count }
-
-const EgressReceipt = Type.Object(
-  {
-    type: Type.Literal('weir.egress-receipt/1'),
-    nodeId: Text,
-    publicKey: Text,
-    jobId: Text,
-    executionId: Text,
-    network: Type.Enum(['none', 'http', 'full']),
-    startTimeMs: Count,
-    endTimeMs: Count,
-    records: Count,
-    chainHead: Text,
-    allowed: Count,
-    refused: Count,
-    bytesUp: Count,
-    bytesDown: Count,
-    codes: Type.Record(Type.String(), Count),
-    policyGenerations: Type.Array(Count),
-    destinations: Type.Array(Type.Object(Tallied)),
-    destinationsTruncated: Type.Boolean(),
-    statement: Text,
-    signature: Text,
-  },
-  { description: 'What left the execution, signed by its node; `weir audit verify` checks it' },
-)
-
-const ByteBounds = { BytesUpMax: Type.Optional(Count), BytesDownMax: Type.Optional(Count) }
-
-const EgressLimits = Type.Object(
-  {
-    BitsPerSecondUp: Count,
-    BitsPerSecondDown: Count,
-    ...ByteBounds,
-    RequestsPerSecond: Count,
-    ConnectionsMax: Count,
-    HostConnectionsMax: Type.Optional(Count),
-    HostNamesMax: Count,
-    Budgets: Type.Optional(Type.Array(Type.Object({ Domain: Text, ...ByteBounds }))),
-  },
-  { description: 'What the gateway holds the execution to; what is absent is not bounded' },
-)
 
 function executionState(description: string) {
   return Type.Object({
