@@ -23,7 +23,7 @@ const MAY_IMPORT = {
   config: ['model'],
   cli: ['client', 'config', 'model', 'node', 'standalone', 'conformance'],
   conformance: CORE,
-  standalone: ['egress', 'stores', ...CORE],
+  standalone: ['access', 'egress', 'stores', ...CORE],
   demo: ['client', 'config', 'model', 'node'],
   node: [
     'model',
@@ -41,6 +41,7 @@ const MAY_IMPORT = {
     'api',
     'client',
     'config',
+    'standalone',
   ],
 }
 

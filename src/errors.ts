@@ -98,6 +98,7 @@ export const ERROR_CODES = {
   'egress.not_tls': 'The tunnel does not carry TLS',
   'egress.ech': 'The TLS hello hides its server name (ECH)',
   'egress.alpn': 'The TLS hello announces a protocol that is not HTTP',
+  'egress.credential': 'The request carries no credential that the gateway knows',
   'egress.method': 'The HTTP method is not allowed',
   'egress.quota_up': 'The upload budget is used up',
   'egress.quota_down': 'The download budget is used up',

@@ -14,12 +14,12 @@ const DEFAULT_LIMITS: FailedAttemptLimits = { perSource: 10, forgiveAfterMs: 6_0
 
 /** Counts failures per source (a leaking bucket each), so that guessing is slow and nobody else is held up. */
 export class FailedAttempts {
-  readonly #clock: Clock
+  readonly #clock: Pick<Clock, 'now'>
   readonly #limits: FailedAttemptLimits
   /** In the order of their last failure. */
   readonly #sources = new Map<string, { failures: number; atMs: number }>()
 
-  constructor(clock: Clock, limits: Partial<FailedAttemptLimits> = {}) {
+  constructor(clock: Pick<Clock, 'now'>, limits: Partial<FailedAttemptLimits> = {}) {
     this.#clock = clock
     this.#limits = { ...DEFAULT_LIMITS, ...limits }
   }

@@ -60,4 +60,19 @@ export function addEgressCommands(leaf: Leaf, egress: WeirCommand, context: CliC
     .option('--all', 'show rows that passed and those that do not apply, too')
     .option('--strict', 'end with 1 also when only answers differ')
   listFlags(conformance)
+
+  leaf<import('./commands/egress-gateway.js').GatewayFlags>(
+    egress,
+    'gateway',
+    'Run the gateway alone, as a forward proxy for other programs, until Ctrl-C',
+    async (_operands, flags) => (await import('./commands/egress-gateway.js')).egressGateway(flags, context),
+  )
+    .collected(
+      '--listen <ADDRESS>',
+      'where to listen: 127.0.0.1:3128, [::1]:3128; port 0: a free one; repeatable',
+    )
+    .collected('--domain <PATTERN>', 'host that clients without a credential may reach; repeatable')
+    .option('--policy <FILE>', 'rules, identities and listeners (YAML); read again when it changes')
+    .option('--audit-dir <DIR>', 'where the records go (default egress-gateway in the data directory)')
+    .option('--insecure', 'listen beyond this machine although nobody is asked for a credential')
 }

@@ -74,6 +74,10 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
     'weir network explain https://ipfs.io --domain .ipfs.io',
     'weir network explain example.com --domain example.com --node n-1a2b3c4d',
   ],
+  'egress gateway': [
+    'weir egress gateway --listen 127.0.0.1:3128 --domain example.com',
+    'weir egress gateway --policy policy.yaml --audit-dir records',
+  ],
   'node list': ['weir node list', 'weir node list --show labels,network,features'],
   'node describe': ['weir node describe n-1a2b3c4d'],
   'node approve': ['weir node approve n-1a2b3c4d'],

@@ -39,3 +39,11 @@ export function listenForInterrupts(source: Pick<NodeJS.Process, 'on' | 'off'> =
     },
   }
 }
+
+/** Resolves when the signal is aborted. */
+export function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve()
+    else signal.addEventListener('abort', () => resolve(), { once: true })
+  })
+}

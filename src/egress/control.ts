@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import type { AddressInfo, Server } from 'node:net'
+import type { AddressInfo } from 'node:net'
 import { isWeirError, toWeirError, WeirError, type ErrorCode } from '../errors.js'
 import { type EgressLimits, type EgressSummary, type ExecutionId, type NodeId } from '../model/index.js'
 import type {
@@ -12,7 +12,7 @@ import type {
 import { PROXY_PORT, WEB_PORTS } from './attach/listeners.js'
 import {
   listenInNamespace,
-  listenOnLoopback,
+  listenOn,
   listenOnMorePorts,
   type NamespacePaths,
 } from './attach/namespace-listeners.js'
@@ -20,6 +20,7 @@ import { transparentPorts } from './attach/transparent-ports.js'
 import type { Gateway } from './gateway.js'
 import type { GatewayLimits } from './limits/gateway-limits.js'
 import { compileJobRules } from './policy/egress-policy.js'
+import type { DoorService } from './serve/authenticator.js'
 
 /** What the gateway process is told at its start. Plain values only. */
 export interface GatewayProcessOptions {
@@ -48,7 +49,11 @@ export interface ControlCalls {
     params: { doorId: string; netnsPath: string; usernsPath?: string }
     answer: { problem: string }
   }
-  loopback: { params: { doorId: string; port: number }; answer: { port: number } }
+  /** An empty host: no listener. */
+  listen: { params: { doorId: string; host: string; port: number }; answer: { port: number } }
+  serve: { params: { doorId: string; service: DoorService }; answer: null }
+  replace: { params: { executionId: ExecutionId; allow: string[] }; answer: null }
+  drain: { params: { withinMs: number }; answer: null }
   open: {
     params: { who: Identity; policy: LeasePolicy; doorId: string; again?: boolean }
     answer: EgressLimits
@@ -134,12 +139,25 @@ async function answer(gateway: Gateway, doors: Doors, request: ControlRequest): 
       if (problem === '') doors.namespaces.set(doorId, namespace)
       return { problem }
     }
-    case 'loopback': {
-      const { doorId, port } = paramsOf<'loopback'>(request)
-      const server: Server = await listenOnLoopback(port)
-      gateway.hold(doorId, { proxy: [server] })
-      return { port: (server.address() as AddressInfo).port }
+    case 'listen': {
+      const { doorId, host, port } = paramsOf<'listen'>(request)
+      const servers = host === '' ? [] : [await listenOn(host, port)]
+      gateway.hold(doorId, { proxy: servers })
+      return { port: (servers[0]?.address() as AddressInfo | undefined)?.port ?? 0 }
     }
+    case 'serve': {
+      const { doorId, service } = paramsOf<'serve'>(request)
+      gateway.serve(doorId, service)
+      return null
+    }
+    case 'replace': {
+      const { executionId, allow } = paramsOf<'replace'>(request)
+      gateway.replaceAllow(executionId, allow)
+      return null
+    }
+    case 'drain':
+      await gateway.drain(paramsOf<'drain'>(request).withinMs)
+      return null
     case 'open': {
       const { who, policy, doorId, again } = paramsOf<'open'>(request)
       await suitPorts(gateway, doors, doorId, policy)

@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { WeirError } from '../errors.js'
 import type { EgressSummary, ExecutionId } from '../model/index.js'
 import { entryPoint } from '../package-root.js'
@@ -23,7 +23,10 @@ import {
   newDoorId,
   proxyUrlOf,
 } from './control.js'
+import type { Gateway } from './gateway.js'
+import { type GatewayHost, InProcessHost } from './in-process-gateway.js'
 import { proxyEnvironment } from './proxy-environment.js'
+import type { DoorService } from './serve/authenticator.js'
 import { NO_NODE_POLICY } from './policy/egress-policy.js'
 import { EgressTally } from './serve/tally.js'
 
@@ -35,6 +38,8 @@ export interface GatewayClientOptions extends GatewayProcessOptions {
    * `['ip', 'netns', 'exec', 'uplink']`. The last program has to replace itself (exec). Default none.
    */
   launcher?: readonly string[]
+  /** Makes the gateway in this process instead of one of its own: for tests and small programs. Default: a process. */
+  inProcess?: (options: GatewayProcessOptions) => Gateway
   /** Told when the gateway process ended unasked, and when it cannot be started. */
   onTrouble?: (error: WeirError) => void
 }
@@ -43,6 +48,16 @@ export interface GatewayClientOptions extends GatewayProcessOptions {
 export interface GatewayClient extends EgressGateway {
   /** A listener on 127.0.0.1 of the gateway's own namespace: for WebAssembly, tests and tools, never for containers. */
   attachLoopback(): Promise<GatewayAttachment>
+  /** A listener on any address of this machine; port 0: a free one. Rejects with `egress.unavailable`. */
+  attachAddress(host: string, port: number): Promise<GatewayAttachment>
+  /** No listener at all: its lease is found by credentials that clients of another one send. */
+  attachNothing(): Promise<GatewayAttachment>
+  /** From now on connections of these listeners belong to a lease that others may share, or to that of a credential. */
+  serve(attachment: GatewayAttachment, service: DoorService): Promise<void>
+  /** Replaces the list of a lease: in force at once, also for what is under way. Rejects with `pattern.invalid`. */
+  replaceAllow(executionId: ExecutionId, allow: string[]): Promise<void>
+  /** Closes every listener; what is under way may go on for so long. */
+  drain(withinMs: number): Promise<void>
   /** Process id while it runs, for supervision. */
   readonly pid: number | undefined
 }
@@ -68,14 +83,16 @@ const RESTART_MOST_MS = 5_000
 
 interface Attached {
   readonly attachment: GatewayAttachment
-  readonly netnsPath: string | undefined
-  readonly usernsPath: string | undefined
-  port: number
+  readonly netnsPath?: string
+  readonly usernsPath?: string | undefined
+  readonly host: string
+  readonly port: number
+  service?: DoorService
 }
 
 interface Leased {
   readonly who: Identity
-  readonly policy: LeasePolicy
+  policy: LeasePolicy
   readonly doorId: string
   /** Tells the holder of the lease that it cannot be had again. */
   readonly lose: (reason: WeirError) => void
@@ -92,7 +109,7 @@ class GatewaySupervisor implements GatewayClient {
   readonly #attached = new Map<string, Attached>()
   readonly #leased = new Map<ExecutionId, Leased>()
   readonly #finals = new Map<ExecutionId, Promise<EgressSummary>>()
-  #child: ChildProcess | undefined
+  #child: GatewayHost | undefined
   #running = false
   #closing = false
   #restartMs = RESTART_FIRST_MS
@@ -110,12 +127,8 @@ class GatewaySupervisor implements GatewayClient {
   }
 
   async start(): Promise<void> {
-    const { audit: _audit, onTrouble: _onTrouble, launcher = [], ...init } = this.#options
-    const command = [...launcher, process.execPath, entryPoint('node/processes/gateway.js')]
-    const child = spawn(command[0] ?? process.execPath, command.slice(1), {
-      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-      env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
-    })
+    const { audit: _audit, onTrouble: _onTrouble, launcher = [], inProcess, ...init } = this.#options
+    const child = inProcess === undefined ? spawnGateway(launcher) : new InProcessHost(inProcess)
     this.#child = child
     child.on('message', (reply: ControlReply) => this.#settle(reply))
     child.on('error', () => this.#ended(child))
@@ -132,13 +145,52 @@ class GatewaySupervisor implements GatewayClient {
   async attach(netnsPath: string, usernsPath?: string): Promise<GatewayAttachment> {
     const doorId = newDoorId()
     const { problem } = await this.#call('attach', { doorId, netnsPath, usernsPath })
-    return this.#remember(doorId, 0, { netnsPath, usernsPath, problem })
+    const attachment: GatewayAttachment = {
+      id: doorId,
+      proxyUrl: proxyUrlOf(),
+      ...(problem === '' ? { nameServer: NAME_SERVER } : { onlyProxy: problem }),
+    }
+    this.#attached.set(doorId, { attachment, netnsPath, usernsPath, host: '', port: 0 })
+    return attachment
   }
 
-  async attachLoopback(): Promise<GatewayAttachment> {
+  attachLoopback(): Promise<GatewayAttachment> {
+    return this.attachAddress('127.0.0.1', 0)
+  }
+
+  async attachAddress(host: string, port: number): Promise<GatewayAttachment> {
     const doorId = newDoorId()
-    const { port } = await this.#call('loopback', { doorId, port: 0 })
-    return this.#remember(doorId, port)
+    const got = await this.#call('listen', { doorId, host, port })
+    const attachment = {
+      id: doorId,
+      proxyUrl: `http://${host.includes(':') ? `[${host}]` : host}:${got.port}`,
+    }
+    this.#attached.set(doorId, { attachment, host, port: got.port })
+    return attachment
+  }
+
+  async attachNothing(): Promise<GatewayAttachment> {
+    const doorId = newDoorId()
+    await this.#call('listen', { doorId, host: '', port: 0 })
+    const attachment = { id: doorId, proxyUrl: '' }
+    this.#attached.set(doorId, { attachment, host: '', port: 0 })
+    return attachment
+  }
+
+  async serve({ id }: GatewayAttachment, service: DoorService): Promise<void> {
+    const attached = this.#attached.get(id)
+    if (attached !== undefined) attached.service = service
+    await this.#call('serve', { doorId: id, service })
+  }
+
+  async replaceAllow(executionId: ExecutionId, allow: string[]): Promise<void> {
+    await this.#call('replace', { executionId, allow })
+    const leased = this.#leased.get(executionId)
+    if (leased !== undefined) leased.policy = { ...leased.policy, allow }
+  }
+
+  async drain(withinMs: number): Promise<void> {
+    await this.#call('drain', { withinMs })
   }
 
   async open(
@@ -210,21 +262,6 @@ class GatewaySupervisor implements GatewayClient {
     clearTimeout(killer)
   }
 
-  #remember(
-    doorId: string,
-    port: number,
-    inside: { netnsPath?: string; usernsPath?: string | undefined; problem?: string } = {},
-  ): GatewayAttachment {
-    const { problem, netnsPath, usernsPath } = inside
-    const attachment: GatewayAttachment = {
-      id: doorId,
-      proxyUrl: port === 0 ? proxyUrlOf() : proxyUrlOf(port),
-      ...(problem === undefined ? {} : problem === '' ? { nameServer: NAME_SERVER } : { onlyProxy: problem }),
-    }
-    this.#attached.set(doorId, { attachment, netnsPath, usernsPath, port })
-    return attachment
-  }
-
   async #summary(executionId: ExecutionId): Promise<EgressSummary> {
     const final = this.#finals.get(executionId)
     if (final !== undefined) return await final
@@ -274,10 +311,10 @@ class GatewaySupervisor implements GatewayClient {
   async #restore(): Promise<void> {
     const trouble = (error: WeirError) => this.#options.onTrouble?.(error)
     const reasons = new Map<string, WeirError>()
-    for (const [doorId, { netnsPath, usernsPath, port }] of this.#attached) {
+    for (const [doorId, { netnsPath, usernsPath, host, port, service }] of this.#attached) {
       const again =
         netnsPath === undefined
-          ? this.#send('loopback', { doorId, port })
+          ? this.#send('listen', { doorId, host, port })
           : this.#send('attach', { doorId, netnsPath, usernsPath })
       await again.catch((error: WeirError) => {
         // Only a gateway that runs can say that listeners are gone; one that died is started again.
@@ -287,6 +324,7 @@ class GatewaySupervisor implements GatewayClient {
         trouble(error)
       })
       if (!this.#attached.has(doorId)) await this.#send('release', { doorId }).catch(trouble)
+      else if (service !== undefined) await this.#send('serve', { doorId, service })
     }
     for (const [executionId, leased] of this.#leased) {
       const { who, policy, doorId, lose } = leased
@@ -342,7 +380,7 @@ class GatewaySupervisor implements GatewayClient {
     waiting.reject(new WeirError(code, message, { details, ...(hint === undefined ? {} : { hint }) }))
   }
 
-  #ended(child: ChildProcess): void {
+  #ended(child: GatewayHost): void {
     if (this.#child !== child) return
     this.#child = undefined
     this.#running = false
@@ -367,6 +405,14 @@ class GatewaySupervisor implements GatewayClient {
       this.#child?.kill('SIGKILL')
     }
   }
+}
+
+function spawnGateway(launcher: readonly string[]): GatewayHost {
+  const command = [...launcher, process.execPath, entryPoint('node/processes/gateway.js')]
+  return spawn(command[0] ?? process.execPath, command.slice(1), {
+    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+    env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
+  })
 }
 
 function unrestored(cause: WeirError | undefined): WeirError {

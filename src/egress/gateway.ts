@@ -33,7 +33,8 @@ import {
 } from './policy/egress-policy.js'
 import { explainRequests } from './policy/explain.js'
 import { Attempt } from './serve/attempt.js'
-import { refuseSocket, serveConnection } from './serve/connection.js'
+import type { Authenticator, DoorService, ProxyCredential } from './serve/authenticator.js'
+import { refuseSocket, serveConnection, type ServingParts } from './serve/connection.js'
 import { type Dial, dialTcp } from './serve/dial.js'
 import { effectiveLimits, Lease, type SharedLimits } from './serve/lease.js'
 import { NameServer } from './serve/name-server.js'
@@ -49,6 +50,8 @@ export interface GatewayOptions {
   limits?: Partial<GatewayLimits>
   /** Let tunnels with an encrypted client hello pass. Default false. */
   allowEch?: boolean
+  /** Makes what tells clients of a listener apart; without it credentials are refused. */
+  createAuthenticator?: (credentials: ProxyCredential[]) => Authenticator
   /** Addresses of this machine. Default: those of its interfaces, read again every second. */
   ownAddresses?: () => readonly string[]
   /** Wall clock for records, milliseconds since the epoch. */
@@ -61,6 +64,8 @@ interface Door {
   readonly listeners: Listeners[]
   readonly names: NameServer
   lease: Lease | undefined
+  /** Connections belong to a lease that was opened elsewhere. */
+  shared?: { executionId: ExecutionId; authenticator: Authenticator | undefined }
 }
 
 /**
@@ -161,6 +166,29 @@ export class Gateway {
     }
   }
 
+  /** From now on connections of these listeners belong to a lease that others may share. Rejects with `egress.unavailable`. */
+  serve(doorId: string, { executionId, credentials }: DoorService): void {
+    const door = this.#doors.get(doorId)
+    if (door === undefined) throw unavailable('the listeners are gone')
+    const { createAuthenticator } = this.#options
+    if (credentials !== undefined && createAuthenticator === undefined)
+      throw unavailable('it cannot check credentials')
+    door.shared = { executionId, authenticator: credentials && createAuthenticator?.(credentials) }
+  }
+
+  /** Replaces what a lease asked for. Rejects with `egress.unavailable` or `pattern.invalid`. */
+  replaceAllow(executionId: ExecutionId, allow: string[]): void {
+    const { lease } = this.#lease(executionId)
+    lease.replaceJobRules(compileJobRules({ ...lease.policy, allow }))
+  }
+
+  /** Closes every listener, and resolves when nothing is under way any more, or `withinMs` have passed. */
+  async drain(withinMs: number): Promise<void> {
+    for (const { listeners } of this.#doors.values()) listeners.forEach(closeListeners)
+    const leases = [...this.#leases.values()]
+    await settled(() => leases.every(({ lease }) => lease.live.size === 0), withinMs)
+  }
+
   summary(executionId: ExecutionId): EgressSummary {
     return this.#lease(executionId).lease.tally.summary()
   }
@@ -224,7 +252,7 @@ export class Gateway {
   #accept(door: Door, socket: Socket, transparent: boolean): void {
     socket.on('error', () => {})
     socket.setNoDelay(true)
-    const { lease } = door
+    const lease = door.shared === undefined ? door.lease : this.#leases.get(door.shared.executionId)?.lease
     // Who connects to the loopback of a job looks for a service of the job, and there is none.
     const arrival = transparent ? arrivalOf(socket, door.names) : undefined
     if (transparent && arrival === undefined) return void socket.resetAndDestroy()
@@ -240,10 +268,25 @@ export class Gateway {
       resolve: this.#options.resolve,
       dial: this.#options.dial ?? dialTcp,
       allowEch: this.#options.allowEch === true,
+      ...this.#identification(door),
     }
     void serveConnection(socket, lease, parts, arrival).finally(() => {
       this.#connections--
     })
+  }
+
+  /** Credentials may be replaced while a connection is open: they are looked at for each request. */
+  #identification(door: Door): Pick<ServingParts, 'identify'> {
+    if (door.shared?.authenticator === undefined) return {}
+    return {
+      identify: async (headers, source) => {
+        const answer = await door.shared?.authenticator?.check(headers, source)
+        if (answer === undefined) return 407
+        if (typeof answer === 'number') return answer
+        const lease = this.#leases.get(answer)?.lease
+        return lease === undefined || lease.closed ? 407 : lease
+      },
+    }
   }
 
   #refuse(
@@ -289,9 +332,12 @@ export class Gateway {
     const door = this.#doors.get(doorId)
     this.#doors.delete(doorId)
     door?.names.close()
-    for (const listeners of door?.listeners ?? [])
-      for (const socket of Object.values(listeners).flat()) closeQuietly(socket)
+    door?.listeners.forEach(closeListeners)
   }
+}
+
+function closeListeners(listeners: Listeners): void {
+  for (const socket of Object.values(listeners).flat()) closeQuietly(socket)
 }
 
 function sharedLimits(limits: GatewayLimits, now: MonotonicClock | undefined): SharedLimits {

@@ -1,3 +1,5 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { namespacesMissing, readCorpus, type RowResult } from '../../src/conformance/index.js'
@@ -36,6 +38,25 @@ describe.skipIf(missing !== '')(missing === '' ? title : `${title} (skipped: ${m
       what: 'contacted',
       seen: '["EVIL"]',
     })
+  })
+
+  it('finds nothing in our own gateway', { timeout: 150_000 }, async () => {
+    const records = mkdtempSync(join(tmpdir(), 'weir-conformance-test-'))
+    try {
+      const own = ['--', process.execPath, join(import.meta.dirname, 'own-proxy.mjs'), records]
+      const { code, stdout } = await weir([...PROXY, '--strict', '--output', 'json', ...own])
+      const results = JSON.parse(stdout) as RowResult[]
+      const failed = results.filter(({ verdict }) => verdict !== 'pass' && verdict !== 'not applicable')
+      expect(failed).toEqual([])
+      expect(code).toBe(0)
+      const passed = results.filter(({ verdict }) => verdict === 'pass')
+      expect(passed.length).toBeGreaterThan(300)
+      expect(results.every(({ verdict, reason }) => (verdict === 'not applicable') === (reason !== ''))).toBe(
+        true,
+      )
+    } finally {
+      rmSync(records, { recursive: true, force: true })
+    }
   })
 
   it('prints what failed as a table with counts', async () => {

@@ -20,6 +20,9 @@ def tcp(host, port):
     with socket.socket(family, socket.SOCK_STREAM) as s:
         s.settimeout(3)
         s.connect((host, port))
+        if port == 80:
+            s.sendall(b"GET / HTTP/1.1\r\nHost: %s\r\n\r\n" % host.encode())
+            return s.recv(12).decode()
         return s.recv(100).decode()
 
 

@@ -2,7 +2,7 @@ import { isAbsolute, join } from 'node:path'
 import { WeirError } from '../../errors.js'
 import { configSources, suggest } from '../context.js'
 import { EXIT } from '../exit-codes.js'
-import { listenForInterrupts } from '../interrupt.js'
+import { aborted, listenForInterrupts } from '../interrupt.js'
 import { wholeNumber } from '../whole-number.js'
 import { serveFlagSettings } from '../serve-flags.js'
 import type { Devstack } from '../../node/index.js'
@@ -85,11 +85,4 @@ function directoryOf(stackRepo: string | undefined, cwd: string): { directory?: 
 
 function isSet(value: string | undefined): boolean {
   return value !== undefined && value !== '' && value !== '0' && value.toLowerCase() !== 'false'
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve()
-    else signal.addEventListener('abort', () => resolve(), { once: true })
-  })
 }

@@ -51,7 +51,9 @@ export async function egressExec(
   const file = flags.summary === undefined ? undefined : await openSummary(resolve(cwd, flags.summary))
   const signals = new ProgramSignals()
   try {
-    const { execConfined, parsePolicy, readPolicyFile } = await import('../../standalone/index.js')
+    const { execConfined, limitsOf, NO_BOUND, parsePolicy, readPolicyFile } = await import(
+      '../../standalone/index.js'
+    )
     const policy =
       flags.policy === undefined ? parsePolicy('') : await readPolicyFile(resolve(cwd, flags.policy))
     const allow = [...new Set([...policy.allow, ...domains])]
@@ -62,8 +64,8 @@ export async function egressExec(
       environment: context.environment,
       environmentWishes: { clear: flags.clearEnv, set: Object.fromEntries(variables) },
       unixSockets: flags.unixSockets,
-      lease: { mode: 'http', allow, limits: wanted },
-      limits: UNLIMITED,
+      lease: { mode: 'http', allow, limits: { ...limitsOf(policy.limits), ...wanted } },
+      limits: NO_BOUND,
       policy: { allow, deny: policy.deny, privateExceptions: policy.privateExceptions, self: [] },
       hosts: policy.hosts,
       ...dnsServers,
@@ -123,13 +125,6 @@ function readLimits(
     problems.read('--budget', () => [{ ...one, domain: parseHostPattern(one.domain).text }], []),
   )
   return budgets === undefined ? asked : { ...asked, budgets }
-}
-
-/** It is one's own line: what nobody asks for is not held back. */
-const UNLIMITED = {
-  bitsPerSecondUp: 10_000_000_000,
-  bitsPerSecondDown: 10_000_000_000,
-  requestsPerSecond: 10_000,
 }
 
 /** What it was told to hide, and weir's own state with its tokens. */

@@ -2,7 +2,7 @@ import { printable } from '../../model/printable.js'
 import { WeirError } from '../../errors.js'
 import { readConfig, suggest } from '../context.js'
 import { EXIT } from '../exit-codes.js'
-import { listenForInterrupts } from '../interrupt.js'
+import { aborted, listenForInterrupts } from '../interrupt.js'
 import { readJoinSecret } from '../join-secret.js'
 import { serveFlagSettings } from '../serve-flags.js'
 import type { RunningNode } from '../../node/index.js'
@@ -101,11 +101,4 @@ function rolesOf(values: { 'Orchestrator.Enabled': boolean; 'Compute.Enabled': b
 } {
   const { 'Orchestrator.Enabled': orchestrator, 'Compute.Enabled': compute } = values
   return orchestrator || compute ? { orchestrator, compute } : { orchestrator: true, compute: true }
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve()
-    else signal.addEventListener('abort', () => resolve(), { once: true })
-  })
 }

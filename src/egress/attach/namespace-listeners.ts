@@ -66,12 +66,14 @@ export function listenOnMorePorts(
   })
 }
 
-/** A listener on a loopback port of the gateway's own namespace, for uses without a namespace of their own. */
-export function listenOnLoopback(port = 0): Promise<Server> {
+/** A listener of the gateway's own namespace, for uses without a namespace of their own; port 0: a free one. */
+export function listenOn(host: string, port: number): Promise<Server> {
   return new Promise((resolve, reject) => {
     const server = createServer()
-    server.once('error', (error) => reject(failure('loopback', error.message)))
-    server.listen({ host: '127.0.0.1', port, backlog: 512 }, () => resolve(server))
+    server.once('error', ({ message }) =>
+      reject(new WeirError('egress.unavailable', `Cannot listen on ${host}:${port}: ${message}`)),
+    )
+    server.listen({ host, port, backlog: 512 }, () => resolve(server))
   })
 }
 

@@ -58,7 +58,9 @@ export function createResolver(options: ResolverOptions = {}): Resolve {
     } catch (error) {
       if (error instanceof WeirError) throw error
       signal.throwIfAborted()
-      throw deadline.aborted ? failed(name, 'timeout', error) : failed(name, 'unreachable', error)
+      // The last server may have been silent for shorter than the whole deadline.
+      const isSilent = deadline.aborted || (error instanceof Error && error.name === 'TimeoutError')
+      throw failed(name, isSilent ? 'timeout' : 'unreachable', error)
     }
   }
 }

@@ -22,6 +22,8 @@ export function statusOf(code: ErrorCode): number {
     case 'egress.quota_up':
     case 'egress.quota_down':
       return 429
+    case 'egress.credential':
+      return 407
     case 'egress.upstream_failed':
     case 'egress.dns_failed':
       return 502
@@ -68,6 +70,7 @@ export function refusalResponse(refusal: Refusal): Buffer {
     'X-Content-Type-Options: nosniff',
     'Cache-Control: no-store',
     `Content-Length: ${Buffer.byteLength(body)}`,
+    ...(refusal.status === 407 ? ['Proxy-Authenticate: Basic realm="weir", charset="UTF-8"'] : []),
     'Connection: close',
   ]
   return Buffer.from(`${lines.join('\r\n')}\r\n\r\n${body}`)
@@ -115,6 +118,7 @@ const SENTENCES: Readonly<Partial<Record<ErrorCode, string>>> = {
   'egress.ip_literal': 'the address is not listed',
   'egress.private_address': 'private address: the host is not on the public internet',
   'egress.self': 'the host belongs to the network itself, which jobs can never reach',
+  'egress.credential': 'this gateway serves only clients with a valid credential',
   'egress.method': 'the method is not allowed',
   'egress.connections': 'too many connections are open',
   'egress.rate': 'too many requests per second',
@@ -140,6 +144,7 @@ const REASONS: Readonly<Record<number, string>> = {
   400: 'Bad Request',
   403: 'Forbidden',
   405: 'Method Not Allowed',
+  407: 'Proxy Authentication Required',
   408: 'Request Timeout',
   414: 'URI Too Long',
   417: 'Expectation Failed',

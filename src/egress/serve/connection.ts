@@ -2,6 +2,7 @@ import type { Socket } from 'node:net'
 import { setTimeout as pause } from 'node:timers/promises'
 import { isWeirError, type ErrorCode, WeirError } from '../../errors.js'
 import type { EgressEnd } from '../../model/index.js'
+import { headerValues } from '../http/head.js'
 import { type Arrival, type ProxyRequest, readRequest, type RequestProblem } from '../http/request.js'
 import { type EgressDecision, type EgressRequest, decideAddresses, decideHost } from '../policy/decide.js'
 import { type Refusal, refusalResponse, statusOf } from '../policy/refusal.js'
@@ -23,6 +24,11 @@ export interface ServingParts {
   dial: Dial
   /** Accept encrypted client hellos: the name inside them is not seen. Default false. */
   allowEch: boolean
+  /**
+   * Finds the lease of a request by its credential, or says why there is none. Absent: the listener is the identity, and
+   * credentials mean nothing.
+   */
+  identify?: (headers: readonly string[], source: string) => Promise<Lease | 407 | 429>
 }
 
 /** Serves one client connection until it ends. Never rejects. */
@@ -33,14 +39,14 @@ export async function serveConnection(
   arrival?: Arrival,
 ): Promise<void> {
   const connection = new ClientConnection(socket, lease, parts, arrival)
-  lease.connections.add(connection.cut)
+  connection.join(lease)
   try {
     await connection.run()
   } catch {
     // Whatever went wrong was recorded by its attempt; a connection without attempt has nothing to record.
     socket.destroy()
   } finally {
-    lease.connections.delete(connection.cut)
+    connection.lease.connections.delete(connection.cut)
     connection.release()
   }
 }
@@ -55,7 +61,8 @@ export function refuseSocket(socket: Socket, code: ErrorCode): void {
 export class ClientConnection {
   readonly socket: Socket
   readonly reader: SocketReader
-  readonly lease: Lease
+  /** With credentials, that of the newest request. */
+  lease: Lease
   readonly parts: ServingParts
   /** How the connection came that was not made to the proxy. Absent: it was. */
   readonly arrival: Arrival | undefined
@@ -89,11 +96,18 @@ export class ClientConnection {
       return await openTransparentTunnel(this, this.arrival)
     for (let first = true; ; first = false) {
       const request = await this.#nextRequest(first)
-      if (request === undefined) return
+      if (request === undefined || !(await this.#identify(request))) return
       if (request.kind === 'connect') return await openTunnel(this, request)
       const keep = await forwardPlain(this, request)
       if (!keep) return
     }
+  }
+
+  /** Counts the connection as one of this lease, and of no other. */
+  join(lease: Lease): void {
+    this.lease.connections.delete(this.cut)
+    lease.connections.add(this.cut)
+    this.lease = lease
   }
 
   /** Traffic happened: the idle time starts anew. */
@@ -142,6 +156,28 @@ export class ClientConnection {
     const byAddress = decideAddresses(request, found, this.lease.rules)
     if (!byAddress.allowed) return await this.#refuseDecision(attempt, byAddress)
     return found
+  }
+
+  /** False when nobody is known by the credential: then it was recorded and answered. */
+  async #identify(request: ProxyRequest): Promise<boolean> {
+    const { identify } = this.parts
+    if (identify === undefined) return true
+    const source = this.socket.remoteAddress ?? ''
+    const found = await identify(headerValues(request.headers, 'proxy-authorization'), source)
+    if (typeof found === 'number') {
+      await this.refuse(this.attempt(request), { status: found, code: 'egress.credential', owner: 'gateway' })
+      return false
+    }
+    if (found === this.lease) return true
+    const isFull = found.connections.size >= found.limits.connectionsMax
+    this.join(found)
+    if (!isFull) return true
+    await this.refuse(
+      this.attempt(request),
+      { status: 429, code: 'egress.connections', owner: 'gateway' },
+      'limit',
+    )
+    return false
   }
 
   /** Requests that come too fast wait here. Rejects with `egress.rate` when the wait would be too long. */

@@ -62,7 +62,7 @@ export class Lease {
   readonly now: () => number
   /** Where programs that know nothing of proxies are served. */
   readonly transparentPorts: ReadonlySet<number>
-  readonly #job: HostPatternSet
+  #job: HostPatternSet
   readonly #ownAddresses: () => ReadonlySet<string>
   readonly #shared: SharedLimits
   readonly #requests: Level
@@ -105,6 +105,16 @@ export class Lease {
   /** Puts new node rules in force and cuts every attempt that they do not allow any more. */
   replaceNodeRules(node: NodeRules): void {
     this.#node = node
+    this.#cutForbidden()
+  }
+
+  /** The same for what was asked for. */
+  replaceJobRules(job: HostPatternSet): void {
+    this.#job = job
+    this.#cutForbidden()
+  }
+
+  #cutForbidden(): void {
     const { rules } = this
     for (const attempt of this.live) {
       const { request, dialled, aliases } = attempt
@@ -113,7 +123,7 @@ export class Lease {
       const found = { addresses: dialled === undefined ? [] : [dialled], aliases }
       const decision = byHost.allowed ? decideAddresses(request, found, rules) : byHost
       if (decision.allowed) continue
-      attempt.revokedByGeneration = node.generation
+      attempt.revokedByGeneration = this.#node.generation
       attempt.cut(new WeirError('egress.revoked', 'The permission was withdrawn'))
     }
   }

@@ -1,27 +1,11 @@
 /**
- * The gateway process: composes the egress room with the audit file and obeys its parent over IPC. It dies with its
+ * The gateway process: holds the gateway and obeys its parent over IPC. It dies with its
  * parent, and when anything unforeseen happens: then nothing leaves until the parent has started it again.
  */
-import { createControl, createResolver, Gateway, type ControlRequest } from '../../egress/index.js'
-import { createAuditFile } from '../../stores/index.js'
+import { createControl, type ControlRequest } from '../../egress/index.js'
+import { composeGateway } from '../../standalone/index.js'
 
-const control = createControl((options) => {
-  const { nodeId, auditDir, auditBytesMax, dnsServers, hosts, dnsTimeoutMs, limits, allowEch } = options
-  return new Gateway({
-    nodeId,
-    audit: createAuditFile({
-      dir: auditDir,
-      ...(auditBytesMax === undefined ? {} : { bytesMax: auditBytesMax }),
-    }),
-    resolve: createResolver({
-      servers: dnsServers ?? [],
-      hosts: hosts ?? {},
-      ...(dnsTimeoutMs === undefined ? {} : { timeoutMs: dnsTimeoutMs }),
-    }),
-    limits: limits ?? {},
-    allowEch: allowEch === true,
-  })
-})
+const control = createControl(composeGateway)
 
 process.on('message', (message: ControlRequest) => {
   void control(message).then((reply) => {
@@ -30,7 +14,7 @@ process.on('message', (message: ControlRequest) => {
   })
 })
 process.on('disconnect', () => process.exit(0))
-for (const signal of ['SIGINT', 'SIGHUP'] as const) {
-  // A terminal sends these to the whole group; the parent decides when this process ends.
+for (const signal of ['SIGINT', 'SIGHUP', 'SIGTERM'] as const) {
+  // A terminal or a service manager sends these to the whole group; the parent decides when this process ends.
   process.on(signal, () => {})
 }

@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto'
-import { realpathSync } from 'node:fs'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { existsSync, realpathSync } from 'node:fs'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { WeirError } from '../../errors.js'
 import type { GatewayLimits } from '../../egress/index.js'
-import { proxyEnvironment, proxyUrlOf, startGateway } from '../../egress/index.js'
+import { NAME_SERVER, proxyEnvironment, proxyUrlOf, startGateway } from '../../egress/index.js'
 import type { EgressSummary } from '../../model/index.js'
 import type { LeasePolicy, NodeEgressPolicy } from '../../ports/index.js'
 import { createAuditFile } from '../../stores/index.js'
@@ -57,11 +57,9 @@ export async function execConfined(options: ExecOptions): Promise<ExecResult> {
   const programs = findConfiningPrograms()
   const view = fileView(options.files)
   const executionId = `e-${randomUUID()}`
-  const temporary =
-    options.auditDir === undefined ? await mkdtemp(join(temporaryPlace(view), 'weir-exec-')) : undefined
-  const auditDir = resolve(options.files.cwd, options.auditDir ?? temporary ?? '')
-  const closing: (() => unknown)[] = []
-  if (temporary !== undefined) closing.push(() => rm(temporary, { recursive: true, force: true }))
+  const temporary = await mkdtemp(join(temporaryPlace(view), 'weir-exec-'))
+  const auditDir = resolve(options.files.cwd, options.auditDir ?? join(temporary, 'audit'))
+  const closing: (() => unknown)[] = [() => rm(temporary, { recursive: true, force: true })]
   try {
     if (view.writable.some((path) => isBelow(auditDir, path)))
       throw new WeirError(
@@ -96,18 +94,28 @@ export async function execConfined(options: ExecOptions): Promise<ExecResult> {
         proxyEnvironment(proxyUrlOf()),
         options.environmentWishes ?? {},
       ),
-      mounts: view.args,
+      mounts: [...view.args, ...(await nameServerMount(temporary))],
       unixSockets: options.unixSockets !== false,
     })
     closing.push(() => program.close())
     const attachment = await gateway.attach(program.netnsPath, program.usernsPath)
     const lease = await gateway.open({ jobId: 'exec', executionId }, options.lease, attachment)
+    if (attachment.onlyProxy !== undefined)
+      options.onNote?.(`Programs that ignore proxy variables reach nothing: ${attachment.onlyProxy}`)
     options.onBegin?.(program)
     const exitCode = await program.run()
     return { exitCode, summary: await lease.close(), executionId }
   } finally {
     for (const close of closing.toReversed()) await close()
   }
+}
+
+/** The gateway answers DNS inside, for programs that know nothing of proxies. */
+async function nameServerMount(temporary: string): Promise<string[]> {
+  const file = join(temporary, 'resolv.conf')
+  await writeFile(file, `nameserver ${NAME_SERVER}\noptions ndots:1 timeout:2 attempts:2\n`)
+  // Often a link into /run, which is empty inside.
+  return existsSync('/etc/resolv.conf') ? ['--ro-bind', file, realpathSync('/etc/resolv.conf')] : []
 }
 
 /** Where the program cannot write, wherever the caller keeps temporary files. */

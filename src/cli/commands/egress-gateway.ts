@@ -1,0 +1,58 @@
+import { homedir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { parseHostPattern } from '../../model/host-pattern.js'
+import { printable } from '../../model/printable.js'
+import { suggest } from '../context.js'
+import { EXIT } from '../exit-codes.js'
+import { FlagProblems } from '../flag-problems.js'
+import { aborted, listenForInterrupts } from '../interrupt.js'
+import type { CliContext, GlobalFlags } from '../context.js'
+
+export interface GatewayFlags extends GlobalFlags {
+  listen?: string[]
+  domain?: string[]
+  policy?: string
+  auditDir?: string
+  insecure?: boolean
+}
+
+const GRACE_MS = 10_000
+
+/** `weir egress gateway`: the gateway alone, as a forward proxy, until Ctrl-C; a second one cuts what is under way. */
+export async function egressGateway(flags: GatewayFlags, context: CliContext): Promise<number> {
+  const { terminal, cwd, environment } = context
+  const problems = new FlagProblems()
+  const allow = problems.readAll('--domain', flags.domain ?? [], (text) => parseHostPattern(text).text)
+  problems.throwAny()
+  const dataDir = flags.dataDir ?? environment.WEIR_DIR ?? join(homedir(), '.weir')
+  const auditDir = resolve(cwd, flags.auditDir ?? join(dataDir, 'egress-gateway'))
+  const { serveGateway } = await import('../../standalone/index.js')
+  const interrupts = listenForInterrupts()
+  try {
+    const gateway = await serveGateway({
+      ...(flags.policy === undefined ? {} : { policyFile: resolve(cwd, flags.policy) }),
+      allow,
+      listen: flags.listen ?? [],
+      auditDir,
+      insecure: flags.insecure === true,
+      onNote: (note) =>
+        note.split('\n').forEach((line) => terminal.talk(terminal.talkStyle.yellow(printable(line)))),
+    })
+    for (const { proxyUrl, identity } of gateway.listeners)
+      terminal.talk(
+        `weir listens on ${proxyUrl} for ${identity === '' ? 'clients with a credential' : identity}`,
+      )
+    terminal.talk(`Records are in ${printable(auditDir)}`)
+    const [first] = gateway.listeners
+    suggest(terminal, [
+      ['Try:', `curl --proxy ${first?.proxyUrl ?? ''} http://example.com/`],
+      ['Stop:', 'Ctrl-C'],
+    ])
+    await aborted(interrupts.first)
+    terminal.talk('Stopping… (Ctrl-C again: cut what is under way)')
+    await Promise.race([gateway.close(GRACE_MS), aborted(interrupts.second)])
+    return interrupts.second.aborted ? interrupts.exitCode : EXIT.ok
+  } finally {
+    interrupts.dispose()
+  }
+}
