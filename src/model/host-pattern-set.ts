@@ -80,12 +80,25 @@ export class HostPatternSet {
 
   /** True when every triple of `pattern` is in this set: also when only several patterns together hold them. */
   covers(pattern: HostPattern): boolean {
-    return servicesOf(pattern).every((service) => {
-      const pick = (rules: ServiceRules) => this.#pick(rules, [service])
-      const apex = pattern.reach === 'below' || this.#find(pattern.host, pick) !== undefined
-      // Everything below a host can only be held by one suffix pattern at the host or above it.
-      return apex && (pattern.reach === 'exact' || this.#holdsBelow(pattern.host, pick))
-    })
+    const { host, reach } = pattern
+    // One pass for both halves: asked for every pattern of a job on every node.
+    let apexOpen = reach === 'below' ? NO_SERVICES : servicesOf(pattern)
+    // Everything below a host can only be held by one suffix pattern at the host or above it.
+    let belowOpen = reach === 'exact' ? NO_SERVICES : servicesOf(pattern)
+    for (
+      let start = this.#startOf(host);
+      start < host.length;
+      start = host.indexOf('.', start) + 1 || host.length
+    ) {
+      const rules = this.#rulesOf(start === 0 ? host : host.slice(start))
+      if (rules === undefined) continue
+      const suffix = rules['apex-and-below']
+      const nearer = start === 0 ? rules.exact : rules.below
+      apexOpen = this.#without(this.#without(apexOpen, suffix), nearer)
+      belowOpen = this.#without(this.#without(belowOpen, suffix), rules.below)
+      if (apexOpen.length === 0 && belowOpen.length === 0) return true
+    }
+    return false
   }
 
   /** The patterns of `other` that this set does not cover, in order. Empty means: `other` is a subset. */
@@ -140,8 +153,14 @@ export class HostPatternSet {
 
   /** Most specific first: exact, then the deepest suffix. */
   #find(host: string, pick: (rules: ServiceRules) => HostPattern | undefined): HostPattern | undefined {
-    for (const [name, rules] of this.#upwards(host)) {
-      const nearer = name === host ? rules.exact : rules.below
+    for (
+      let start = this.#startOf(host);
+      start < host.length;
+      start = host.indexOf('.', start) + 1 || host.length
+    ) {
+      const rules = this.#rulesOf(start === 0 ? host : host.slice(start))
+      if (rules === undefined) continue
+      const nearer = start === 0 ? rules.exact : rules.below
       const suffix = rules['apex-and-below']
       const found =
         (nearer === undefined ? undefined : pick(nearer)) ?? (suffix === undefined ? undefined : pick(suffix))
@@ -150,20 +169,25 @@ export class HostPatternSet {
     return undefined
   }
 
-  #holdsBelow(host: string, pick: (rules: ServiceRules) => HostPattern | undefined): boolean {
-    for (const [, rules] of this.#upwards(host)) {
-      for (const suffix of [rules.below, rules['apex-and-below']])
-        if (suffix !== undefined && pick(suffix) !== undefined) return true
-    }
-    return false
+  /** The services that these rules do not hold. */
+  #without(services: readonly number[], rules: ServiceRules | undefined): readonly number[] {
+    if (rules === undefined || services.length === 0) return services
+    if (this.#portlessMeans === 'any' && rules.has(ANY)) return NO_SERVICES
+    if (services.every((service) => !rules.has(service))) return services
+    return services.filter((service) => !rules.has(service))
+  }
+
+  /** Where to begin: names with more labels than any in the list need not be looked up. */
+  #startOf(host: string): number {
+    let start = host.length + 1
+    for (let labels = 0; labels < this.#depth && start > 0; labels++)
+      start = start < 2 ? 0 : host.lastIndexOf('.', start - 2) + 1
+    return start
   }
 
   /** The rules for the host itself, then those for each name above it. */
   *#upwards(host: string): Iterable<[string, Rules]> {
-    let start = host.length + 1
-    for (let labels = 0; labels < this.#depth && start > 0; labels++)
-      start = start < 2 ? 0 : host.lastIndexOf('.', start - 2) + 1
-    for (let name = host.slice(start); ; ) {
+    for (let name = host.slice(this.#startOf(host)); ; ) {
       const rules = this.#rulesOf(name)
       if (rules !== undefined) yield [name, rules]
       const dot = name.indexOf('.')
@@ -255,6 +279,8 @@ type Rules = Partial<Record<HostPattern['reach'], ServiceRules>>
 
 /** Key of the patterns without port where they mean every port; no real port is 0. */
 const ANY = 0
+
+const NO_SERVICES: readonly number[] = []
 
 const WEB_SERVICES: readonly number[] = [serviceOf(80, 'http'), serviceOf(443, 'https')]
 
