@@ -62,7 +62,7 @@ describe.skipIf(missing !== undefined)(
       })
 
       it('may ask any server, over UDP and TCP, with and without EDNS', async () => {
-        for (const server of ['127.0.0.1', '8.8.8.8'])
+        for (const server of ['127.0.0.1', '127.0.0.53', '127.0.0.11', '8.8.8.8'])
           expect(await question('example.com', 'A', { server })).toMatchObject({ code: 0, answers: 1 })
         for (const server of ['127.0.0.1', '9.9.9.9', '2001:4860:4860::8888'])
           expect(await question('example.com', 'A', { server, tcp: true })).toMatchObject({ answers: 1 })

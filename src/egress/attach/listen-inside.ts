@@ -51,7 +51,8 @@ function bind({ type, host, port }: SocketPlan): Promise<Server | UdpSocket> {
   return new Promise((resolve, reject) => {
     const ipv6Only = host.includes(':')
     if (type === 'udp') {
-      const socket = createSocket({ type: ipv6Only ? 'udp6' : 'udp4', ipv6Only })
+      // The socket of all addresses and those of single ones share the port.
+      const socket = createSocket({ type: ipv6Only ? 'udp6' : 'udp4', ipv6Only, reuseAddr: true })
       socket.once('error', reject)
       socket.bind({ address: host, port }, () => resolve(socket))
       return

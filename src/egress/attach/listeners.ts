@@ -47,11 +47,14 @@ export const PROXY_SOCKETS: readonly SocketPlan[] = ['127.0.0.1', '::1'].map((ho
 }))
 
 /**
- * The name server's sockets. UDP over IPv6 on loopback only: an answer to another address would come from `::1`, and
+ * The name server's sockets. Loopback addresses that systems have in their `/etc/resolv.conf` (systemd, Docker) have
+ * sockets of their own: from any other one an answer would come from 127.0.0.1, and be dropped. UDP over IPv6 on loopback only: an answer to another address would come from `::1`, and
  * whoever asked would wait for it in vain.
  */
 export const NAME_SOCKETS: readonly SocketPlan[] = [
   { role: 'names', type: 'udp', host: '0.0.0.0', port: DNS_PORT },
+  { role: 'names', type: 'udp', host: '127.0.0.53', port: DNS_PORT },
+  { role: 'names', type: 'udp', host: '127.0.0.11', port: DNS_PORT },
   { role: 'names', type: 'udp', host: '::1', port: DNS_PORT },
   { role: 'names', type: 'tcp', host: '0.0.0.0', port: DNS_PORT },
   { role: 'names', type: 'tcp', host: '::', port: DNS_PORT },
