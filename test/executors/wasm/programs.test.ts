@@ -7,6 +7,7 @@ const problem = await sandboxProblem()
 const skipped = problem === undefined ? '' : ` (skipped: ${problem})`
 const cFiles = built('c-files')
 const rustFiles = built('rust-files')
+const goLike = built('c-go-like')
 const noC = cFiles === undefined ? ' (skipped: needs clang-14)' : ''
 const noRust = rustFiles === undefined ? ' (skipped: needs rustc for wasm32-wasi)' : ''
 
@@ -20,6 +21,19 @@ describe.skipIf(problem !== undefined)(`programs in the sandbox${skipped}`, () =
     expect(exit).toMatchObject({ exitCode: 0, code: '' })
     expect(lines).toEqual(['hello from wat'])
   })
+
+  it.skipIf(goLike === undefined)(
+    `gives programs that look for absolute paths in the directory "/", as those of Go do, what they need${noC}`,
+    async () => {
+      const { exit, lines, outputDirs } = await bench.run(goLike ?? '', {
+        volumes: [readOnly(inputs, '/inputs')],
+        outputs: ['/outputs'],
+      })
+      expect(exit).toMatchObject({ exitCode: 0, code: '' })
+      expect(lines[0]).toBe('preopen 3: /')
+      expect(readFileSync(join(outputDirs['/outputs'] ?? '', 'copy.txt'), 'utf8')).toBe('one two\nthree')
+    },
+  )
 
   it('says in which functions a program trapped, by the names that are in the module', async () => {
     const dir = bench.makeDir('named', {})
