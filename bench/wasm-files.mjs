@@ -3,7 +3,8 @@
 //   npm run build && node bench/wasm-files.mjs [--mib 128] [--rounds 5] [--node FILE]
 //
 // Needs clang-14 with wasi-libc. Programs take their own processor time, so that other work on the machine counts for
-// little; files stay in the page cache, which counts against a sandbox's memory: much more than the default is slower there. `--node` names another Node.js for the sandboxes.
+// little. Files stay in the page cache, which counts against the memory of a sandbox: with much more than the default its
+// kernel has to make room. `--node` names another Node.js for the sandboxes.
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
