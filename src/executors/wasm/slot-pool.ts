@@ -69,7 +69,10 @@ export class SlotPool {
       throw error
     }
     // One without is only good for a moment: it is slower and holds more memory.
-    for (const old of this.#waiting.splice(0)) this.#dispose(old)
+    for (const old of this.#waiting.filter((one) => one.isWaiting)) {
+      this.#forget(old)
+      this.#dispose(old)
+    }
     await this.#keepOrEnd(slot)
   }
 
