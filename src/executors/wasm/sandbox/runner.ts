@@ -36,7 +36,7 @@ function main(): void {
   const task = readTask()
   if (task.kind === 'run') run(task)
   else tell({ status: 'code', good: task.kind === 'compile' ? writeCode(task) : loadCode(task) })
-  process.exit(0)
+  waitForTheEnd()
 }
 
 function run(job: SandboxJob): void {
@@ -53,7 +53,7 @@ function run(job: SandboxJob): void {
       outOfMemory,
       diskFull,
     })
-    process.exit(0)
+    return waitForTheEnd()
   }
   const state = createWasiState(job, (how, value) => finish(how, value))
   const { modules, fromCode } = compile(job)
@@ -128,6 +128,14 @@ function refuse(
   message: string,
 ): never {
   tell({ status: 'refused', code, message: message.slice(0, MESSAGE_CHARS_MAX) })
+  return waitForTheEnd()
+}
+
+const END_WAIT_MS = 5_000
+
+/** The node ends the sandbox at its last word; to tidy up before that would only cost processor time. */
+function waitForTheEnd(): never {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, END_WAIT_MS)
   process.exit(0)
 }
 
