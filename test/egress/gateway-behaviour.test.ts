@@ -157,6 +157,28 @@ describe('a live change of the rules', () => {
     })
   })
 
+  it('cuts what the list of the network does not hold any more, also where the node would allow it', async () => {
+    onOrigin = () => {}
+    const { gateway: gw, port } = await gateway()
+    const socket = await tunnel(port)
+    const closed = new Promise((resolve) => socket.once('close', resolve))
+    gw.setNodePolicy({ ...NODE, network: ['http://example.com'] })
+    await closed
+    expect(await exchange(port, 'CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n')).toMatch(
+      /egress\.port[\s\S]*network/,
+    )
+    gw.setNodePolicy({ ...NODE, networkDeny: ['.example.com'] })
+    expect(await exchange(port, GET)).toMatch(/egress\.denied_by_operator[\s\S]*the network's list/)
+    expect((await audit.read('e-1', 0, 3)).map(({ ruleOwner }) => ruleOwner)).toContain('network')
+  })
+
+  it('lets a job with an https URL open TLS to that host and send nothing in clear', async () => {
+    const { port } = await gateway({}, NODE, ['https://example.com'])
+    expect(await exchange(port, GET)).toContain('egress.port')
+    const socket = await tunnel(port)
+    socket.destroy()
+  })
+
   it('N-07 judges a tunnel that waits for its hello by the newer rules', async () => {
     const { gateway: gw, port } = await gateway()
     const socket = await dialProxy(port)

@@ -108,6 +108,18 @@ describe('a specification that is fine', () => {
     expect(spec.Count).toBe(1)
   })
 
+  it('adds outbound URLs to the domains, in one spelling and each once', () => {
+    const Network = {
+      Type: 'http',
+      Domains: ['a.test', 'https://ipfs.io'],
+      OutboundURLs: ['HTTPS://ipfs.io:443', 'wss://feed.test', 'http://b.test:8080'],
+    }
+    const { spec } = parseJobSpec(jobValue({ Network }))
+    const Domains = ['a.test', 'https://ipfs.io', 'https://feed.test', 'http://b.test:8080']
+    expect(task(spec).Network).toEqual({ Type: 'HTTP', Domains })
+    expect(parseJobSpec(spec).spec).toEqual(spec)
+  })
+
   it('keeps an explicit count of 0 and says that nothing will run', () => {
     const { spec, warnings } = parseJobSpec(jobValue({}, { Count: 0 }))
     expect(spec.Count).toBe(0)
@@ -319,6 +331,16 @@ describe('mistakes', () => {
       'must be text, found the number 2',
     ],
     ['a domain outside the grammar', jobValue({ Network: { Type: 'HTTP', Domains: ['*com'] } }), '*com'],
+    [
+      'an outbound URL without scheme',
+      jobValue({ Network: { Type: 'HTTP', OutboundURLs: ['ipfs.io'] } }),
+      'it has no scheme',
+    ],
+    [
+      'an outbound URL with a path',
+      jobValue({ Network: { Type: 'HTTP', OutboundURLs: ['https://ipfs.io/ipfs/x'] } }),
+      'it has a path',
+    ],
     ['a domain that is not text', jobValue({ Network: { Type: 'HTTP', Domains: [7] } }), 'must be text'],
     [
       'two inputs at one place',

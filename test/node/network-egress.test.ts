@@ -1,0 +1,136 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { loadConfig } from '../../src/config/index.js'
+import { WeirError } from '../../src/errors.js'
+import type { NetworkEgressPolicy } from '../../src/model/index.js'
+import { startNode } from '../../src/node/index.js'
+import { openNetworkEgress } from '../../src/node/network-egress.js'
+import { openNetworkList } from '../../src/node/network-list.js'
+
+let dir: string
+beforeEach(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'weir-network-'))
+})
+afterEach(() => rm(dir, { recursive: true, force: true }))
+
+describe('a node that follows the list of the network', () => {
+  const POLICY: NetworkEgressPolicy = { version: 3, allow: ['.example.com'], deny: [] }
+
+  async function follow(apply: (policy: NetworkEgressPolicy) => Promise<void> = async () => {}) {
+    const warnings: string[] = []
+    const file = join(dir, 'network-egress.json')
+    const follower = await openNetworkEgress({ file, apply, warn: ({ message }) => warnings.push(message) })
+    return { follower, warnings, file }
+  }
+
+  it('begins with the one it was told last, also without the orchestrator', async () => {
+    const { follower } = await follow()
+    expect(follower.first).toBeUndefined()
+    expect(follower.known()).toBeUndefined()
+    follower.heard(POLICY)
+    const known = follower.known()
+    await follower.close()
+    const next = (await follow()).follower
+    expect(next.first).toEqual(POLICY)
+    expect(next.known()).toBe(known)
+  })
+
+  it('allows nothing after a start with a kept list that is damaged, until it is told again', async () => {
+    await writeFile(join(dir, 'network-egress.json'), '{"version":3,"allow":[".exam')
+    const { follower, warnings } = await follow()
+    expect(follower.first).toMatchObject({ allow: [] })
+    expect(follower.known()).toBeUndefined()
+    expect(warnings.join()).toContain('nothing is allowed')
+  })
+
+  it('puts the newest in force, tries again what failed, and takes nothing that it cannot read', async () => {
+    const applied: number[] = []
+    const { follower, warnings } = await follow(async ({ version }) => {
+      applied.push(version)
+      if (applied.length === 1)
+        throw new WeirError('egress.unavailable', 'the gateway is being started again')
+    })
+    follower.heard({ version: 9, allow: ['*com'], deny: [] })
+    expect(follower.known()).toBeUndefined()
+    follower.heard(POLICY)
+    follower.heard({ ...POLICY, version: 4 })
+    await expect.poll(() => applied.at(-1), { timeout: 5_000 }).toBe(4)
+    await expect
+      .poll(async () => JSON.parse(await readFile(join(dir, 'network-egress.json'), 'utf8')) as unknown, {
+        timeout: 5_000,
+      })
+      .toMatchObject({ version: 4 })
+    expect(warnings).toHaveLength(2)
+    await follower.close()
+  })
+})
+
+describe('the orchestrator’s list of the network', () => {
+  const list = (...settings: string[]) =>
+    openNetworkList({ config: loadConfig({ dataDir: dir, settings }), file: join(dir, 'kept', 'list.json') })
+
+  it('restricts nothing without a key, and allows nothing with an empty one', async () => {
+    expect((await list()).policy).toEqual({ version: 0, deny: [] })
+    expect((await list('Orchestrator.Egress.Deny=evil.test')).policy).toEqual({
+      version: 1,
+      deny: ['evil.test'],
+    })
+    expect((await list('Orchestrator.Egress.Allow=')).policy).toEqual({ version: 2, allow: [], deny: [] })
+  })
+
+  it('gets another version with each change, also over restarts, and keeps it while nothing changes', async () => {
+    expect((await list('Orchestrator.Egress.Allow=a.test')).policy.version).toBe(1)
+    expect((await list('Orchestrator.Egress.Allow=a.test')).policy.version).toBe(1)
+    expect((await list('Orchestrator.Egress.Allow=b.test')).policy.version).toBe(2)
+    expect((await list()).policy).toEqual({ version: 3, deny: [] })
+  })
+
+  it('refuses to start with a list that it cannot read, naming each bad line', async () => {
+    const file = join(dir, 'list')
+    await writeFile(file, 'a.test\n*com\nhttps://b.test/path\n')
+    const opening = list(`Orchestrator.Egress.AllowFile=${file}`)
+    await expect(opening).rejects.toThrow(/list:2[\s\S]*list:3/)
+  })
+})
+
+describe('a node and its own orchestrator', () => {
+  it('put a change of the list file in force at the gateway, and the gateway says so', async () => {
+    const file = join(dir, 'hosts')
+    await writeFile(file, '.example.com\n')
+    const settings = [
+      'JobAdmissionControl.AcceptNetworkedJobs=true',
+      'Engines.Disabled=docker,wasm',
+      'Egress.Allow=www.example.com,pypi.org',
+      `Orchestrator.Egress.AllowFile=${file}`,
+      'Publishers.Types.Local.Port=0',
+      'Logging.Level=silent',
+    ]
+    const node = await startNode({
+      config: loadConfig({ dataDir: join(dir, 'data'), settings }),
+      roles: { orchestrator: true, compute: true },
+      listen: { host: '127.0.0.1', port: 0 },
+      store: 'memory',
+    })
+    try {
+      const { jobs } = node
+      if (jobs === undefined) throw new Error('the test is wrong')
+      const said = async (host: string) => {
+        const question = { host, services: [{ scheme: 'https', port: 443 } as const], domains: [host] }
+        const { verdicts } = await jobs.explainEgress(node.nodeId, question)
+        return verdicts[0]?.allowed === true ? 'allowed' : verdicts[0]?.code
+      }
+      const TIMELY = { timeout: 10_000 }
+      await expect.poll(() => said('pypi.org'), TIMELY).toBe('egress.not_in_network_list')
+      expect(await said('www.example.com')).toBe('allowed')
+      expect(await said('ipfs.io')).toBe('egress.not_in_node_list')
+      await writeFile(file, 'pypi.org\n')
+      await expect.poll(() => said('pypi.org'), TIMELY).toBe('allowed')
+      expect(await said('www.example.com')).toBe('egress.not_in_network_list')
+      await expect.poll(() => node.nodeInfo().egress.networkVersion, TIMELY).toBe(2)
+    } finally {
+      await node.close()
+    }
+  })
+})
