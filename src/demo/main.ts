@@ -137,12 +137,13 @@ async function wasmChapter(weir: Narrator, internet: DemoInternet | undefined): 
 async function networkChapter(weir: Narrator, internet: DemoInternet, apiPort: number): Promise<void> {
   weir.chapter('A container that may reach one host')
   weir.say(
-    'It asks for data.demo.test. It then tries another host, the machine it runs on, and the API of weir.',
+    'It asks for data.demo.test, with the proxy and like a program that knows of none. It then tries another host, the machine it runs on, and the API of weir.',
   )
   const script = [
     'echo allowed: $(wget -q -O- http://data.demo.test/ 2>&1)',
+    'echo without proxy: $(unset http_proxy; wget -q -O- http://data.demo.test/ 2>&1)',
     'echo refused: $(wget -q -O- http://evil.demo.test/ 2>&1)',
-    `echo machine, directly: $(nc -w 3 ${internet.hostAddress} 80 2>&1 </dev/null || echo no way)`,
+    `echo machine, directly: $(nc -w 3 ${internet.hostAddress} ${apiPort} 2>&1 </dev/null || echo no way)`,
     `echo api, by the gateway: $(wget -q -O- http://${internet.hostAddress}:${apiPort}/api/v1/agent/alive 2>&1)`,
     'echo interfaces: $(ip -o link | wc -l)',
   ].join('; ')
@@ -160,6 +161,10 @@ async function networkChapter(weir: Narrator, internet: DemoInternet, apiPort: n
   ])
   expect(ran.exitCode === 0, `the container job ended with exit code ${ran.exitCode}`)
   expect(ran.stdout.includes('allowed: hello from data.demo.test'), 'the listed host was not reached')
+  expect(
+    ran.stdout.includes('without proxy: hello from data.demo.test'),
+    'the listed host was not reached without the proxy variables',
+  )
   expect(
     ran.stdout.includes('machine, directly: ') && ran.stdout.includes('no way'),
     'the machine was reached without the gateway',
