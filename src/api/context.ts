@@ -32,6 +32,7 @@ export interface ApiContext {
   nodeInfo: () => NodeInfo | Promise<NodeInfo>
   config: () => WireObject
   debug: () => WireObject | Promise<WireObject>
+  metrics: (() => Promise<string>) | undefined
   jobDefaults: JobDefaults
   authMethods: readonly AuthMethod[]
   /** Absent where nobody has to authenticate. */

@@ -201,6 +201,7 @@ export const EXAMPLES: Readonly<Record<string, OperationExample>> = {
     body: { Name: 'clientkey', MethodData: 'eyJQaHJhc2VTaWduYXR1cmUiOiLigKYiLCJQdWJsaWNLZXkiOiLigKYifQ==' },
     answer: { Authentication: { success: true, token: 'opaque to clients' } },
   },
+  'GET /metrics': { answer: '# TYPE weir_egress_leases gauge\nweir_egress_leases 3\n' },
   'GET /api/v1/agent/alive': { answer: { Status: 'OK' } },
   'GET /api/v1/agent/version': { answer: VERSION },
   'GET /api/v1/agent/node': { answer: { ...NODE, ...NODE.Info } },

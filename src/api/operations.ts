@@ -212,6 +212,11 @@ export const OPERATIONS: Readonly<Record<string, OperationText>> = {
     summary: 'The answer to it: a token, or status 401 with the reason',
     errors: ['api.bad_request', 'api.not_found'],
   },
+  'GET /metrics': {
+    id: 'metrics',
+    summary: 'What the server counts, in the text format of Prometheus',
+    errors: ['api.not_found'],
+  },
   'GET /api/v1/agent/alive': { id: 'isAlive', summary: '{"Status":"OK"}', errors: [] },
   'GET /api/v1/agent/version': {
     id: 'getVersion',

@@ -26,6 +26,7 @@ const RULES: Readonly<Record<string, RouteRule>> = {
   'GET /api/v1/agent/node': ['read:agent', 'read:node'],
   'GET /api/v1/node_info': ['read:agent', 'read:node'],
   'GET /api/v1/id': ['read:agent', 'read:node'],
+  'GET /metrics': ['read:agent', 'read:node'],
   'GET /api/v1/agent/config': ['read:agent'],
   'GET /api/v1/agent/debug': ['read:agent'],
   'POST /api/v1/compute/debug': ['read:agent'],

@@ -90,6 +90,8 @@ export interface ApiServerOptions {
   config?: () => WireObject
   /** Anything that helps to see what the node is doing. Default: uptime and memory. */
   debug?: () => WireObject | Promise<WireObject>
+  /** What `/metrics` answers. Absent: nothing is measured for others. */
+  metrics?: () => Promise<string>
   /** What submissions leave open. Default: half a core and 1 GB. */
   jobDefaults?: JobDefaults
   logger?: ApiLogger
@@ -233,6 +235,7 @@ function buildContext(options: ApiServerOptions, limits: ApiLimits, refusals: Re
     nodeInfo: options.nodeInfo,
     config: options.config ?? (() => ({})),
     debug: options.debug ?? processDebug,
+    metrics: options.metrics,
     jobDefaults: options.jobDefaults ?? STOCK_JOB_DEFAULTS,
     authMethods: options.authMethods ?? [
       options.access === undefined

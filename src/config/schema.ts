@@ -105,6 +105,10 @@ export const CONFIG_SCHEMA = {
   'API.TLS.CAFile': path('', 'For the client: authority to trust for the server (PEM)'),
   'API.TLS.Insecure': boolean(false, 'For the client: do not verify the certificate of the server'),
 
+  'API.Metrics': boolean(
+    true,
+    'Serve /metrics in the text format of Prometheus, to whoever may read about the node',
+  ),
   'API.AllowedHosts': list([], 'More names under which this server may be addressed'),
   'API.AllowedOrigins': list(
     [],

@@ -1,7 +1,13 @@
 import { randomUUID } from 'node:crypto'
 import type { AddressInfo } from 'node:net'
 import { isWeirError, toWeirError, WeirError, type ErrorCode } from '../errors.js'
-import { type EgressLimits, type EgressSummary, type ExecutionId, type NodeId } from '../model/index.js'
+import {
+  type EgressLimits,
+  type EgressSummary,
+  type GatewayCounters,
+  type ExecutionId,
+  type NodeId,
+} from '../model/index.js'
 import type {
   EgressExplanation,
   EgressQuestion,
@@ -64,6 +70,7 @@ export interface ControlCalls {
   policy: { params: { policy: NodeEgressPolicy; generation: number }; answer: null }
   explain: { params: EgressQuestion; answer: EgressExplanation }
   status: { params: null; answer: { policyGeneration: number; leases: number; connections: number } }
+  counters: { params: null; answer: GatewayCounters }
   shutdown: { params: null; answer: null }
 }
 
@@ -182,6 +189,8 @@ async function answer(gateway: Gateway, doors: Doors, request: ControlRequest): 
       return gateway.explain(paramsOf<'explain'>(request))
     case 'status':
       return gateway.status
+    case 'counters':
+      return gateway.counters
     case 'shutdown':
       await gateway.shutdown()
       return null

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { WeirError } from '../errors.js'
-import type { EgressSummary, ExecutionId } from '../model/index.js'
+import type { EgressSummary, GatewayCounters, ExecutionId } from '../model/index.js'
 import { entryPoint } from '../package-root.js'
 import type {
   AuditLog,
@@ -115,6 +115,7 @@ class GatewaySupervisor implements GatewayClient {
   #restartMs = RESTART_FIRST_MS
   #restartTimer: NodeJS.Timeout | undefined
   #nextId = 1
+  #restarts = 0
   #policy: NodeEgressPolicy = NO_NODE_POLICY
   #generation = 0
 
@@ -238,6 +239,11 @@ class GatewaySupervisor implements GatewayClient {
 
   explain(question: EgressQuestion): Promise<EgressExplanation> {
     return this.#call('explain', question)
+  }
+
+  async counters(): Promise<{ restarts: number; counters?: GatewayCounters }> {
+    const counters = await this.#call('counters', null).catch(() => undefined)
+    return { restarts: this.#restarts, ...(counters !== undefined && { counters }) }
   }
 
   async status(): Promise<GatewayStatus> {
@@ -387,6 +393,7 @@ class GatewaySupervisor implements GatewayClient {
     for (const waiting of this.#waiting.values()) waiting.reject(notRunning())
     this.#waiting.clear()
     if (this.#closing) return
+    this.#restarts++
     this.#options.onTrouble?.(
       new WeirError(
         'egress.unavailable',

@@ -4,6 +4,7 @@ import {
   classifyIpAddress,
   type EgressLimits,
   type EgressSummary,
+  type GatewayCounters,
   type ExecutionId,
   type NodeId,
   parseIpAddress,
@@ -35,6 +36,7 @@ import { explainRequests } from './policy/explain.js'
 import { Attempt } from './serve/attempt.js'
 import type { Authenticator, DoorService, ProxyCredential } from './serve/authenticator.js'
 import { refuseSocket, serveConnection, type ServingParts } from './serve/connection.js'
+import { GatewayMeter } from './serve/gateway-meter.js'
 import { type Dial, dialTcp } from './serve/dial.js'
 import { effectiveLimits, Lease, type SharedLimits } from './serve/lease.js'
 import { NameServer } from './serve/name-server.js'
@@ -76,6 +78,7 @@ export class Gateway {
   readonly #options: GatewayOptions
   readonly #limits: GatewayLimits
   readonly #shared: SharedLimits
+  readonly #meter = new GatewayMeter()
   readonly #doors = new Map<string, Door>()
   readonly #leases = new Map<ExecutionId, { lease: Lease; doorId: string }>()
   readonly #opening = new Set<ExecutionId>()
@@ -143,6 +146,7 @@ export class Gateway {
         ledger,
         limits: this.#limits,
         shared: this.#shared,
+        meter: this.#meter,
         now: this.#options.now ?? Date.now,
         monotonic: this.#options.monotonic ?? (() => performance.now()),
         ownAddresses: this.#ownAddresses,
@@ -220,6 +224,11 @@ export class Gateway {
     const job = compileJobRules({ allow: [...question.domains] })
     const rules: EgressRules = { mode: 'http', job, node: this.#node, ownAddresses: this.#ownAddresses() }
     return { policyGeneration: this.#node.generation, verdicts: explainRequests(question, rules) }
+  }
+
+  /** What was counted since the start. */
+  get counters(): GatewayCounters {
+    return this.#meter.counters
   }
 
   get status(): { policyGeneration: number; leases: number; connections: number } {

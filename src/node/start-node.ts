@@ -3,7 +3,15 @@ import { type Config, CONFIG_SCHEMA, type ConfigKey, type ConfigName, writeValue
 import { isWeirError } from '../errors.js'
 import { type ListenOptions, NO_RESOURCES, type NodeInfo, type NodeRecord } from '../model/index.js'
 import { createOrchestrator, neededBlobs, type Orchestrator } from '../orchestrator/index.js'
-import type { BlobStore, Chance, Clock, JobService, NodeTokenService, Transport } from '../ports/index.js'
+import type {
+  BlobStore,
+  Chance,
+  Clock,
+  JobService,
+  JobStore,
+  NodeTokenService,
+  Transport,
+} from '../ports/index.js'
 import { lockDataDir, openBlobStore, openMemoryStore, openSqliteStore } from '../stores/index.js'
 import { combineTransports, createInProcessTransport } from '../transports/index.js'
 import { BUILD, VERSION } from '../version.js'
@@ -22,6 +30,7 @@ import { type NetworkList, openNetworkList } from './network-list.js'
 import { REAL_CHANCE, REAL_CLOCK } from './real-time.js'
 import { contentReader } from './read-content.js'
 import { writeRunFile } from './run-file.js'
+import { measuredStore, type StoreCounters } from './metrics/measured-store.js'
 import { Teardown } from './teardown.js'
 
 export interface StartNodeOptions {
@@ -134,6 +143,18 @@ async function start(
       ...(BUILD.date === '' ? {} : { gitCommit: BUILD.commit, buildDate: BUILD.date }),
     },
     config: () => shownConfig(config),
+    ...(values['API.Metrics']
+      ? {
+          metrics: async () => {
+            const { collectMetrics } = await import('./metrics/collect.js')
+            return collectMetrics({
+              nodeInfo,
+              ...(compute?.gateway !== undefined && { gateway: compute.gateway }),
+              ...(brain !== undefined && { orchestrator: brain.measured }),
+            })
+          },
+        }
+      : {}),
     jobDefaults: jobDefaults(values),
     allowedHosts: values['API.AllowedHosts'],
     allowedOrigins: values['API.AllowedOrigins'],
@@ -200,6 +221,8 @@ interface Parts {
 /** The orchestrator role, with the way on which nodes talk to it. */
 interface Brain {
   orchestrator: Orchestrator
+  /** Its store, and what passed through it. */
+  measured: { store: JobStore; counters: StoreCounters }
   blobs: BlobStore
   transport: Transport
   cluster: Cluster | undefined
@@ -208,8 +231,10 @@ interface Brain {
 async function startOrchestrator(parts: Parts, isOnDisk: boolean): Promise<Brain> {
   const { config, identity, clock, chance, roles, logger, teardown } = parts
   const { values, dataDir } = config
-  const store = isOnDisk ? await openSqliteStore(join(dataDir, 'jobs.db')) : openMemoryStore()
-  teardown.add('job store', () => store.close())
+  const kept = isOnDisk ? await openSqliteStore(join(dataDir, 'jobs.db')) : openMemoryStore()
+  teardown.add('job store', () => kept.close())
+  const measured = await measuredStore(kept)
+  const { store } = measured
   const blobs = await openBlobStore({
     dir: join(dataDir, 'blobs'),
     clock,
@@ -256,7 +281,7 @@ async function startOrchestrator(parts: Parts, isOnDisk: boolean): Promise<Brain
   teardown.add('orchestrator', () => orchestrator.close())
   followList(list, orchestrator, { logger, teardown })
   await cluster?.open(orchestrator)
-  return { orchestrator, blobs, transport, cluster }
+  return { orchestrator, measured, blobs, transport, cluster }
 }
 
 /** Changes of the network's list reach the nodes while the orchestrator runs. */

@@ -3,6 +3,7 @@ import type { EgressLimits } from '../model/network-limits.js'
 import type { AuditEntry, AuditRecord, RuleOwner } from '../model/audit.js'
 import type { DestinationService } from '../model/destination.js'
 import type { EgressMode } from '../model/egress-lists.js'
+import type { GatewayCounters } from '../model/gateway-counters.js'
 import type { EgressSummary, ExecutionId, GatewayStanding, JobId } from '../model/state.js'
 
 /** Who is calling: the lease's listener is the identity, nothing a job sends can change it. */
@@ -138,6 +139,8 @@ export interface EgressGateway {
   /** Replaces the node's rules: effective within 100 ms, forbidden tunnels closed within 1 s. */
   setNodePolicy(policy: NodeEgressPolicy): Promise<void>
   status(): Promise<GatewayStatus>
+  /** Times it ended unasked, and what it has counted since its last start (absent while it is down). */
+  counters?(): Promise<{ restarts: number; counters?: GatewayCounters }>
   /** What would become of requests under the rules in force. Rejects with `host.invalid` or `pattern.invalid`. */
   explain?(question: EgressQuestion): Promise<EgressExplanation>
   close(): Promise<void>

@@ -160,3 +160,27 @@ describe('the bandwidth of the node', () => {
     expect(one / many).toBeLessThan(1.7)
   })
 })
+
+describe('what the gateway counts', () => {
+  it('are attempts by code, refusals by owner, bytes and durations, and no hosts', async () => {
+    net = await TestGateway.start({}, { deny: ['h1.example.com'] })
+    const port = await net.lease('e-1')
+    for (const host of ['example.com', 'h1.example.com', 'elsewhere.test']) await exchange(port, get(host))
+    const { counters } = net.gateway
+    expect(counters.attempts).toEqual({
+      'allow ': 1,
+      'deny egress.denied_by_operator': 1,
+      'deny egress.not_in_job_list': 1,
+    })
+    expect(counters.refusedByOwner).toEqual({ node: 1, job: 1 })
+    const [record] = await net.audit.read('e-1', 0, 1)
+    expect(counters).toMatchObject({
+      bytesUp: record?.bytesUp,
+      bytesDown: record?.bytesDown,
+      auditFailures: 0,
+    })
+    for (const durations of [counters.decision, counters.dial, counters.firstByte])
+      expect(durations.counts.reduce((sum, count) => sum + count, 0)).toBe(1)
+    expect(JSON.stringify(counters)).not.toContain('example')
+  })
+})

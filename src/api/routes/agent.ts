@@ -1,4 +1,5 @@
 import type { FastifyInstance } from 'fastify'
+import { WeirError } from '../../errors.js'
 import type { ApiContext } from '../context.js'
 import {
   AgentNodeAnswer,
@@ -44,6 +45,14 @@ export function agentRoutes(app: FastifyInstance, context: ApiContext): void {
   for (const path of ['/api/v1/livez', '/api/v1/healthz']) {
     app.get(path, text, (_request, reply) => reply.type('text/plain; charset=utf-8').send('OK'))
   }
+  app.get('/metrics', text, async (_request, reply) => {
+    if (context.metrics === undefined) {
+      throw new WeirError('api.not_found', 'This server serves no metrics', {
+        hint: 'Its operator switched them off: API.Metrics',
+      })
+    }
+    return reply.type('text/plain; version=0.0.4; charset=utf-8').send(await context.metrics())
+  })
   app.get('/api/v1/id', text, (_request, reply) =>
     reply.type('text/plain; charset=utf-8').send(identity.nodeId),
   )

@@ -106,7 +106,8 @@ export class Attempt {
 
   /** The note on disk without which nothing may leave. Rejects with `egress.audit_failed`. */
   async begin(): Promise<void> {
-    this.#ticket = await this.#lease.ledger.begin(this.#entry({ code: '', status: 0, end: 'error' }, 'allow'))
+    const entry = this.#entry({ code: '', status: 0, end: 'error' }, 'allow')
+    this.#ticket = await this.#written(this.#lease.ledger.begin(entry))
   }
 
   /** Writes the record; only the first call counts. Rejects with `egress.audit_failed`. */
@@ -115,8 +116,18 @@ export class Attempt {
     this.#ended = true
     this.#lease.live.delete(this)
     for (const ending of this.#endings) ending()
-    const record = await this.#lease.ledger.append(this.#entry(outcome), this.#ticket)
+    const record = await this.#written(this.#lease.ledger.append(this.#entry(outcome), this.#ticket))
     this.#lease.tally.add(record)
+    this.#lease.meter.ended(record)
+  }
+
+  async #written<T>(writing: Promise<T>): Promise<T> {
+    try {
+      return await writing
+    } catch (error) {
+      this.#lease.meter.auditFailed()
+      throw error
+    }
   }
 
   /** A request that was let out and then stopped halfway was allowed all the same. */
@@ -130,7 +141,10 @@ export class Attempt {
       meter: this.#lease[direction],
       draw: (bytes) => this.#account.draw(direction, bytes),
       giveBack: (bytes) => this.#account.spend(direction, -bytes),
-      count,
+      count: (bytes) => {
+        count(bytes)
+        this.#lease.meter.passed(direction, bytes)
+      },
     }
   }
 

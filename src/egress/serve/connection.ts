@@ -136,6 +136,7 @@ export class ClientConnection {
     const { request } = attempt
     if (request === undefined) return undefined
     await this.#waitForTurn()
+    const startedAt = performance.now()
     const byName = decideHost(request, this.lease.rules)
     if (!byName.allowed) return await this.#refuseDecision(attempt, byName)
     if (contradiction !== undefined) {
@@ -155,6 +156,7 @@ export class ClientConnection {
     attempt.aliases = found.aliases
     const byAddress = decideAddresses(request, found, this.lease.rules)
     if (!byAddress.allowed) return await this.#refuseDecision(attempt, byAddress)
+    this.lease.meter.took('decision', performance.now() - startedAt)
     return found
   }
 
@@ -208,6 +210,7 @@ export class ClientConnection {
   /** Notes the attempt on disk, then connects to one of the judged addresses. */
   async connect(attempt: Attempt, found: Resolution): Promise<Socket> {
     this.signal.throwIfAborted()
+    const startedAt = performance.now()
     await attempt.begin()
     const { dialTimeoutMs } = this.lease.limits
     const port = attempt.request?.port ?? 0
@@ -218,6 +221,7 @@ export class ClientConnection {
       dialTimeoutMs,
       this.signal,
     )
+    this.lease.meter.took('dial', performance.now() - startedAt)
     attempt.dialled = address
     socket.setNoDelay(true)
     return socket

@@ -16,6 +16,7 @@ import { inSeries, type Meter, type MonotonicClock, TokenBucket } from '../limit
 import { decideAddresses, decideHost } from '../policy/decide.js'
 import type { EgressRules, NodeRules } from '../policy/egress-policy.js'
 import type { Attempt } from './attempt.js'
+import type { GatewayMeter } from './gateway-meter.js'
 import { EgressTally } from './tally.js'
 
 /** What a lease is made of. */
@@ -29,6 +30,7 @@ export interface LeaseParts {
   limits: GatewayLimits
   /** What the executions of the node share. */
   shared: SharedLimits
+  meter: GatewayMeter
   /** Wall clock, for records only. */
   now: () => number
   monotonic: MonotonicClock
@@ -53,6 +55,7 @@ export class Lease {
   readonly up: Meter
   readonly down: Meter
   readonly budgets: ByteBudgets
+  readonly meter: GatewayMeter
   /** Names that were looked up. */
   readonly names = new Set<string>()
   readonly tally = new EgressTally()
@@ -83,7 +86,8 @@ export class Lease {
     this.#ownAddresses = parts.ownAddresses
     this.limits = { ...parts.limits, ...effectiveLimits(parts.limits, parts.policy) }
     const { bitsPerSecondUp, bitsPerSecondDown, requestsPerSecond, hostConnectionsMax } = this.limits
-    const clock = { now: parts.monotonic }
+    this.meter = parts.meter
+    const clock = { now: parts.monotonic, onWait: (ms: number) => parts.meter.took('rateWait', ms) }
     this.#shared = parts.shared
     this.#monotonic = parts.monotonic
     this.up = inSeries(new TokenBucket(bitsPerSecondUp, clock), parts.shared.up?.flow())

@@ -1,0 +1,44 @@
+import { type AuditRecord, countDuration, type GatewayCounters, noDurations } from '../../model/index.js'
+import type { Direction } from '../limits/byte-budget.js'
+
+/** Counts what the gateway does, for whoever watches it. */
+export class GatewayMeter {
+  readonly #counters: GatewayCounters = {
+    attempts: {},
+    refusedByOwner: {},
+    bytesUp: 0,
+    bytesDown: 0,
+    auditFailures: 0,
+    decision: noDurations(),
+    dial: noDurations(),
+    firstByte: noDurations(),
+    rateWait: noDurations(),
+  }
+
+  get counters(): GatewayCounters {
+    return this.#counters
+  }
+
+  ended({ decision, code, ruleOwner, msToFirstByte }: AuditRecord): void {
+    const { attempts, refusedByOwner, firstByte } = this.#counters
+    const key = `${decision} ${code}`
+    attempts[key] = (attempts[key] ?? 0) + 1
+    if (msToFirstByte >= 0) countDuration(firstByte, msToFirstByte)
+    if (decision !== 'deny') return
+    const owner = ruleOwner === '' ? 'gateway' : ruleOwner
+    refusedByOwner[owner] = (refusedByOwner[owner] ?? 0) + 1
+  }
+
+  passed(direction: Direction, bytes: number): void {
+    if (direction === 'up') this.#counters.bytesUp += bytes
+    else this.#counters.bytesDown += bytes
+  }
+
+  auditFailed(): void {
+    this.#counters.auditFailures++
+  }
+
+  took(what: 'decision' | 'dial' | 'rateWait', ms: number): void {
+    countDuration(this.#counters[what], ms)
+  }
+}
