@@ -12,7 +12,7 @@ import {
 import type { NodeEgressPolicy } from '../ports/index.js'
 
 const FILE_BYTES_MAX = 4 * 1024 * 1024
-const POLL_MS = 50
+const POLL_MS = 25
 /** A list that is fine and could not be put in force is tried again after so long. */
 const RETRY_MS = 1_000
 
@@ -37,15 +37,17 @@ export interface ListWatch<T> {
 
 /**
  * The operator's rules from configuration and files. Rejects with `config.invalid`, naming every bad line: a node does
- * not start with a policy that it cannot read.
+ * not start with a policy that it cannot read. With the `memo` of the last reading only what changed is judged anew.
  */
 export async function readEgressPolicy(
   values: ConfigValues,
   self: readonly string[],
+  memo = new PatternMemo(),
 ): Promise<NodeEgressPolicy> {
   const problems: string[] = []
-  const allow = await readList(values, 'Egress.Allow', problems)
-  const deny = await readList(values, 'Egress.Deny', problems)
+  const allow = await readList(values, 'Egress.Allow', problems, memo)
+  const deny = await readList(values, 'Egress.Deny', problems, memo)
+  memo.forgetUnused()
   const privateExceptions = readExceptions(values, problems)
   const selfLines = values['Egress.Self'].map((text, index) => ({ text, where: `Egress.Self[${index}]` }))
   const ownNames = canonical(selfLines, { allowPublicSuffix: true, allowPrivate: true }, problems)
@@ -69,8 +71,9 @@ export async function readNetworkLists(
   isSet: (name: ConfigName) => boolean,
 ): Promise<Omit<NetworkEgressPolicy, 'version'>> {
   const problems: string[] = []
-  const allow = await readList(values, 'Orchestrator.Egress.Allow', problems)
-  const deny = await readList(values, 'Orchestrator.Egress.Deny', problems)
+  const memo = new PatternMemo()
+  const allow = await readList(values, 'Orchestrator.Egress.Allow', problems, memo)
+  const deny = await readList(values, 'Orchestrator.Egress.Deny', problems, memo)
   refuseProblems(problems)
   const isLimited = isSet('Orchestrator.Egress.Allow') || isSet('Orchestrator.Egress.AllowFile')
   return { ...(isLimited ? { allow } : {}), deny }
@@ -78,7 +81,12 @@ export async function readNetworkLists(
 
 type ListKey = 'Egress.Allow' | 'Egress.Deny' | 'Orchestrator.Egress.Allow' | 'Orchestrator.Egress.Deny'
 
-async function readList(values: ConfigValues, key: ListKey, problems: string[]): Promise<string[]> {
+async function readList(
+  values: ConfigValues,
+  key: ListKey,
+  problems: string[],
+  memo: PatternMemo,
+): Promise<string[]> {
   const lines = values[key].map((text, index) => ({ text, where: `${key}[${index}]` }))
   const file = values[`${key}File`]
   if (file !== '') lines.push(...(await readPatternFile(file)))
@@ -89,7 +97,31 @@ async function readList(values: ConfigValues, key: ListKey, problems: string[]):
     lines,
     { allowPublicSuffix: isNarrowing || values['Egress.AllowPublicSuffixes'], allowPrivate: isNarrowing },
     problems,
+    memo,
   )
+}
+
+/**
+ * Remembers what patterns came to at the last reading: of a list of 10,000 only what changed is looked up among the public
+ * suffixes again, so that the change is in force in time.
+ */
+export class PatternMemo {
+  #known = new Map<string, string>()
+  #used = new Map<string, string>()
+
+  /** Throws `pattern.invalid`. */
+  canonical(text: string, options: HostPatternOptions): string {
+    const key = `${options.allowPublicSuffix === true} ${options.allowPrivate === true} ${text}`
+    const found = this.#known.get(key) ?? parseHostPattern(text, options).text
+    this.#used.set(key, found)
+    return found
+  }
+
+  /** What was not asked for since the last time is forgotten. */
+  forgetUnused(): void {
+    this.#known = this.#used
+    this.#used = new Map()
+  }
 }
 
 function refuseProblems(problems: readonly string[]): void {
@@ -203,6 +235,7 @@ function canonical(
   lines: { text: string; where: string }[],
   options: HostPatternOptions,
   problems: string[],
+  memo = new PatternMemo(),
 ): string[] {
   if (lines.length > PATTERNS_MAX) {
     problems.push(`a list of ${lines.length} patterns is too long, at most ${PATTERNS_MAX} are allowed`)
@@ -210,7 +243,7 @@ function canonical(
   }
   return lines.flatMap(({ text, where }) => {
     try {
-      return [parseHostPattern(text, options).text]
+      return [memo.canonical(text, options)]
     } catch (error) {
       const { message, hint } = toWeirError(error)
       problems.push(`${where}: ${message}${hint === undefined ? '' : ` (${hint})`}`)

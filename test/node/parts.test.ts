@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { loadConfig } from '../../src/config/index.js'
 import { WeirError } from '../../src/errors.js'
-import { readEgressPolicy, watchEgressLists } from '../../src/node/egress-policy.js'
+import { PatternMemo, readEgressPolicy, watchEgressLists } from '../../src/node/egress-policy.js'
 import { createLogger } from '../../src/node/logger.js'
 import { REAL_CLOCK } from '../../src/node/real-time.js'
 
@@ -38,6 +38,25 @@ describe('the clock of a node', () => {
     await REAL_CLOCK.sleep(30)
     stop.abort()
     expect(await slept).toBe('woken')
+  })
+})
+
+describe('reading the egress lists again', () => {
+  it('judges anew only what changed, and comes to the same as reading them for the first time', async () => {
+    const dir = await mkdtemp(join(tmpdir(), 'weir-lists-'))
+    const file = join(dir, 'allowed')
+    const { values } = loadConfig({ dataDir: dir, settings: [`Egress.AllowFile=${file}`] })
+    const memo = new PatternMemo()
+    try {
+      for (const list of ['.a.example\nB.example\n', '.a.example\nhttps://c.example\n', 'B.example\n']) {
+        await writeFile(file, list)
+        expect(await readEgressPolicy(values, [], memo)).toEqual(await readEgressPolicy(values, []))
+      }
+      await writeFile(file, 'B.example\n.com\n')
+      await expect(readEgressPolicy(values, [], memo)).rejects.toThrow(/allowed:2.*public suffix/s)
+    } finally {
+      await rm(dir, { recursive: true })
+    }
   })
 })
 
