@@ -62,7 +62,7 @@ export class JobReview {
       topic: 'Job Timeout',
       details: {
         ErrorCode: 'execution.timeout',
-        Hint: 'Increase the total timeout of the job, or wait for less: it counts from submission',
+        Hint: 'Increase the total timeout of the job (--timeout), or wait for less: it counts from submission',
       },
     })
     return true

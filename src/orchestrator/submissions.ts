@@ -6,7 +6,7 @@ import { requireBlobs } from './blob-desk.js'
 import { findJob, findNamedJob, findVersion } from './id-lookup.js'
 import { newVersion, type NewVersion } from './new-version.js'
 import type { OrchestratorLimits, OrchestratorOptions } from './options.js'
-import { checkProgram } from './program-check.js'
+import { ProgramChecks } from './program-check.js'
 import { diffSpecs } from './spec-diff.js'
 import { completeSpec, prepareSubmission, readToken } from './submission.js'
 import { Turns } from './turns.js'
@@ -14,8 +14,6 @@ import { clip } from './wording.js'
 import type { Writer } from './writer.js'
 
 const REASON_LENGTH_MAX = 1_024
-/** No JSON, so no name of a job. */
-const PROGRAM_CHECK = 'program check'
 const REPLAY_WARNING = 'this idempotency token was used before: the answer names the job that it made'
 
 /** Takes jobs in: new ones, updates of named ones, and those that run again. Holds no more than it may. */
@@ -28,11 +26,14 @@ export class Submissions {
   #unfinishedBytes = 0
   readonly #submitting = new Map<string, Promise<SubmitResponse>>()
   readonly #turns = new Turns()
+  readonly #programChecks: ProgramChecks | undefined
 
   constructor(options: OrchestratorOptions, writer: Writer, limits: OrchestratorLimits) {
     this.#options = options
     this.#writer = writer
     this.#limits = limits
+    const { readContent } = options
+    this.#programChecks = readContent === undefined ? undefined : new ProgramChecks(readContent)
   }
 
   async submit(request: SubmitRequest): Promise<SubmitResponse> {
@@ -153,11 +154,8 @@ export class Submissions {
 
   /** What the job names must be there, and its program must be able to run. */
   async #checkContent(spec: JobSpec): Promise<void> {
-    const { blobs, readContent } = this.#options
-    await requireBlobs(spec, blobs)
-    // One after the other: a program may be large.
-    if (readContent !== undefined && spec.Tasks[0].Engine.Type === 'wasm')
-      await this.#turns.take(PROGRAM_CHECK, () => checkProgram(spec, readContent))
+    await requireBlobs(spec, this.#options.blobs)
+    await this.#programChecks?.check(spec)
   }
 
   /** Throws `job.too_many`. */

@@ -89,7 +89,7 @@ describe.skipIf(noSandbox !== '')(
               },
             },
           })
-          for (const params of [source(bad), inline(bad)]) {
+          for (const params of [source(bad), inline(bad), source(bad)]) {
             const refused = client.submit(wasmJob({ ...params, EntryPoint: 'main' }))
             await expect(refused).rejects.toMatchObject({
               code: 'spec.invalid',
