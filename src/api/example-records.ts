@@ -129,6 +129,7 @@ export const NODE = {
       Problems: [],
     },
     EngineProblems: {},
+    EngineDetails: { docker: 'version: 20.10.24; cgroups: version 2' },
   },
   Membership: 'APPROVED',
   Connection: 'CONNECTED',

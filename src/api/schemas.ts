@@ -471,6 +471,11 @@ const NodeInfoAnswer = Type.Object({
     ),
   }),
   EngineProblems: TextMap,
+  EngineDetails: Type.Optional(
+    Type.Record(Type.String(), Type.String(), {
+      description: 'What each engine works with, such as the layers of its sandbox',
+    }),
+  ),
   PublicKey: Type.Optional(
     Type.String({ description: 'Of the key with which the node signs what it says about executions' }),
   ),

@@ -238,6 +238,8 @@ export interface WireNodeInfo {
     Gateway?: { Running: boolean; PolicyGeneration: number; Leases: number; Connections: number }
   }
   EngineProblems: Record<string, string>
+  /** What each engine works with; absent from nodes that do not say. */
+  EngineDetails?: Record<string, string>
   /** Of the key with which the node signs receipts. */
   PublicKey?: string
 }

@@ -43,12 +43,24 @@ export function describeNode(
           ]
         : [],
     },
+    engineDetails: Object.fromEntries(
+      engines.flatMap(([engine, { health: known }]) =>
+        known.available ? [[engine, textOf(known.details)]] : [],
+      ),
+    ),
     engineProblems: Object.fromEntries(
       engines.flatMap(([engine, { health: known }]) =>
         known.available ? [] : [[engine, `${known.message} (${known.hint})`]],
       ),
     ),
   }
+}
+
+const DETAILS_CHARS_MAX = 1_000
+
+function textOf(details: Record<string, string>): string {
+  const parts = Object.entries(details).map(([name, value]) => `${name}: ${value}`)
+  return parts.join('; ').slice(0, DETAILS_CHARS_MAX)
 }
 
 function amounts({ cpu, memoryBytes, diskBytes, gpu }: Resources): Resources {

@@ -265,6 +265,8 @@ export interface NodeInfo {
   egress: NodeEgressInfo
   /** Why an engine is missing, by engine: message and hint for people. */
   engineProblems: Record<string, string>
+  /** What an engine that is there works with, such as the layers of its sandbox. Absent = the node does not say. */
+  engineDetails?: Record<string, string>
   /** Addresses of the machine, from which its jobs could call. Absent = the node does not say. */
   addresses?: string[]
   /** Of the node's key, with which it signs receipts; absent = the node does not say. */

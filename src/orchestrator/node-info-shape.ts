@@ -26,7 +26,7 @@ export function isNodeInfo(info: unknown): info is NodeInfo {
     (info.addresses === undefined || isTextList(info.addresses)) &&
     (info.publicKey === undefined || isText(info.publicKey)) &&
     (egress.gateway === undefined || isGateway(egress.gateway)) &&
-    [info.labels, info.engineProblems].every(isTextRecord) &&
+    [info.labels, info.engineProblems, info.engineDetails ?? {}].every(isTextRecord) &&
     [info.maxCapacity, info.maxJobRequirements].every(isResources) &&
     // Absent in what an older node sends; shown to users only.
     [info.availableCapacity, info.queuedCapacity].every((one) => one === undefined || isResources(one))

@@ -95,7 +95,7 @@ describe('collecting', () => {
     expect(result.skipped.map(({ path }) => path)).toEqual(['gone', 'evil'])
   })
 
-  it('keeps to the directory that was opened before the run when its path means something else now', async () => {
+  it('P-17 keeps to the directory that was opened before the run when its path means something else now', async () => {
     const opened = new OpenDirectory(out)
     await writeFile(join(out, 'mine'), 'x')
     await rename(out, join(dir, 'moved'))
@@ -113,7 +113,7 @@ describe('collecting', () => {
     expect(await readdir(collected())).toEqual(['mine'])
   })
 
-  it('leaves out links, pipes, sockets and devices, and never their targets', async () => {
+  it('O-26 leaves out links, pipes, sockets and devices, and never their targets', async () => {
     await symlink('/etc/passwd', join(out, 'shadow'))
     await symlink('/etc', join(out, 'etc'))
     await symlink('nowhere', join(out, 'dangling'))
@@ -136,7 +136,7 @@ describe('collecting', () => {
     })
   })
 
-  it('copies hard-linked files, so that nothing outside is tied to the result', async () => {
+  it('O-26 copies hard-linked files, so that nothing outside is tied to the result', async () => {
     await writeFile(join(dir, 'outside'), 'secret')
     await link(join(dir, 'outside'), join(out, 'linked'))
     await writeFile(join(out, 'a'), 'twice')
@@ -161,7 +161,7 @@ describe('collecting', () => {
     expect((await stat(collected('locked'))).mode & 0o777).toBe(0o755)
   })
 
-  it('leaves out what does not fit, sparse files by their apparent size, and takes the rest', async () => {
+  it('O-25 leaves out what does not fit, sparse files by their apparent size, and takes the rest', async () => {
     const fd = openSync(join(out, 'sparse'), 'w')
     ftruncateSync(fd, 2 ** 40)
     closeSync(fd)
@@ -175,7 +175,7 @@ describe('collecting', () => {
     expect(await readdir(collected())).toEqual(['small'])
   })
 
-  it('stops at the limit of files and directories, and says so once', async () => {
+  it('O-25 stops at the limit of files and directories, and says so once', async () => {
     for (let i = 0; i < 3000; i += 1) writeFileSync(join(out, `f${i}`), '')
     const result = await collect({ filesMax: 1000 })
     expect(result).toMatchObject({ files: 1000, skippedCount: 1 })
@@ -195,7 +195,7 @@ describe('collecting', () => {
     expect(result.skipped.length).toBe(1000)
   })
 
-  it('takes a tree of 5,000 directories as far as results go', async () => {
+  it('O-25 takes a tree of 5,000 directories as far as results go', async () => {
     makeDeep(out, 5000)
     const result = await collect()
     expect(result).toMatchObject({ files: 127, skippedCount: 2 })

@@ -316,9 +316,10 @@ describe.skipIf(noDocker !== '')(`a node with Docker${skipNote(noDocker)}`, () =
         join(dir, 'data'),
         [`Engines.Types.Docker.Socket=${join(dir, 'none.sock')}`],
         async ({ client, nodeInfo }) => {
-          const { engines, engineProblems } = nodeInfo()
+          const { engines, engineProblems, engineDetails } = nodeInfo()
           expect(engines).not.toContain('docker')
           expect(engineProblems.docker).toMatch(/Docker/)
+          if (engines.includes('wasm')) expect(engineDetails?.wasm).toMatch(/seccomp.*; cgroups: /)
           const job = await runJob(client, containerJob(image, ['true']))
           expect(job.State.StateType).toBe('Failed')
           expect(job.State.Message).toMatch(/docker/i)

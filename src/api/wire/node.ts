@@ -49,6 +49,7 @@ export function nodeInfoToWire(info: NodeInfo, bacalhauVersion: WireObject): Wir
       Gateway: info.egress.gateway === undefined ? undefined : gatewayToWire(info.egress.gateway),
     },
     EngineProblems: info.engineProblems,
+    EngineDetails: info.engineDetails,
     PublicKey: info.publicKey,
   }
 }

@@ -52,7 +52,8 @@ export function sandboxCommand(options: SandboxCommandOptions): { command: strin
     '--memlock=0',
     '--msgqueue=0',
   ]
-  const isolation = '--unshare-all --die-with-parent --new-session --cap-drop ALL --clearenv'.split(' ')
+  const isolation =
+    '--unshare-all --unshare-user --die-with-parent --new-session --cap-drop ALL --clearenv'.split(' ')
   const identity = '--uid 65534 --gid 65534 --hostname sandbox'.split(' ')
   // Without remounting it the root is a writable file system in memory, without limit.
   const closing = '--remount-ro / --chdir /'.split(' ')

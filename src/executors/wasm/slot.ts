@@ -177,6 +177,8 @@ export class Slot {
     )
     const first = await Promise.race([this.#status.ready(), this.end, late, entered])
     clearTimeout(timer)
+    // bubblewrap may close its descriptors before its words are here.
+    if (isWeirError(first)) await this.end
     this.stderr.off('data', keep)
     this.stderr.pause()
     if (first === 'ready') {
@@ -184,7 +186,7 @@ export class Slot {
       return
     }
     this.kill()
-    if (isWeirError(first)) throw first
+    if (isWeirError(first) && this.#complaint === '') throw first
     const why =
       first === 'late' ? `it was not up within ${timeoutMs / 1000} s` : this.#complaint.trim().split('\n')[0]
     throw new WeirError(
@@ -314,8 +316,11 @@ function lowerPriority(pid: number): void {
 }
 
 function hintFor(complaint: string): string {
-  if (/namespace|Operation not permitted|uid map|clone/i.test(complaint)) {
-    return 'Allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0), or run the node as root'
+  if (/namespace|unshare|Operation not permitted|uid map|clone/i.test(complaint)) {
+    return 'Without name spaces a program could see the machine’s files and network. Allow user namespaces (sysctl user.max_user_namespaces=10000, kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0), or run the node as root'
+  }
+  if (/seccomp/i.test(complaint)) {
+    return 'Without system call lists a program that breaks out could ask the kernel for anything. Use a kernel with CONFIG_SECCOMP_FILTER'
   }
   return 'Run bwrap --unshare-all --ro-bind / / true to see what this machine refuses'
 }

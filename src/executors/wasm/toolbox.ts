@@ -39,29 +39,59 @@ export async function findToolbox(path = process.env.PATH ?? '', node = ''): Pro
   }
   if (process.arch !== 'x64' && process.arch !== 'arm64') {
     throw unavailable(
-      `There is no system call list for the architecture ${process.arch}`,
-      'Use x86_64 or arm64',
+      `There is no system call list (seccomp) for the architecture ${process.arch}; without it a program that breaks out of WebAssembly could ask the kernel for anything`,
+      'Run the compute node on x86_64 or arm64',
     )
   }
   const bwrap = findProgram('bwrap', path)
   if (bwrap === undefined) {
-    throw unavailable('bubblewrap (bwrap) is not installed', 'Install it: apt-get install bubblewrap')
+    throw unavailable(
+      'bubblewrap (bwrap) is not installed; without its name spaces a program could see the machine’s files and network',
+      'Install it: apt-get install bubblewrap',
+    )
   }
   const prlimit = findProgram('prlimit', path)
-  if (prlimit === undefined)
-    throw unavailable('prlimit is not installed', 'Install it: apt-get install util-linux')
+  if (prlimit === undefined) {
+    throw unavailable(
+      'prlimit is not installed; without its limits a program could fill disks and take all descriptors',
+      'Install it: apt-get install util-linux',
+    )
+  }
   const [version, help] = await Promise.all([output(bwrap, ['--version']), output(bwrap, ['--help'])])
+  const bwrapVersion = version.trim().replace(/^bubblewrap /, '')
+  checkBwrap(bwrap, bwrapVersion, help)
   const program = nodeProgram(node)
   return {
     arch: process.arch,
     bwrap,
-    bwrapVersion: version.trim().replace(/^bubblewrap /, ''),
+    bwrapVersion,
     canBindDescriptors: help.includes('--ro-bind-fd'),
     prlimit,
     node: program,
     ...(await versionsOf(program)),
     libraries: await librariesOf(program),
   }
+}
+
+/** What the sandbox asks of bubblewrap. */
+const BWRAP_OPTIONS = [
+  '--unshare-all',
+  '--cap-drop',
+  '--seccomp',
+  '--info-fd',
+  '--block-fd',
+  '--remount-ro',
+  '--clearenv',
+]
+
+/** --clearenv is the newest of them (0.5.0): an older bubblewrap would stop each job with a line about its own usage. */
+function checkBwrap(bwrap: string, version: string, help: string): void {
+  const missing = BWRAP_OPTIONS.filter((one) => !help.includes(one))
+  if (missing.length === 0) return
+  throw unavailable(
+    `bubblewrap ${version} (${bwrap}) is too old: it does not know ${missing.join(', ')}, without which the sandbox would not be closed`,
+    'Install bubblewrap 0.5.0 or newer',
+  )
 }
 
 function nodeProgram(configured: string): string {

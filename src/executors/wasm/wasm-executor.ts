@@ -81,7 +81,7 @@ class WasmExecutor implements Executor {
           node: toolbox.nodeVersion,
           v8: toolbox.v8Version,
           start: pool.startsFromSnapshot ? 'snapshot' : 'plain',
-          sandbox: `bubblewrap ${toolbox.bwrapVersion}, seccomp, prlimit`,
+          sandbox: `bubblewrap ${toolbox.bwrapVersion}, seccomp (${toolbox.arch}), prlimit`,
           cgroups: typeof cgroups === 'string' ? cgroups : cgroups.description,
         },
       }
