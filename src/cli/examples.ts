@@ -55,6 +55,7 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   'job egress': [
     'weir job egress j-1a2b3c4d',
     'weir job egress --denied j-1a2b3c4d',
+    'weir job egress --suggest j-1a2b3c4d',
     'weir job egress --follow --output json j-1a2b3c4d',
   ],
   'egress exec': [

@@ -381,11 +381,21 @@ function addJobCommands(leaf: Leaf, job: WeirCommand, context: CliContext): void
     'egress <ID>',
     'List what a job tried to reach, and why it was refused',
     async (operands, flags) =>
-      (await import('./commands/job-egress.js')).jobEgress(operands[0] ?? '', flags, context),
+      flags.suggest === true
+        ? (await import('./commands/job-egress-suggest.js')).jobEgressSuggest(
+            operands[0] ?? '',
+            flags,
+            context,
+          )
+        : (await import('./commands/job-egress.js')).jobEgress(operands[0] ?? '', flags, context),
   )
   egress
     .option('-f, --follow', 'go on until the job ends')
     .option('--denied', 'only what was refused')
+    .option(
+      '--suggest',
+      'instead: the flags, or with --output yaml the Network of a job file, that would allow it',
+    )
     .option('-e, --execution-id <ID>', 'of this execution (default all)')
     .option('--limit <NUMBER>', 'at most so many')
     .option('--next-token <TOKEN>', 'the page that this token begins')

@@ -21,6 +21,7 @@ import type { PageFlags } from './job-lists.js'
 export interface EgressFlags extends PageFlags {
   follow?: boolean
   denied?: boolean
+  suggest?: boolean
   executionId?: string
 }
 
