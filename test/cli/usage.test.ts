@@ -20,6 +20,39 @@ function run(
   return weir(args, { cwd: dir, input: options.input, env: { ...NOWHERE, ...options.env } })
 }
 
+describe('weir network explain without a server', () => {
+  it('judges by the lists of this machine, names each objection and what would change it, and exits with 1', async () => {
+    const lists = ['-c', 'Egress.Allow=a.test', '-c', 'Orchestrator.Egress.Deny=.b.a.test']
+    const asked = ['network', 'explain', 'http://B.a.test:8080', '--domain', '.a.test', '--output', 'json']
+    const { code, stdout } = await run([...asked, ...lists])
+    expect(code).toBe(1)
+    const { Host, JudgedBy, Verdicts } = JSON.parse(stdout) as {
+      Host: string
+      JudgedBy: string[]
+      Verdicts: { Objections: { Code: string; Owner: string }[] }[]
+    }
+    expect([Host, JudgedBy]).toEqual(['b.a.test', ['job', 'gateway', 'node', 'network']])
+    expect(Verdicts[0]?.Objections.map(({ Code, Owner }) => `${Code} ${Owner}`)).toEqual([
+      'egress.denied_by_operator network',
+      'egress.not_in_node_list node',
+      'egress.port job',
+    ])
+  })
+
+  it('exits with 0 for what is allowed, and says which lists it had', async () => {
+    const { code, stdout } = await run([
+      'network',
+      'explain',
+      'https://ipfs.io',
+      '--outbound-url',
+      'https://ipfs.io',
+    ])
+    expect(code).toBe(0)
+    expect(stdout).toContain('judged here by: job, gateway')
+    expect(stdout).toContain("allowed  by the job's https://ipfs.io")
+  })
+})
+
 describe('usage', () => {
   it.each<[string, string[], string, string]>([
     [
@@ -31,6 +64,30 @@ describe('usage', () => {
     ['an unknown command', ['jbo', 'list'], "unknown command 'jbo'", 'Did you mean job?'],
     ['a command of the past', ['describe', 'x'], 'Cannot run "weir describe"', 'weir job describe x'],
     ['a missing image', ['docker', 'run'], "missing required argument 'IMAGE'", 'weir docker run --help'],
+    [
+      'a check of nothing',
+      ['network', 'check'],
+      'Cannot check nothing',
+      'weir network check --domain example.com',
+    ],
+    [
+      'a check of a file and of hosts',
+      ['network', 'check', 'job.yaml', '--domain', 'a.test'],
+      'at once',
+      'stand in its file',
+    ],
+    [
+      'an explanation of a pattern',
+      ['network', 'explain', '*.a.test'],
+      'it is a pattern, not one host',
+      'www.a.test',
+    ],
+    [
+      'an outbound URL with a path',
+      ['docker', 'run', '--network', 'http', '--outbound-url', 'https://ipfs.io/x', 'busybox'],
+      'it has a path',
+      'https://ipfs.io',
+    ],
     ['too many operands', ['job', 'describe', 'a', 'b'], 'too many arguments', '--help'],
     ['a flag without value', ['wasm', 'run', 'hello.wasm', '--', 'x', '-c'], 'Cannot reach', 'weir serve'],
     ['a file that is not there', ['wasm', 'run', 'nope.wasm'], 'there is no such file', ''],

@@ -25,10 +25,10 @@ export async function networkCheck(
 ): Promise<number> {
   const { terminal } = context
   const domains = [...(flags.domain ?? []), ...(flags.outboundUrl ?? [])]
-  const asked =
-    file === undefined ? { domains, engine: flags.engine } : { job: await jobOf(file, flags, context) }
   if (file === undefined && domains.length === 0) throw nothingAsked()
   if (file !== undefined && domains.length > 0) throw bothAsked()
+  const asked =
+    file === undefined ? { domains, engine: flags.engine } : { job: await jobOf(file, flags, context) }
   const check = await withClient(flags, context, (client) => client.checkEgress(asked))
   if (isTable(flags) && check.Domains.length > 0) {
     await terminal.data(renderTable(domainRows(check), DOMAIN_COLUMNS, tableLayout(terminal, flags)))
