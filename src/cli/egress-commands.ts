@@ -20,6 +20,7 @@ export function addEgressCommands(leaf: Leaf, egress: WeirCommand, context: CliC
       '--domain <PATTERN>',
       'host that it may reach: host, .host, *.host, each with :port; repeatable (default none)',
     )
+    .collected('--outbound-url <URL>', 'the same with a scheme: https://host; repeatable')
     .option('--rate <RATE>', 'bits per second at most: 2mbit, or up:500kbit,down:5mbit (default no limit)')
     .collected(
       '--budget <[DOMAIN=]BYTES>',
@@ -58,7 +59,7 @@ export function addEgressCommands(leaf: Leaf, egress: WeirCommand, context: CliC
     .option('--patience <SECONDS>', 'how long it may take to close a connection (default 12)')
     .option('--rows <LIST>', 'only rows whose ids begin so, comma separated: A,F-1')
     .option('--all', 'show rows that passed and those that do not apply, too')
-    .option('--strict', 'end with 1 also when only answers differ')
+    .option('--strict', 'end with 1 unless every row passes')
   listFlags(conformance)
 
   leaf<import('./commands/egress-gateway.js').GatewayFlags>(
@@ -72,6 +73,7 @@ export function addEgressCommands(leaf: Leaf, egress: WeirCommand, context: CliC
       'where to listen: 127.0.0.1:3128, [::1]:3128; port 0: a free one; repeatable',
     )
     .collected('--domain <PATTERN>', 'host that clients without a credential may reach; repeatable')
+    .collected('--outbound-url <URL>', 'the same with a scheme: https://host; repeatable')
     .option('--policy <FILE>', 'rules, identities and listeners (YAML); read again when it changes')
     .option('--audit-dir <DIR>', 'where the records go (default egress-gateway in the data directory)')
     .option('--insecure', 'listen beyond this machine although nobody is asked for a credential')

@@ -20,9 +20,9 @@ export const PROXY_CONFIGURATION = {
 
 /**
  * `pass`: as the row says. `answer`: nobody was contacted who must not, but the answer is another one. `hole`: somebody was
- * contacted, got bytes or was asked for a name who must not. `broken`: what is allowed did not work.
+ * contacted, got bytes or was asked for a name who must not. `lenient`: an allowed origin got what must be refused. `broken`: what is allowed did not work.
  */
-export type Verdict = 'pass' | 'answer' | 'hole' | 'broken' | 'not applicable'
+export type Verdict = 'pass' | 'answer' | 'lenient' | 'hole' | 'broken' | 'not applicable'
 
 export interface RowResult {
   id: string
@@ -127,6 +127,7 @@ function verdictOf(findings: readonly Finding[]): Verdict {
   const kinds = new Set(findings.map(({ kind }) => kind))
   if (kinds.has('hole')) return 'hole'
   if (kinds.has('broken')) return 'broken'
+  if (kinds.has('lenient')) return 'lenient'
   return kinds.size === 0 ? 'pass' : 'answer'
 }
 

@@ -215,7 +215,17 @@ describe.skipIf(missing !== '')(missing === '' ? title : `${title} (skipped: ${m
     const cwd = join(dir, 'records')
     mkdirSync(cwd)
     const audit = join(dir, 'audit')
-    const flags = ['--audit-dir', audit, '--summary', 'summary.json', '--output', 'json']
+    // The scheme counts: only TLS is allowed there.
+    const flags = [
+      '--outbound-url',
+      'https://other.demo.test',
+      '--audit-dir',
+      audit,
+      '--summary',
+      'summary.json',
+      '--output',
+      'json',
+    ]
     const ran = await exec(
       [
         ...flags,

@@ -89,7 +89,10 @@ function sayWhatToStart(
 
 function failed(results: readonly RowResult[], strict: boolean): boolean {
   return results.some(
-    ({ verdict }) => verdict === 'hole' || verdict === 'broken' || (strict && verdict === 'answer'),
+    ({ verdict }) =>
+      verdict === 'hole' ||
+      verdict === 'broken' ||
+      (strict && (verdict === 'answer' || verdict === 'lenient')),
   )
 }
 
@@ -106,7 +109,7 @@ function seenOf({ findings, reason }: RowResult): string {
   return first === undefined ? reason : printable(`${first.what}: ${first.seen}`.slice(0, 200))
 }
 
-const VERDICTS: readonly Verdict[] = ['pass', 'answer', 'hole', 'broken', 'not applicable']
+const VERDICTS: readonly Verdict[] = ['pass', 'answer', 'lenient', 'hole', 'broken', 'not applicable']
 
 /** Counts by category and in all. */
 function countLines(results: readonly RowResult[]): string[] {

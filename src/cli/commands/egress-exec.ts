@@ -7,6 +7,7 @@ import { parseHostPattern } from '../../model/host-pattern.js'
 import { askedEgressLimits } from '../../model/network-limits.js'
 import { formatBytes } from '../../model/resources.js'
 import { egressLimits } from '../egress-limit-flags.js'
+import { type EgressPatternFlags, egressPatterns } from '../egress-pattern-flags.js'
 import { FlagProblems } from '../flag-problems.js'
 import { destinationRows, EGRESS_COLUMNS } from '../egress-lines.js'
 import { jsonOf, tableLayout, yamlOf } from '../output-format.js'
@@ -17,8 +18,7 @@ import type { ExecResult } from '../../standalone/index.js'
 import type { CliContext, GlobalFlags } from '../context.js'
 import type { Terminal } from '../terminal.js'
 
-export interface ExecFlags extends GlobalFlags {
-  domain?: string[]
+export interface ExecFlags extends GlobalFlags, EgressPatternFlags {
   policy?: string
   rate?: string
   budget?: string[]
@@ -43,7 +43,7 @@ export async function egressExec(
 ): Promise<number> {
   const { terminal, cwd } = context
   const problems = new FlagProblems()
-  const domains = problems.readAll('--domain', flags.domain ?? [], (text) => parseHostPattern(text).text)
+  const domains = egressPatterns(flags, problems)
   const variables = problems.readAll('-e', flags.env ?? [], readVariable)
   const wanted = readLimits(flags, problems)
   problems.throwAny()

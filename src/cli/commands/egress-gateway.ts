@@ -1,16 +1,15 @@
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { parseHostPattern } from '../../model/host-pattern.js'
 import { printable } from '../../model/printable.js'
 import { suggest } from '../context.js'
 import { EXIT } from '../exit-codes.js'
+import { type EgressPatternFlags, egressPatterns } from '../egress-pattern-flags.js'
 import { FlagProblems } from '../flag-problems.js'
 import { aborted, listenForInterrupts } from '../interrupt.js'
 import type { CliContext, GlobalFlags } from '../context.js'
 
-export interface GatewayFlags extends GlobalFlags {
+export interface GatewayFlags extends GlobalFlags, EgressPatternFlags {
   listen?: string[]
-  domain?: string[]
   policy?: string
   auditDir?: string
   insecure?: boolean
@@ -22,7 +21,7 @@ const GRACE_MS = 10_000
 export async function egressGateway(flags: GatewayFlags, context: CliContext): Promise<number> {
   const { terminal, cwd, environment } = context
   const problems = new FlagProblems()
-  const allow = problems.readAll('--domain', flags.domain ?? [], (text) => parseHostPattern(text).text)
+  const allow = egressPatterns(flags, problems)
   problems.throwAny()
   const dataDir = flags.dataDir ?? environment.WEIR_DIR ?? join(homedir(), '.weir')
   const auditDir = resolve(cwd, flags.auditDir ?? join(dataDir, 'egress-gateway'))

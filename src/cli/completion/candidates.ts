@@ -70,6 +70,11 @@ const FLAG_WORDS: Readonly<Record<string, readonly string[]>> = {
 const PATH_FLAGS: Readonly<Record<string, 'files' | 'dirs'>> = {
   'output-dir': 'dirs',
   'data-dir': 'dirs',
+  'audit-dir': 'dirs',
+  'allow-write': 'files',
+  hide: 'files',
+  policy: 'files',
+  summary: 'files',
   'import-module': 'files',
   'import-module-volumes': 'files',
   input: 'files',
