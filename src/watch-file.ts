@@ -1,12 +1,12 @@
 import { stat } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 
-const POLL_MS = 50
+const POLL_MS = 25
 
 /**
- * Calls `changed` each time the file is another one than before (time, size or inode), until the signal aborts: within
- * 100 ms, also on file systems without notifications and for editors that replace the file. Never rejects; `changed` must
- * not either.
+ * Calls `changed` each time the file is another one than before (time, size or inode) and has stayed so for a moment, since
+ * it may be half-written, until the signal aborts: within 100 ms, also on file systems without notifications and for editors
+ * that replace the file. Never rejects; `changed` must not either.
  */
 export async function watchFile(
   path: string,
@@ -14,10 +14,12 @@ export async function watchFile(
   signal: AbortSignal,
 ): Promise<void> {
   let known = await stamp(path)
-  while (!signal.aborted) {
+  for (let before = known; !signal.aborted; ) {
     await sleep(POLL_MS, undefined, { signal }).catch(() => undefined)
     const seen = await stamp(path)
-    if (seen === known || signal.aborted) continue
+    const isStill = seen === before
+    before = seen
+    if (seen === known || !isStill || signal.aborted) continue
     known = seen
     await changed()
   }

@@ -92,7 +92,12 @@ export async function readPolicyFile(path: string): Promise<EgressPolicy> {
       'config.invalid',
       `Cannot use the egress policy ${path}: it has ${bytes.length} bytes, more than ${FILE_BYTES_MAX}`,
     )
-  return parsePolicy(bytes.toString('utf8'), path)
+  const source = bytes.toString('utf8')
+  if (source.trim() === '')
+    throw new WeirError('config.invalid', `Cannot use the egress policy ${path}: it holds nothing`, {
+      hint: 'It may be half-written; to allow nothing, write `allow: []`',
+    })
+  return parsePolicy(source, path)
 }
 
 /** Reads a policy from YAML or JSON. Throws `config.invalid`, naming every mistake and its place. */

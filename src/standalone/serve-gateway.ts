@@ -209,7 +209,7 @@ class Serving {
       ({ identity }) =>
         asksForCredentials(identity, this.#first as EgressPolicy) && !asksForCredentials(identity, policy),
     )
-    if (opened.length > 0) fixed.push('listeners')
+    if (opened.length > 0 && !fixed.includes('listeners')) fixed.push('listeners')
     if (fixed.length > 0)
       throw new WeirError('config.invalid', `Cannot change ${fixed.join(', ')} while the gateway runs`, {
         hint: 'Start it again',
