@@ -17,6 +17,8 @@ export class TestGateway {
   readonly node: NodeEgressPolicy
   /** What the origin does with a connection. */
   onOrigin: (socket: Socket) => void = answerOk
+  /** What a lookup waits for. */
+  beforeAnswer: (signal: AbortSignal) => Promise<void> = async () => {}
   readonly #origin: Server
   readonly #lookups: string[] = []
 
@@ -33,8 +35,9 @@ export class TestGateway {
     this.gateway = new Gateway({
       nodeId: 'n-1',
       audit: this.audit,
-      resolve: (name, signal) => {
+      resolve: async (name, signal) => {
         this.#lookups.push(name)
+        await this.beforeAnswer(signal)
         return resolve(name, signal)
       },
       dial: () => dial(portOf(origin)),
