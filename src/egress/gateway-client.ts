@@ -149,7 +149,11 @@ class GatewaySupervisor implements GatewayClient {
     const attachment: GatewayAttachment = {
       id: doorId,
       proxyUrl: proxyUrlOf(),
-      ...(problem === '' ? { nameServer: NAME_SERVER } : { onlyProxy: problem }),
+      ...(problem === ''
+        ? { nameServer: NAME_SERVER }
+        : this.#options.transparent === false
+          ? {}
+          : { onlyProxy: problem }),
     }
     this.#attached.set(doorId, { attachment, netnsPath, usernsPath, host: '', port: 0 })
     return attachment

@@ -22,7 +22,7 @@ export interface GatewayAttachment {
    * ask, for the job's `/etc/resolv.conf`.
    */
   readonly nameServer?: string
-  /** Why such programs reach nothing in this namespace; absent when they are served. */
+  /** Why such programs reach nothing in this namespace; absent when they are served, and when that is switched off. */
   readonly onlyProxy?: string
 }
 

@@ -135,6 +135,19 @@ describe.skipIf(missing !== undefined)(
       await expect(askIn(job, REFUSED)).rejects.toThrow(/ECONNREFUSED/)
     })
 
+    it('says why it serves only programs that use the proxy, unless that was switched off', async () => {
+      execFileSync('ip', ['-n', job.name, 'link', 'add', 'dummy0', 'type', 'veth', 'peer', 'name', 'dummy1'])
+      const { nameServer, onlyProxy } = await gateway.attach(job.path)
+      expect([nameServer, onlyProxy]).toEqual([undefined, 'its network has an interface beside loopback'])
+      await gateway.close()
+      gateway = await start({ transparent: false })
+      const attachment = await gateway.attach(job.path)
+      expect([attachment.nameServer, attachment.onlyProxy]).toEqual([undefined, undefined])
+      await gateway.open({ jobId: 'j-1', executionId: 'e-1' }, POLICY, attachment)
+      await expect(job.connect('1.2.3.4', 80)).rejects.toThrow(/ENETUNREACH/)
+      expect(await askIn(job, REFUSED)).toContain('egress.not_in_')
+    })
+
     it('detaches listeners that never got a lease', async () => {
       await gateway.detach(await gateway.attach(job.path))
       await expect(askIn(job, REFUSED)).rejects.toThrow(/ECONNREFUSED/)

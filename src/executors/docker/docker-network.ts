@@ -135,8 +135,12 @@ export class DockerNetwork implements NetworkProvider {
     this.#verdict = this.#parts === undefined ? undefined : Promise.resolve(report)
     for (const problem of report.problems) {
       // What nobody asked for is not worth a warning at each start.
-      if (problem !== HTTP_OFF && problem !== FULL_OFF)
-        this.#log.warn({ problem }, 'a network mode is not offered')
+      if (problem === HTTP_OFF || problem === FULL_OFF) continue
+      const isPartial = problem.startsWith(ONLY_PROXY)
+      this.#log.warn(
+        { problem },
+        isPartial ? 'a network mode serves fewer programs' : 'a network mode is not offered',
+      )
     }
     return report
   }
@@ -285,8 +289,7 @@ export class DockerNetwork implements NetworkProvider {
       problems.push(...findings.map((finding) => `mode ${mode}: ${finding}`))
       const { onlyProxy } = slot.attachment ?? {}
       // Not a reason to withhold the mode: most programs use the proxy.
-      if (findings.length === 0 && onlyProxy !== undefined)
-        problems.push(`mode http: programs that ignore proxy variables reach nothing here: ${onlyProxy}`)
+      if (findings.length === 0 && onlyProxy !== undefined) problems.push(`${ONLY_PROXY}: ${onlyProxy}`)
       return findings.length === 0
     } catch (error) {
       this.#probeFailed = true
@@ -387,6 +390,7 @@ async function fullSlot(
 }
 
 const HTTP_OFF = 'mode http is not switched on'
+const ONLY_PROXY = 'mode http: programs that ignore proxy variables reach nothing here'
 const FULL_OFF = 'mode full is not switched on'
 
 /** Why mode `http` cannot be offered; empty when it can. */
