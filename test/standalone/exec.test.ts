@@ -177,6 +177,8 @@ describe.skipIf(missing !== '')(missing === '' ? title : `${title} (skipped: ${m
       await exec(['--quiet', '--', 'sh', '-c', `echo begin; exec sleep ${NAP}`], {
         ...options,
         cwd,
+        // What it leaves when it is killed goes with the directory of the test.
+        env: { TMPDIR: temporary },
         onOutput: ({ stdout: seen }, child) => {
           if (program !== 0 || !seen.includes('begin')) return
           program = 1
