@@ -213,6 +213,39 @@ describe.skipIf(missing !== '')(missing === '' ? title : `${title} (skipped: ${m
     expect(cleared.stdout).toBe(`,,,,${proxied},2,/tmp\n`)
   })
 
+  it('gives its environment to the program alone, not to those that confine it', async () => {
+    const traces = mkdtempSync(join(dir, 'traces-'))
+    const env = ['-e', 'LD_DEBUG=files', '-e', `LD_DEBUG_OUTPUT=${join(traces, 'trace')}`]
+    const cwd = mkdtempSync(join(dir, 'work-'))
+    const { code, stderr } = await exec([...env, '--', 'true'], { cwd })
+    expect(code).toBe(0)
+    expect(stderr).toContain('Nothing tried to leave')
+    expect(readdirSync(traces)).toEqual([])
+  })
+
+  it.skipIf(!has('python3'))(
+    'reaches no socket of the file system with --no-unix-sockets, not even from a pair of sockets',
+    async () => {
+      const cwd = mkdtempSync(join(dir, 'work-'))
+      const path = join(cwd, 'late.sock')
+      // The service is there, and hidden, and moves to where it can be seen.
+      const service = spawn('python3', ['-c', DATAGRAM_SERVICE, path])
+      try {
+        const words = ['--', 'python3', '-c', DATAGRAM_CLIENT]
+        const seen = await Promise.all(
+          [['--no-unix-sockets'], []].map((flags) => exec(['--quiet', ...flags, ...words], { cwd })),
+        )
+        const refused = 'Address family not supported by protocol'
+        expect(seen.map(({ stdout }) => stdout.trim())).toEqual([
+          `${refused}, ${refused}, stream pair`,
+          expect.stringMatching(/^sent, sent, stream pair$/),
+        ])
+      } finally {
+        service.kill('SIGKILL')
+      }
+    },
+  )
+
   it('keeps the records where it is told, and writes the summary as JSON', async () => {
     const cwd = join(dir, 'records')
     mkdirSync(cwd)
@@ -314,6 +347,33 @@ describe.skipIf(missing !== '')(missing === '' ? title : `${title} (skipped: ${m
     expect((await exec(['--quiet', '--', 'no-such-program'])).code).toBe(127)
   })
 })
+
+/** Takes the path when it is there for as long as anybody tries. */
+const DATAGRAM_SERVICE = `
+import os, socket, sys, time
+for _ in range(600):
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    s.bind(sys.argv[1] + '.new')
+    os.rename(sys.argv[1] + '.new', sys.argv[1])
+    time.sleep(0.1)
+`
+const DATAGRAM_CLIENT = `
+import os, socket, time
+def attempt(make):
+    for _ in range(200):
+        try:
+            make().sendto(b'reached', 'late.sock')
+            return 'sent'
+        except (FileNotFoundError, ConnectionRefusedError):
+            time.sleep(0.01)
+        except OSError as error:
+            return error.strerror
+    return 'nobody'
+pair = lambda: socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0]
+alone = lambda: socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+stream = 'stream pair' if socket.socketpair() else ''
+print(', '.join([attempt(alone), attempt(pair), stream]))
+`
 
 interface RunOptions {
   uid?: number

@@ -33,11 +33,17 @@ export interface ConfinedProgramOptions {
 const GO_FD = 3
 const FILTER_FD = 4
 const STATUS_FD = 5
+const OPTIONS_FD = 6
+
+/** Of all programs before the confined one: its own could change what they do (`LD_PRELOAD`), while nothing holds them yet. */
+const CHAIN_ENVIRONMENT = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' }
 
 /** Raises the loopback interface, says so, and becomes the rest of the chain when it is told to. */
 const WAIT = `"$0" link set lo up && echo ready >&${STATUS_FD} && read -r go <&${GO_FD} && test "$go" = go && exec ${GO_FD}<&- "$@"`
 
 const READY_TIMEOUT_MS = 10_000
+
+const INHERITED = ['inherit', 'inherit', 'inherit'] as const
 
 /**
  * Makes namespaces for users and the network and waits in them, so that somebody can listen inside before the program
@@ -48,13 +54,13 @@ const READY_TIMEOUT_MS = 10_000
  * process. Rejects with `exec.unavailable` when the machine does not allow namespaces.
  */
 export async function prepareProgram(options: ConfinedProgramOptions): Promise<ConfinedProgram> {
-  const { programs, cwd, env } = options
+  const { programs, cwd } = options
   const nothing = openSync('/dev/null', 'r')
   const covers = coverInherited(nothing)
   const child = spawn(programs.unshare, chain(options), {
     cwd,
-    env,
-    stdio: ['inherit', 'inherit', 'inherit', 'pipe', 'pipe', 'pipe', ...covers.slice(STATUS_FD + 1)],
+    env: CHAIN_ENVIRONMENT,
+    stdio: [...INHERITED, 'pipe', 'pipe', 'pipe', 'pipe', ...covers.slice(OPTIONS_FD + 1)],
   })
   closeSync(nothing)
   const pipes: readonly unknown[] = child.stdio
@@ -74,6 +80,7 @@ export async function prepareProgram(options: ConfinedProgramOptions): Promise<C
       usernsPath: `/proc/${process.pid}/fd/${handles[1]}`,
       run: async () => {
         pour(pipes[FILTER_FD] as Writable, socketFilter(process.arch as 'x64' | 'arm64', options))
+        pour(pipes[OPTIONS_FD] as Writable, environmentOptions(options.env))
         pour(pipes[GO_FD] as Writable, 'go\n')
         const code = await exited
         await status.ended
@@ -99,11 +106,17 @@ function chain({ programs, command, cwd, mounts }: ConfinedProgramOptions): stri
   const isolation =
     '--unshare-user --unshare-pid --unshare-ipc --unshare-uts --unshare-cgroup-try --disable-userns --die-with-parent'
   const identity = `--uid ${uid} --gid ${gid} --cap-drop ALL`
-  const control = `--seccomp ${FILTER_FD} --json-status-fd ${STATUS_FD}`
+  const control = `--seccomp ${FILTER_FD} --json-status-fd ${STATUS_FD} --args ${OPTIONS_FD}`
   const jail = [...isolation.split(' '), ...identity.split(' '), ...mounts, ...control.split(' ')]
   const program = [env, '--default-signal=INT,QUIT,HUP,TERM', '--', ...command]
   const rest = [env, '--ignore-signal=INT,QUIT,HUP,TERM', bwrap, ...jail, '--chdir', cwd, '--', ...program]
   return [...spaces, sh, '-c', WAIT, ip, ...rest]
+}
+
+/** The environment of the confined program as options of bubblewrap: in a pipe, since everybody may read arguments. */
+function environmentOptions(env: Readonly<Record<string, string>>): string {
+  const set = Object.entries(env).flatMap(([name, value]) => ['--setenv', name, value])
+  return ['--clearenv', ...set].map((option) => `${option}\0`).join('')
 }
 
 /** Reads what the chain says: `ready`, then bubblewrap's own lines of JSON. */

@@ -11,7 +11,8 @@ import { endianness } from 'node:os'
  * 4. key rings of the kernel, which belong to the user and to no namespace;
  * 5. system calls of a foreign architecture, whose numbers mean something else. So 32-bit programs do not run.
  *
- * With `unixSockets` false it refuses sockets of the file system too; pairs of connected sockets are made all the same.
+ * With `unixSockets` false it refuses sockets of the file system too; pairs of connected sockets are made all the same, but
+ * for those of datagrams: they can be connected anew, or send to any other.
  */
 export function socketFilter(arch: 'x64' | 'arm64', { unixSockets }: { unixSockets: boolean }): Buffer {
   if (endianness() !== 'LE') throw new Error('the seccomp program is written for little-endian machines')
@@ -35,13 +36,21 @@ export function socketFilter(arch: 'x64' | 'arm64', { unixSockets }: { unixSocke
       ...families.flatMap((family) => [jumpEqual(family, 0, 1), give(RET_ALLOW)]),
       give(RET_ERRNO | EAFNOSUPPORT),
     ]),
+    ...(unixSockets
+      ? []
+      : whenCalled(calls.socketpair, [
+          load(offsetOfArgument(1)),
+          and(SOCKET_TYPE),
+          ...STAYING_CONNECTED.flatMap((type) => [jumpEqual(type, 0, 1), give(RET_ALLOW)]),
+          give(RET_ERRNO | EAFNOSUPPORT),
+        ])),
     give(RET_ALLOW),
   ])
 }
 
 const CALLS = {
-  x64: { audit: 0xc000003e, ioctl: 16, socket: 41, keys: [248, 249, 250] },
-  arm64: { audit: 0xc00000b7, ioctl: 29, socket: 198, keys: [217, 218, 219] },
+  x64: { audit: 0xc000003e, ioctl: 16, socket: 41, socketpair: 53, keys: [248, 249, 250] },
+  arm64: { audit: 0xc00000b7, ioctl: 29, socket: 198, socketpair: 199, keys: [217, 218, 219] },
 } as const
 
 /** io_uring_setup, io_uring_enter, io_uring_register: the same numbers everywhere. */
@@ -51,6 +60,10 @@ const TERMINAL_INPUT = [0x5412, 0x541c]
 const AF_UNIX = 1
 /** AF_INET, AF_INET6, AF_NETLINK, AF_PACKET. */
 const NAMESPACED_FAMILIES = [2, 10, 16, 17]
+/** The type of a socket without the flags beside it. */
+const SOCKET_TYPE = 0xf
+/** SOCK_STREAM and SOCK_SEQPACKET. */
+const STAYING_CONNECTED = [1, 5]
 
 /** Classic BPF for seccomp: `struct sock_filter { u16 code; u8 jt; u8 jf; u32 k }` (linux/filter.h, linux/seccomp.h). */
 const OFFSET_NUMBER = 0
@@ -76,6 +89,7 @@ function instruction(code: number, jumpTrue: number, jumpFalse: number, value: n
 }
 
 const load = (offset: number): Buffer => instruction(0x20, 0, 0, offset)
+const and = (mask: number): Buffer => instruction(0x54, 0, 0, mask)
 const give = (value: number): Buffer => instruction(0x06, 0, 0, value)
 const jumpEqual = (value: number, yes: number, no: number): Buffer => instruction(0x15, yes, no, value)
 const jumpAtLeast = (value: number, yes: number, no: number): Buffer => instruction(0x35, yes, no, value)
