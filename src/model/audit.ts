@@ -45,7 +45,7 @@ export interface AuditRecord {
   method: string
   /** Canonical host; empty when the host could not be read. */
   host: string
-  /** As sent, escaped to printable ASCII, at most 256 characters. */
+  /** As sent, escaped to printable ASCII, at most 256 characters; never credentials, a path or a query. */
   hostAsSent: string
   port: number
   /** Every address the name resolved to; empty when nothing was looked up. */

@@ -1,4 +1,5 @@
 import { isIP } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { toWeirError, WeirError } from '../errors.js'
 import { type GatewayClient, startGateway } from '../egress/index.js'
 import type { EgressLease, GatewayAttachment } from '../ports/index.js'
@@ -67,7 +68,8 @@ export async function serveGateway(options: ServeOptions): Promise<ServedGateway
     const served = new Serving(gateway, wanted)
     await served.put(policy)
     const { policyFile } = options
-    if (policyFile !== undefined) void watchFile(policyFile, () => reload(served, options), stop.signal)
+    if (policyFile !== undefined)
+      void watchFile(policyFile, () => reload(served, options, stop.signal), stop.signal)
     let closed: Promise<void> | undefined
     return {
       listeners: served.listeners,
@@ -122,14 +124,29 @@ function asksForCredentials(identity: string, { identities }: EgressPolicy): boo
   return identity === '' && identities.some(({ secret }) => secret !== '')
 }
 
-async function reload(served: Serving, options: ServeOptions): Promise<void> {
-  try {
-    await served.put(await readPolicy(options))
-    options.onNote?.('The policy was read again and is in force')
-  } catch (error) {
-    options.onNote?.(`${toWeirError(error).message}; the old policy stays in force`)
+/**
+ * What could not be put in force for the moment, since the gateway process was down, is tried again until it is: the file may
+ * take something away.
+ */
+async function reload(served: Serving, options: ServeOptions, signal: AbortSignal): Promise<void> {
+  for (let isFirst = true; !signal.aborted; isFirst = false) {
+    try {
+      await served.put(await readPolicy(options))
+      options.onNote?.('The policy was read again and is in force')
+      return
+    } catch (error) {
+      const { message, retryable } = toWeirError(error)
+      if (!retryable) {
+        options.onNote?.(`${message}; the old policy stays in force`)
+        return
+      }
+      if (isFirst) options.onNote?.(`${message}; the policy is put in force as soon as that can be`)
+    }
+    await sleep(RETRY_MS, undefined, { signal }).catch(() => undefined)
   }
 }
+
+const RETRY_MS = 100
 
 interface ServedDoor {
   attachment: GatewayAttachment

@@ -191,6 +191,29 @@ describe('a live change of the rules', () => {
     expect((await audit.read('e-1', 0, 1)).at(0)).toMatchObject({ code: 'egress.revoked', bytesUp: 0 })
   })
 
+  it('cuts an attempt whose addresses are denied while it is being connected', async () => {
+    let dialled = (): void => {}
+    const isDialling = new Promise<void>((resolve) => (dialled = resolve))
+    let connected = (): void => {}
+    const isAllowedOn = new Promise<void>((resolve) => (connected = resolve))
+    let reached = 0
+    onOrigin = () => (reached += 1)
+    const dial: Dial = async (_address, _port, signal) => {
+      dialled()
+      await isAllowedOn
+      signal.throwIfAborted()
+      return await dialProxy(portOf(origin))
+    }
+    const { gateway: gw, port } = await gateway({ dial })
+    const answer = exchange(port, GET)
+    await isDialling
+    gw.setNodePolicy({ ...NODE, deny: ['93.184.216.10'] })
+    connected()
+    expect(await answer).toContain('egress.revoked')
+    expect(reached).toBe(0)
+    expect((await audit.read('e-1', 0, 1)).at(0)).toMatchObject({ code: 'egress.revoked', bytesUp: 0 })
+  })
+
   it('leaves a tunnel alone that is still allowed, and keeps the old rules when the new ones are unreadable', async () => {
     onOrigin = (socket) => socket.on('data', () => socket.write(buildServerHello(false)))
     const { gateway: gw, port } = await gateway()
@@ -221,6 +244,22 @@ describe('what a refusal tells', () => {
     const [record] = await audit.read('e-1', 0, 5)
     expect(record?.hostAsSent).toMatch(/^[\x20-\x7e]{1,256}$/)
     expect(record?.hostAsSent).toContain('\\u001b')
+  })
+
+  it.each([
+    'GET https://me:S3CRET@example.com/S3CRET?key=S3CRET HTTP/1.1',
+    'GET http://me:S3CRET@example.com/?S3CRET HTTP/1.1',
+    'GET http://example.com?S3CRET#S3CRET HTTP/1.1',
+    'GET /login?S3CRET HTTP/1.1',
+    'TRACE http://example.com/S3CRET HTTP/1.1',
+    'CONNECT me:S3CRET@example.com:443 HTTP/1.1',
+  ])('records of %s the host alone, not what may be a secret', async (line) => {
+    const { port } = await gateway()
+    expect(await exchange(port, `${line}\r\nHost: example.com\r\n\r\n`)).toMatch(/^HTTP\/1\.1 40[05] /)
+    const [record] = await audit.read('e-1', 0, 5)
+    expect(record?.decision).toBe('deny')
+    expect(JSON.stringify(record)).not.toContain('S3CRET')
+    if (!line.includes(' /login')) expect(record?.hostAsSent).toContain('example.com')
   })
 
   it('N-02 reflects nothing of a malformed host', async () => {

@@ -1,9 +1,12 @@
+import { type AddressInfo, connect, createServer } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { transparentPorts } from '../../src/egress/attach/transparent-ports.js'
 import { decodeAnswer } from '../../src/egress/dns/message.js'
 import { encodeReply, RCODE, readQuestion } from '../../src/egress/dns/query.js'
 import { SYNTHETIC_NAMES_MAX, SyntheticAddresses } from '../../src/egress/dns/synthetic-addresses.js'
+import { NameServer } from '../../src/egress/serve/name-server.js'
 import { parseHostPattern, parseIpAddress } from '../../src/model/index.js'
 import { encodeQuestion } from './dns-questions.js'
 
@@ -48,6 +51,34 @@ describe('questions for names', () => {
         expect(answer?.addresses.map(({ address }) => address.text)).toEqual(['198.18.1.2'])
       }),
     )
+  })
+})
+
+describe('a client that asks over TCP and never reads', () => {
+  it('is cut, and its answers do not pile up', async () => {
+    let now = 0
+    const names = new NameServer({ lease: () => undefined, hasIpv6: () => false, now: () => (now += 1_000) })
+    const server = createServer()
+    names.serveTcp(server)
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    const question = encodeQuestion(Array(4).fill('a'.repeat(55)).join('.'), 'A')
+    const framed = Buffer.concat([Buffer.from([0, question.length]), question])
+    const socket = connect((server.address() as AddressInfo).port, '127.0.0.1').pause()
+    let isClosed = false
+    socket.on('error', () => {}).on('close', () => (isClosed = true))
+    try {
+      // More than the kernel holds for both sides.
+      for (let batch = 0; batch < 400 && !isClosed; batch++)
+        await new Promise<void>((resolve) => {
+          socket.write(Buffer.concat(Array<Buffer>(200).fill(framed)), () => resolve())
+        })
+      for (let waited = 0; !isClosed && waited < 2_000; waited += 20) await sleep(20)
+      expect(isClosed).toBe(true)
+    } finally {
+      socket.destroy()
+      names.close()
+      server.close()
+    }
   })
 })
 

@@ -1,5 +1,5 @@
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { request } from 'node:http'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -40,7 +40,7 @@ describe.skipIf(missing !== '')(missing === '' ? title : `${title} (skipped: ${m
     rmSync(dir, { recursive: true, force: true })
   })
 
-  const writePolicy = (lists: Record<string, string[]>): void => {
+  const writePolicy = (lists: Record<string, string[]>, to = dir): void => {
     const names = ['one.demo.test', 'two.demo.test']
     const policy = {
       hosts: Object.fromEntries(names.map((name) => [name, internet.address])),
@@ -48,7 +48,7 @@ describe.skipIf(missing !== '')(missing === '' ? title : `${title} (skipped: ${m
       identities: Object.entries(lists).map(([name, allow]) => ({ name, secret: hashes[name], allow })),
       listeners: [{ address: '127.0.0.1:0', identity: 'ci' }, { address: '127.0.0.1:0' }],
     }
-    writeFileSync(join(dir, 'policy.yaml'), JSON.stringify(policy))
+    writeFileSync(join(to, 'policy.yaml'), JSON.stringify(policy))
   }
 
   it('serves each identity by its own list, on a listener of its own and by credential', async () => {
@@ -112,6 +112,28 @@ describe.skipIf(missing !== '')(missing === '' ? title : `${title} (skipped: ${m
     expect(await ask(asking, 'two.demo.test', 'ci')).toMatchObject({ status: 200 })
   })
 
+  it('takes away what a changed policy takes away also when the gateway process was down at that moment', async () => {
+    const own = join(dir, 'down')
+    mkdirSync(own)
+    writePolicy({ ci: ['one.demo.test'], nightly: ['one.demo.test'] }, own)
+    const other = await startGateway(own)
+    try {
+      const [, url = ''] = other.urls
+      expect(await ask(url, 'one.demo.test', 'ci')).toMatchObject({ status: 200 })
+      // Several times, so that the new one is not there again before the file is read.
+      for (let kills = 0; kills < 6; kills++) {
+        await until(() => other.gatewayPid() !== undefined)
+        process.kill(other.gatewayPid() as number, 'SIGKILL')
+      }
+      writePolicy({ ci: ['two.demo.test'], nightly: ['one.demo.test'] }, own)
+      await until(() => other.output().includes('is in force'))
+      expect(await ask(url, 'one.demo.test', 'ci')).toMatchObject({ status: 403 })
+      expect(await ask(url, 'one.demo.test', 'nightly')).toMatchObject({ status: 200 })
+    } finally {
+      await other.stop('SIGKILL')
+    }
+  })
+
   it('lets what is under way end when it is stopped, and takes nothing new', async () => {
     const [ciOnly = ''] = gateway.urls
     const { port } = new URL(ciOnly)
@@ -149,6 +171,8 @@ interface RunningGateway {
   output(): string
   /** Connections that the gateway process holds to the sites. */
   connections(): number
+  /** The process of its own that the gateway runs in; undefined while it is down. */
+  gatewayPid(): number | undefined
   stop(signal: NodeJS.Signals): Promise<number | null>
 }
 
@@ -171,6 +195,10 @@ function startGateway(dir: string): Promise<RunningGateway> {
           readdirSync(join(dir, 'records'))
             .filter((file) => file.endsWith('.begun'))
             .filter((file) => readFileSync(join(dir, 'records', file), 'utf8').includes('POST')).length,
+        gatewayPid: () => {
+          const found = spawnSync('pgrep', ['-P', String(child.pid), '-f', 'processes/gateway'])
+          return Number(found.stdout.toString().trim()) || undefined
+        },
         stop: (signal) => {
           child.kill(signal)
           return ended

@@ -340,6 +340,12 @@ function framing(reason: string): Fault {
   return { code: 'request.framing', status: 400, reason }
 }
 
-function problem(fault: Fault, method: string, hostAsSent: string): RequestReading {
-  return { state: 'bad', problem: { ...fault, method, hostAsSent } }
+function problem(fault: Fault, method: string, sent: string): RequestReading {
+  return { state: 'bad', problem: { ...fault, method, hostAsSent: hostPartOf(sent) } }
+}
+
+/** Of a target that may be anything: the part that stands for the host. The rest may be a secret, and is not kept. */
+function hostPartOf(sent: string): string {
+  const authority = sent.replace(/^[a-z][a-z0-9+.-]*:\/\//i, '').replace(/[/?#].*$/s, '')
+  return authority.replace(/^.*@/s, '***@')
 }

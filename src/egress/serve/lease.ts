@@ -121,10 +121,11 @@ export class Lease {
   #cutForbidden(): void {
     const { rules } = this
     for (const attempt of this.live) {
-      const { request, dialled, aliases } = attempt
+      const { request, dialled, answers, aliases } = attempt
       if (request === undefined) continue
       const byHost = decideHost(request, rules)
-      const found = { addresses: dialled === undefined ? [] : [dialled], aliases }
+      // Until one of them has accepted, any of the answers may be the one that is used.
+      const found = { addresses: dialled === undefined ? answers : [dialled], aliases }
       const decision = byHost.allowed ? decideAddresses(request, found, rules) : byHost
       if (decision.allowed) continue
       attempt.revokedByGeneration = this.#node.generation

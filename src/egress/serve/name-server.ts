@@ -80,7 +80,8 @@ export class NameServer {
         const end = 2 + received.readUInt16BE(0)
         const answer = await this.#answer(received.subarray(2, end))
         received = received.subarray(end)
-        if (answer === undefined) socket.destroy()
+        // Whoever asks and never reads would have its answers kept here.
+        if (answer === undefined || socket.writableLength > ANSWERS_BYTES_MAX) socket.destroy()
         else socket.write(Buffer.concat([Buffer.from([answer.length >> 8, answer.length & 0xff]), answer]))
       }
       if (received.length > QUESTION_BYTES_MAX) socket.destroy()
@@ -170,6 +171,7 @@ const RECORDED_NAMES_MAX = 256
 const CONNECTIONS_MAX = 16
 const CONNECTION_IDLE_MS = 5_000
 const QUESTION_BYTES_MAX = 4_096
+const ANSWERS_BYTES_MAX = 64 * 1024
 
 /** RFC 6761 §6.3. */
 function localhost(type: number): DnsReply {
