@@ -53,6 +53,8 @@ const PACKAGES = [
     why: 'networks of several machines, and devstack',
   },
   { name: 'curl', present: () => has('curl'), why: 'a real client of the gateway in tests' },
+  { name: 'zsh', present: () => has('zsh'), why: 'completion in that shell' },
+  { name: 'fish', present: () => has('fish'), why: 'completion in that shell' },
   { name: 'openssl', present: () => has('openssl'), why: 'certificates of test servers' },
   { name: 'wget', present: () => has('wget'), why: 'more real clients of the gateway' },
   { name: 'git', present: () => has('git'), why: 'the same' },

@@ -99,7 +99,7 @@ function checkNode(
     away,
     ...(isWholeJob
       ? [
-          refuseOffer({ ...demand, network: 'None' }, offer),
+          refuseOffer(demandOf({ ...demand, network: 'None' }), offer),
           refuseLabels(demand, node),
           refuseSize(demand.resources, NO_RESOURCES, offer, Infinity),
         ]

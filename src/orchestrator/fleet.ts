@@ -16,6 +16,7 @@ import type {
 } from '../model/index.js'
 import type { Change, Revision, Snapshot } from '../ports/index.js'
 import { EgressOffers } from './egress-offers.js'
+import { demandOf } from './job-demand.js'
 import type { JobDemand } from './job-demand.js'
 import { LabelClass } from './label-class.js'
 import { hashText, offerText, readOffer, viewNode, type NodeOffer, type NodeView } from './node-view.js'
@@ -259,7 +260,7 @@ export class Fleet implements PlacingViews {
     const matches = (view: NodeView): boolean =>
       matchConstraints(constraints, view.record.info.labels).matches
     const skip = isOrdered ? isSpecial : (view: NodeView): boolean => isSpecial(view) || !matches(view)
-    const { levels } = this.#classOf(isOrdered ? demand : { ...demand, constraints: [], labelKey: '' })
+    const { levels } = this.#classOf(isOrdered ? demand : demandOf({ ...demand, constraints: [] }))
     const question = { asked: demand.resources, nodeQueueFactor: options.nodeQueueFactor, start, skip }
     const candidates = this.#rateSpecial(demand, options, special, start)
     const most = candidates.length + options.wanted

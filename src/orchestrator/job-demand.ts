@@ -19,7 +19,7 @@ export interface JobDemand {
   /** Hosts that an http job names. */
   readonly domains: readonly HostPattern[]
   /** Which of them a node does not offer. Found out once for all nodes with the same lists. */
-  readonly uncovered: (offering: EgressOffering) => readonly UncoveredPattern[]
+  uncovered(offering: EgressOffering): readonly UncoveredPattern[]
   readonly constraints: readonly Constraint[]
   readonly resources: Resources
   /** Equal for jobs that ask the same of what a node offers: engine, data, network. */
@@ -44,33 +44,50 @@ export function readDemand(spec: JobSpec): JobDemand {
   })
 }
 
+type Asked = Omit<JobDemand, 'uncovered' | 'offerKey' | 'labelKey'>
+
 /** Adds what follows from the rest. */
-export function demandOf(asked: Omit<JobDemand, 'uncovered' | 'offerKey' | 'labelKey'>): JobDemand {
-  const { engine, publisher, network, sources, domains, constraints } = asked
-  return {
-    ...asked,
-    uncovered: onceFor((offering) => uncoveredPatterns(domains, offering)),
-    offerKey: JSON.stringify([
-      engine,
-      publisher,
-      network,
-      sources.toSorted(),
-      domains.map((domain) => domain.text),
-    ]),
-    labelKey: constraints.length === 0 ? '' : JSON.stringify(constraints),
+export function demandOf(asked: Asked): JobDemand {
+  return new Demand(asked)
+}
+
+/** Values alone, equal for equal jobs: what was found out about nodes is remembered where nobody compares. */
+class Demand implements JobDemand {
+  readonly engine: string
+  readonly sources: readonly string[]
+  readonly publisher: string
+  readonly network: NetworkType
+  readonly domains: readonly HostPattern[]
+  readonly constraints: readonly Constraint[]
+  readonly resources: Resources
+  readonly offerKey: string
+  readonly labelKey: string
+  readonly #known = new WeakMap<EgressOffering, readonly UncoveredPattern[]>()
+
+  constructor({ engine, sources, publisher, network, domains, constraints, resources }: Asked) {
+    this.engine = engine
+    this.sources = sources
+    this.publisher = publisher
+    this.network = network
+    this.domains = domains
+    this.constraints = constraints
+    this.resources = resources
+    const hosts = domains.map((domain) => domain.text)
+    this.offerKey = JSON.stringify([engine, publisher, network, sources.toSorted(), hosts])
+    this.labelKey = constraints.length === 0 ? '' : JSON.stringify(constraints)
+  }
+
+  uncovered(offering: EgressOffering): readonly UncoveredPattern[] {
+    let found = this.#known.get(offering)
+    if (found === undefined) {
+      found = uncoveredPatterns(this.domains, offering)
+      this.#known.set(offering, found)
+    }
+    return found
   }
 }
 
 /** An operator may have a private host listed, so a job may name one; the node's list decides. */
 function readDomains(texts: readonly string[]): readonly HostPattern[] {
   return HostPatternSet.parse(texts, { allowPrivate: true, allowPublicSuffix: true }).patterns
-}
-
-function onceFor<K extends object, V>(find: (key: K) => V): (key: K) => V {
-  const known = new WeakMap<K, V>()
-  return (key) => {
-    let found = known.get(key)
-    if (found === undefined) known.set(key, (found = find(key)))
-    return found
-  }
 }

@@ -25,12 +25,14 @@ const OPERANDS: Readonly<Record<string, readonly string[]>> = {
   'job rerun': ['JOB'],
   'job versions': ['JOB'],
   'node describe': ['NODE'],
+  'audit verify': ['JOB'],
+  'network explain': ['--domain', 'example.com', 'example.com'],
   'config get': ['Labels'],
   'config auto-resources': ['--dry-run'],
 }
 
 /** Tested where what they need is there. */
-const ELSEWHERE = ['auth ', 'profile ', 'node token ']
+const ELSEWHERE = ['auth ', 'profile ', 'node token ', 'egress ', 'network check']
 
 const commands = leavesOf(buildProgram({} as CliContext, () => undefined)).filter(
   ({ words, command }) =>

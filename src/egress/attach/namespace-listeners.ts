@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import type { Socket as UdpSocket } from 'node:dgram'
-import { createServer, type Server } from 'node:net'
+import { createServer, type Server, type Socket } from 'node:net'
 import { WeirError } from '../../errors.js'
 import { entryPoint } from '../../package-root.js'
 import { OWN_SYNTHETIC_ADDRESS } from '../dns/synthetic-addresses.js'
@@ -153,8 +153,16 @@ class HeldSockets {
   }
 
   add({ role, type }: SocketPlan, socket: Server | UdpSocket): void {
-    if (type === 'udp') this.byRole.nameSockets.push(socket as UdpSocket)
-    else this.byRole[role].push(socket as Server)
+    if (type === 'udp') {
+      this.byRole.nameSockets.push(socket as UdpSocket)
+      return
+    }
+    const server = socket as Server
+    // It accepts from now on, and nobody serves it yet: who comes is refused, not left without an answer for ever.
+    server.on('connection', (early: Socket) => {
+      if (server.listenerCount('connection') === 1) early.resetAndDestroy()
+    })
+    this.byRole[role].push(server)
   }
 
   close(): void {
