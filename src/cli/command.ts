@@ -93,8 +93,24 @@ export class WeirCommand extends Command {
   }
 }
 
-/** Flags of the command first, those that every command takes last. */
+/** Columns that a description has at least, beside or below what it describes. */
+const DESCRIPTION_COLUMNS_MIN = 40
+
+/**
+ * Flags of the command first, those that every command takes last. A flag that is too long to have its description
+ * beside it has it below, so that help fits 80 columns.
+ */
 class WeirHelp extends Help {
+  override padWidth(command: Command, helper: Help): number {
+    const most = (this.helpWidth ?? 80) - DESCRIPTION_COLUMNS_MIN - 4
+    return Math.max(16, Math.min(super.padWidth(command, helper), most))
+  }
+
+  override formatItem(term: string, termWidth: number, description: string, helper: Help): string {
+    if (helper.displayWidth(term) <= termWidth) return super.formatItem(term, termWidth, description, helper)
+    return `  ${term}\n${super.formatItem('', termWidth, description, helper)}`
+  }
+
   override groupItems<Item extends Command | Option>(
     unsortedItems: Item[],
     visibleItems: Item[],

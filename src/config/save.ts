@@ -50,6 +50,13 @@ export function unsetConfigValue(file: string, key: string): { name: ConfigName;
 export function requireConfigName(key: string, what: string): ConfigName {
   const name = findConfigName(key)
   if (name !== undefined) return name
+  const inside = Object.keys(CONFIG_SCHEMA).find((one) =>
+    one.toLowerCase().startsWith(`${key.toLowerCase()}.`),
+  )
+  if (inside !== undefined)
+    throw new WeirError('config.invalid', `Cannot ${what} ${JSON.stringify(key)}: it is a section of keys`, {
+      hint: `name one of them, for example ${inside}; \`weir config list\` shows all`,
+    })
   const nearest = nearestConfigName(key)
   throw new WeirError('config.invalid', `Cannot ${what} ${JSON.stringify(key)}: there is no such key`, {
     hint: nearest === undefined ? 'run `weir config list` to see every key' : `did you mean ${nearest}?`,

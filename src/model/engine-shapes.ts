@@ -6,6 +6,7 @@ import {
   environmentName,
   environmentPair,
   jobPath,
+  modulePath,
   normaliseJobPath,
   ruleOf,
 } from './value-rules.js'
@@ -26,7 +27,7 @@ const wasmModule: AlternativeShape = {
   kind: 'alternative',
   description:
     'A WebAssembly module: an input source, or the path inside the job of a module among the InputSources',
-  text: text('Path of a module among the InputSources', { normalise: normaliseJobPath, check: jobPath }),
+  text: text('Path of a module among the InputSources', { normalise: normaliseJobPath, check: modulePath }),
   object: inputSource('The module as an input source; alias and target may be left out', { isModule: true }),
 }
 

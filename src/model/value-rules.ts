@@ -26,7 +26,10 @@ export const readableName: Rule = (text) =>
 /** An absolute path inside a job: no `.` or `..` segments, not the root, not a place that belongs to the kernel. */
 export const jobPath: Rule = (text) => {
   if (!text.startsWith('/'))
-    return { message: `path must be absolute: ${quoted(text)}`, hint: `Write ${quoted(`/${text}`)}` }
+    return {
+      message: `path must be absolute: ${quoted(text)}`,
+      hint: `Write ${quoted(`/${text.replace(/^(?:\.\/+)+/, '')}`)}`,
+    }
   if (hasUnprintable(text)) return { message: `path contains control characters: ${quoted(text)}` }
   const segments = text.split('/').slice(1)
   if (segments.some((segment) => segment === '.' || segment === '..')) {
@@ -41,6 +44,15 @@ export const jobPath: Rule = (text) => {
   return KERNEL_PLACES.has(top) ? { message: `path must not be below /${top}: ${quoted(text)}` } : undefined
 }
 
+/** Where a module stands in the job. A job file sends no files of its author along, though a relative path looks like one. */
+export const modulePath: Rule = (text) =>
+  text.startsWith('/')
+    ? jobPath(text)
+    : {
+        message: `path must be absolute: ${quoted(text)}`,
+        hint: 'It is a path in the job. A file of yours: "weir wasm upload FILE", and here {Source: {Type: blob, Params: {CID: …}}}',
+      }
+
 /** Doubled and trailing slashes dropped, blanks around it trimmed. */
 export function normaliseJobPath(text: string): string {
   const trimmed = text.trim().replace(/\/{2,}/g, '/')
@@ -49,7 +61,11 @@ export function normaliseJobPath(text: string): string {
 
 /** An absolute path on a node: only checked for shape here; the node follows links and compares with its list. */
 export const nodePath: Rule = (text) => {
-  if (!text.startsWith('/')) return { message: `source path must be absolute: ${quoted(text)}` }
+  if (!text.startsWith('/'))
+    return {
+      message: `source path must be absolute: ${quoted(text)}`,
+      hint: 'It is a path on the node. A small file of yours: Type inline, with URL "data:text/plain,…"',
+    }
   if (hasUnprintable(text)) return { message: `source path contains control characters: ${quoted(text)}` }
   return text.split('/').includes('..')
     ? { message: `source path must not contain "..": ${quoted(text)}` }

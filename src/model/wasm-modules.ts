@@ -55,6 +55,8 @@ function moduleAtPath(
   const covering = inputs.filter(({ Target }) => path === Target || path.startsWith(`${Target}/`))
   const input = covering.toSorted((a, b) => b.Target.length - a.Target.length)[0]
   if (input !== undefined) return { Source: input.Source, Alias: input.Alias, Target: path }
+  const missing: InputSourceSpec = { Source: { Type: '' }, Alias: '', Target: path }
+  if (!path.startsWith('/')) return missing // Which was said where the path was read.
   problems.add(
     place,
     {
@@ -63,7 +65,7 @@ function moduleAtPath(
     },
     path,
   )
-  return { Source: { Type: '' }, Alias: '', Target: path }
+  return missing
 }
 
 function withTarget(module: InputSourceSpec, target: string): InputSourceSpec {

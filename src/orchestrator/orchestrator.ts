@@ -365,7 +365,8 @@ class OrchestratorNode implements Orchestrator {
     idOrPrefix: string,
     question: EgressQuestion,
   ): Promise<EgressExplanation & { nodeId: NodeId }> {
-    const nodeId = meantNode(this.#registry.records(), idOrPrefix)
+    // It only asks, so that the beginning of a name will do.
+    const { nodeId } = findNode(this.#registry.records(), idOrPrefix).info
     const { transport } = this.#options
     try {
       const answer = await transport.request(explainSubject(nodeId), question, this.#limits.nodeAnswerMs)

@@ -213,6 +213,8 @@ export function refuseOffer(demand: JobDemand, offer: NodeOffer): Refusal | unde
 }
 
 function sourceHint(source: string): string {
+  if (source === 'ipfs')
+    return 'No node here speaks IPFS. A program of yours: weir wasm run FILE; what is uploaded here: weir wasm list'
   if (source !== 'localdirectory') return ''
   return 'The operator of a node can list the path in Compute.AllowListedLocalPaths; a small file of yours is sent along with --input ./FILE'
 }

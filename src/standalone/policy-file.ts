@@ -116,7 +116,7 @@ export function parsePolicy(source: string, name = 'policy'): EgressPolicy {
     const lines = (error.details.problems as SpecProblem[]).map(problemLine)
     throw new WeirError('config.invalid', [`Cannot use the egress policy ${name}:`, ...lines].join('\n  '), {
       details: error.details,
-      hint: 'docs/egress-gateway.md lists the keys',
+      hint: 'the keys are in docs/egress-gateway.md',
     })
   }
 }

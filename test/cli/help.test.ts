@@ -8,6 +8,7 @@ import { buildProgram, leavesOf } from '../../src/cli/program.js'
 import { entryPoint } from '../../src/package-root.js'
 import { PROGRAMS, weir } from './with-cli.js'
 import { missingWorld, startWorld } from './with-internet.js'
+import type { WeirCommand } from '../../src/cli/command.js'
 import type { CliContext } from '../../src/cli/context.js'
 import type { World } from './with-internet.js'
 
@@ -44,6 +45,22 @@ describe('help', () => {
     expect([
       ...new Set(files.filter((url) => heavy.test(url.replace(/^.*\/(dist|node_modules)\//, '/')))),
     ]).toEqual([])
+  })
+
+  it('of every command and group fits 80 columns; only examples, which are to be copied, may be longer', () => {
+    const all = (command: WeirCommand): WeirCommand[] => [
+      command,
+      ...command.commands.flatMap((inner) => all(inner as WeirCommand)),
+    ]
+    const tooLong = all(buildProgram({} as CliContext, () => undefined)).flatMap((command) =>
+      command
+        .createHelp()
+        .formatHelp(command, Object.assign(command.createHelp(), { helpWidth: 80 }))
+        .split('\n')
+        .filter((line) => line.length > 80)
+        .map((line) => `${command.words}: ${line}`),
+    )
+    expect(tooLong).toEqual([])
   })
 
   it.each(['docker run', 'job egress', 'serve'])('of %s ends with its examples', async (words) => {

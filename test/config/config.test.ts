@@ -6,6 +6,7 @@ import {
   CONFIG_SCHEMA,
   type ConfigName,
   loadConfig,
+  requireConfigName,
   saveConfigValue,
   variableOf,
   writeValue,
@@ -80,6 +81,16 @@ describe('loadConfig', () => {
     const config = loadConfig({ dataDir: dir })
     expect(config.values.Labels).toEqual({ region: 'eu' })
     expect(config.values['Egress.Allow']).toEqual(['example.com', '.example.org'])
+  })
+
+  it('says of a section that it is one, in any case, and names a key in it', () => {
+    for (const section of ['Egress', 'egress'])
+      expect(() => requireConfigName(section, 'get')).toThrow(
+        expect.objectContaining({
+          message: `Cannot get "${section}": it is a section of keys`,
+          hint: expect.stringContaining('Egress.'),
+        }),
+      )
   })
 
   it('names every mistake at once, with the nearest key for a misspelt one', () => {

@@ -142,11 +142,17 @@ describe('for any policy and request', () => {
         }
         if (uncoveredPatterns([one], offering).length > 0) return
         const decision = decideHost(asked, rulesOf([domain], node))
-        // A part of what is covered may be denied, is never reached by mail's port, or is no host of the internet.
+        // A part of what is covered may be denied, is never reached by mail's port, is no host of the internet, or is
+        // the network itself.
         if (!decision.allowed)
-          expect(['egress.denied_by_operator', 'egress.private_address', 'egress.port']).toContain(
-            decision.code,
-          )
+          expect([
+            'egress.denied_by_operator',
+            'egress.private_address',
+            'egress.port',
+            'egress.self',
+          ]).toContain(decision.code)
+        if (!decision.allowed && decision.code === 'egress.self')
+          expect(['weir.test', '10.9.9.1']).toContain(asked.host.text)
         if (!decision.allowed && decision.code === 'egress.port') expect(asked.port).toBe(25)
       }),
       { numRuns: 3_000 },
@@ -197,6 +203,38 @@ describe('schemes are enforced', () => {
       'egress.not_in_network_list network',
     )
   })
+})
+
+describe('what would change a refusal', () => {
+  const changes = (text: string, privateExceptions: string[] = []) => {
+    const { host, services } = readDestination(text)
+    const node = { mode: 'list' as const, allow: [], deny: [], privateExceptions, self: [] }
+    return explainRequests({ host, services, domains: [] }, rulesOf([], node)).map(({ objections }) =>
+      objections.map(({ change }) => change),
+    )
+  }
+
+  it('opens no more than was asked for: only TLS for an https URL, both for a host', () => {
+    expect(changes('https://a.test')).toEqual([
+      [
+        'the job is submitted with --domain https://a.test',
+        'the operator of the node adds https://a.test to Egress.Allow',
+      ],
+    ])
+    expect(changes('a.test').map(([job]) => job)).toEqual(
+      Array(2).fill('the job is submitted with --domain a.test'),
+    )
+    expect(changes('https://a.test:8443').map(([job]) => job)).toEqual([
+      'the job is submitted with --domain a.test:8443',
+    ])
+  })
+
+  it.each(['localhost:1234', 'api.localhost', '127.0.0.1:8080', '[::1]:80'])(
+    'promises nothing for %s, which is the node itself however it is listed',
+    (text) => {
+      expect(changes(text).flat().filter(Boolean)).toEqual([])
+    },
+  )
 })
 
 describe('readDestination', () => {

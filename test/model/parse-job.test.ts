@@ -580,6 +580,12 @@ describe('the wasm engine', () => {
       'Tasks[0].Engine.Params.EntryModule: no input source provides the module /x.wasm',
     ])
   })
+
+  it('says once that a relative path is no path in the job: a job file sends no files along', () => {
+    expect(complaints(wasm({ EntryModule: './x.wasm' }))).toEqual([
+      'Tasks[0].Engine.Params.EntryModule: path must be absolute: "./x.wasm"',
+    ])
+  })
 })
 
 describe('parsing as algebra', () => {

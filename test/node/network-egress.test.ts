@@ -122,6 +122,9 @@ describe('a node and its own orchestrator', () => {
         return verdicts[0]?.allowed === true ? 'allowed' : verdicts[0]?.code
       }
       const TIMELY = { timeout: 10_000 }
+      await expect(
+        jobs.explainEgress('n-zzz', { host: 'pypi.org', services: [], domains: [] }),
+      ).rejects.toMatchObject({ code: 'node.not_found', hint: expect.stringContaining('weir node list') })
       await expect.poll(() => said('pypi.org'), TIMELY).toBe('egress.not_in_network_list')
       expect(await said('www.example.com')).toBe('allowed')
       expect(await said('ipfs.io')).toBe('egress.not_in_node_list')

@@ -44,7 +44,7 @@ export async function networkExplain(
   const isAllowed = explanation.Verdicts.some(({ Allowed }) => Allowed)
   if (format === undefined) {
     await terminal.data(render(explanation))
-    if (node === undefined) suggestNode(text, domains, explanation, context)
+    if (node === undefined) suggestNode(domains, explanation, context)
   } else await printObject(terminal, explanation, format, flags.pretty ?? terminal.outIsTerminal)
   return isAllowed ? EXIT.ok : EXIT.no
 }
@@ -118,12 +118,23 @@ const OWNERS: Readonly<Record<string, string>> = {
 
 /** Who allows it is known only by the nodes. */
 function suggestNode(
-  text: string,
   domains: readonly string[],
-  { JudgedBy = [] }: Explanation,
+  { Host, JudgedBy = [], Verdicts }: Explanation,
   { terminal }: CliContext,
 ): void {
-  if (JudgedBy.includes('node')) return
-  const names = (domains.length === 0 ? [text] : domains).map((domain) => `--domain ${shellWord(domain)}`)
+  const isHopeless = Verdicts.every((verdict) => verdict.Objections.some(({ Change }) => Change === ''))
+  if (JudgedBy.includes('node') || isHopeless) return
+  const names = (domains.length === 0 ? [patternOf(Host, Verdicts)] : domains).map(
+    (domain) => `--domain ${shellWord(domain)}`,
+  )
   suggest(terminal, [['Which nodes allow it:', `weir network check ${names.join(' ')}`]])
+}
+
+/** What a job would name for exactly what was asked, whatever path or credentials stood around it. */
+function patternOf(host: string, [verdict, other]: readonly WireEgressVerdict[]): string {
+  if (verdict === undefined) return host
+  const { Scheme, Port } = verdict
+  const isUsual = Port === (Scheme === 'http' ? 80 : 443)
+  const place = isUsual ? hostInUrl(host) : `${hostInUrl(host)}:${Port}`
+  return other === undefined ? `${Scheme}://${place}` : place
 }

@@ -1,4 +1,11 @@
-import { classifyIpAddress, type Host, hostInUrl, readHost, SCHEME_PORTS } from '../../model/index.js'
+import {
+  classifyIpAddress,
+  type Host,
+  hostInUrl,
+  readHost,
+  SCHEME_PORTS,
+  type WebScheme,
+} from '../../model/index.js'
 import { WeirError } from '../../errors.js'
 import type { EgressObjection, EgressQuestion, EgressVerdict } from '../../ports/index.js'
 import { decideHost, type EgressRefusal, type EgressRequest, refusals } from './decide.js'
@@ -21,13 +28,18 @@ export function explainRequests({ host, services }: EgressQuestion, rules: Egres
       port,
     }
     const decision = decideHost(request, rules)
-    const objections = decision.allowed ? [] : objectionsTo(request, rules)
+    const only = services.length === 1 && port === SCHEME_PORTS[scheme] ? scheme : undefined
+    const objections = decision.allowed ? [] : objectionsTo(request, rules, only)
     const { allowed, rule, owner } = decision
     return { scheme, port, allowed, rule, owner, code: decision.allowed ? '' : decision.code, objections }
   })
 }
 
-function objectionsTo(request: EgressRequest, rules: EgressRules): EgressObjection[] {
+function objectionsTo(
+  request: EgressRequest,
+  rules: EgressRules,
+  scheme: WebScheme | undefined,
+): EgressObjection[] {
   const all = [...refusals(request, rules)]
   // A private exception counts as listed by the node, so that it needs no second entry.
   const isPrivate = all.some(({ code }) => code === 'egress.private_address')
@@ -35,15 +47,23 @@ function objectionsTo(request: EgressRequest, rules: EgressRules): EgressObjecti
     .filter(({ code, owner }) => !isPrivate || owner !== 'node' || code === 'egress.denied_by_operator')
     .map((refusal) => {
       const { code, owner, rule } = refusal
-      return { code, owner, rule, change: changeFor(refusal, request) }
+      return { code, owner, rule, change: changeFor(refusal, request, scheme) }
     })
 }
 
-/** What would have to change, and by whom; empty when nothing can. */
-function changeFor({ code, owner, rule }: EgressRefusal, { host, port }: EgressRequest): string {
+/**
+ * What would have to change, and by whom; empty when nothing can. Where only one scheme was asked for, what is proposed
+ * opens only that one: a list that holds `https://host` does not cover a job that asks for `host`.
+ */
+function changeFor(
+  { code, owner, rule }: EgressRefusal,
+  { host, port }: EgressRequest,
+  scheme: WebScheme | undefined,
+): string {
   const { text } = host
   const isWeb = port === SCHEME_PORTS.http || port === SCHEME_PORTS.https
-  const pattern = isWeb ? text : `${hostInUrl(text)}:${port}`
+  const plain = isWeb ? text : `${hostInUrl(text)}:${port}`
+  const pattern = scheme === undefined ? plain : `${scheme}://${hostInUrl(text)}`
   // Mail never leaves, and the node's own loopback is the node itself, however it is listed.
   if (port === 25 || isHere(host)) return ''
   switch (code) {
@@ -60,9 +80,12 @@ function changeFor({ code, owner, rule }: EgressRefusal, { host, port }: EgressR
   }
   if (owner === 'node') return `the operator of the node adds ${pattern} to Egress.Allow`
   if (owner === 'network') return `whoever runs the network adds ${pattern} to Orchestrator.Egress.Allow`
-  return `the job is submitted with ${adviceFor(code, text, port) ?? `--domain ${pattern}`}`
+  const advice = scheme === undefined ? adviceFor(code, text, port) : undefined
+  const network = code === 'egress.mode_none' ? '--network http ' : ''
+  return `the job is submitted with ${advice ?? `${network}--domain ${pattern}`}`
 }
 
 function isHere(host: Host): boolean {
-  return host.kind === 'address' && ['loopback', 'unspecified'].includes(classifyIpAddress(host.address).kind)
+  if (host.kind === 'name') return /(?:^|\.)localhost$/.test(host.text)
+  return ['loopback', 'unspecified'].includes(classifyIpAddress(host.address).kind)
 }

@@ -81,7 +81,7 @@ function refusalText({ code, host, port, owner, text }: Refusal): string {
   const advice = adviceFor(code, host, port)
   const lines = [`weir refused this request${where}: ${text ?? SENTENCES[code] ?? 'it cannot be served'}.`]
   if (owner !== '' && owner !== 'gateway') lines.push(`Whose rule: ${OWNERS[owner]}.`)
-  if (advice !== undefined) lines.push(`To allow it, submit the job with: ${advice}`)
+  if (advice !== undefined) lines.push(`To allow it, run the job or program with: ${advice}`)
   else if (code === 'egress.not_in_node_list' || (code === 'egress.port' && owner === 'node'))
     lines.push('Only the operator of the node can allow it; another node may allow it already.')
   const limit = LIMIT_ADVICE[code]
@@ -102,7 +102,7 @@ const LIMIT_ADVICE: Readonly<Partial<Record<ErrorCode, string>>> = {
 }
 
 const OWNERS: Readonly<Record<RuleOwner, string>> = {
-  job: "the job's list",
+  job: 'the list of the job or program',
   node: "the node's list",
   network: "the network's list",
   gateway: 'the gateway',
@@ -110,7 +110,7 @@ const OWNERS: Readonly<Record<RuleOwner, string>> = {
 
 const SENTENCES: Readonly<Partial<Record<ErrorCode, string>>> = {
   'egress.mode_none': 'the job asked for no network',
-  'egress.not_in_job_list': "the host is not in the job's list of domains",
+  'egress.not_in_job_list': "the host is not in the program's list of domains",
   'egress.not_in_node_list': "the host is not in the node's list",
   'egress.not_in_network_list': "the host is not in the network's list",
   'egress.denied_by_operator': 'the operator of the node denies this host',

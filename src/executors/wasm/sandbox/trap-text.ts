@@ -27,6 +27,49 @@ function functionsOf(stack: string): string[] {
 
 /** V8 puts the name of the module before that of the function. */
 function withoutModule(name: string): string {
-  const plain = name.replace(/^[\w.-]+\.wasm\./, '').replace(/[^\x20-\x7e]/g, '?')
+  const plain = rustPath(name.replace(/^[\w.-]+\.wasm\./, '')).replace(/[^\x20-\x7e]/g, '?')
   return plain.length > NAME_CHARACTERS_MAX ? `${plain.slice(0, NAME_CHARACTERS_MAX)}…` : plain
+}
+
+/**
+ * `_ZN4core6option13expect_failed17h1a2b…E` as `core::option::expect_failed`: Rust's symbols in their legacy form, which are
+ * lengths and names, with a hash at the end. Everything else stays as it is.
+ */
+function rustPath(symbol: string): string {
+  const inner = /^_ZN(.+)17h[0-9a-f]{16}E$/.exec(symbol)?.[1]
+  if (inner === undefined) return symbol
+  const parts: string[] = []
+  for (let rest = inner; rest !== ''; ) {
+    const [digits = ''] = /^[0-9]{1,4}/.exec(rest) ?? []
+    const end = digits.length + Number(digits)
+    if (digits === '' || end > rest.length || end === digits.length) return symbol
+    parts.push(rest.slice(digits.length, end))
+    rest = rest.slice(end)
+  }
+  return parts.map(rustPart).join('::')
+}
+
+const RUST_SIGNS: Readonly<Record<string, string>> = {
+  SP: '@',
+  BP: '*',
+  RF: '&',
+  LT: '<',
+  GT: '>',
+  LP: '(',
+  RP: ')',
+  C: ',',
+  u7b: '{',
+  u7d: '}',
+  u20: ' ',
+  u27: "'",
+  u5b: '[',
+  u5d: ']',
+}
+
+/** One part of the path: `_$LT$` and the like stand for signs, `..` for `::`. */
+function rustPart(part: string): string {
+  return part
+    .replace(/^_(?=\$)/, '')
+    .replace(/\$([A-Za-z0-9]{1,3})\$/g, (whole, sign: string) => RUST_SIGNS[sign] ?? whole)
+    .replaceAll('..', '::')
 }
