@@ -85,15 +85,19 @@ export function admitNetwork(
   return [...refusals, ...refuseHttp(abilities), ...refuseHosts(network.Domains, rules)]
 }
 
-/** Full access knows no lists, so it is for nodes that no list is to limit. */
-export function offersFull({ acceptFullNetwork, mode, network }: NetworkRules): boolean {
-  return acceptFullNetwork && mode !== 'none' && network === undefined
+/** Full access knows no lists, so it is for nodes that no list but their own is to limit. */
+export function offersFull(rules: NetworkRules): boolean {
+  return rules.acceptFullNetwork && rules.mode !== 'none' && !isLimitedByNetwork(rules)
+}
+
+function isLimitedByNetwork({ network, networkDeny }: NetworkRules): boolean {
+  return network !== undefined || networkDeny?.isEmpty === false
 }
 
 function refuseFull(rules: NetworkRules, abilities: NetworkAbilities): Refusal[] {
   const refusals: Refusal[] = []
   if (!offersFull(rules)) {
-    const why = rules.network === undefined ? '' : ': the network has a list of hosts'
+    const why = isLimitedByNetwork(rules) ? ': the network has a list of hosts' : ''
     refusals.push({
       code: 'compute.network',
       message: `This node does not accept jobs with full network access${rules.acceptFullNetwork ? why : ''}`,

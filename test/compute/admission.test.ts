@@ -73,6 +73,27 @@ describe('admitNetwork', () => {
     ['http on an engine that cannot', http('exact.org'), open, { http: false }, ['compute.network']],
     ['full where only http is accepted', full, open, {}, ['compute.network']],
     ['full where it is accepted', full, { ...open, acceptFullNetwork: true }, {}, []],
+    [
+      'full in a network whose list is empty on both sides',
+      full,
+      { ...open, acceptFullNetwork: true, networkDeny: [] },
+      {},
+      [],
+    ],
+    [
+      'full in a network that only denies hosts',
+      full,
+      { ...open, acceptFullNetwork: true, networkDeny: ['bad.org'] },
+      {},
+      ['compute.network'],
+    ],
+    [
+      'full in a network that allows a few hosts',
+      full,
+      { ...open, acceptFullNetwork: true, network: ['exact.org'], networkDeny: [] },
+      {},
+      ['compute.network'],
+    ],
     ['full accepted, networked jobs not', full, { acceptFullNetwork: true }, {}, ['compute.network']],
     [
       'full on an engine that cannot',

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs'
 import type { Readable, Writable } from 'node:stream'
 import { WeirError } from '../../errors.js'
+import type { SeccompArch } from '../../seccomp.js'
 import type { ConfiningPrograms } from './programs.js'
 import { socketFilter } from './socket-filter.js'
 
@@ -79,7 +80,7 @@ export async function prepareProgram(options: ConfinedProgramOptions): Promise<C
       netnsPath: `/proc/${process.pid}/fd/${handles[0]}`,
       usernsPath: `/proc/${process.pid}/fd/${handles[1]}`,
       run: async () => {
-        pour(pipes[FILTER_FD] as Writable, socketFilter(process.arch as 'x64' | 'arm64', options))
+        pour(pipes[FILTER_FD] as Writable, socketFilter(process.arch as SeccompArch, options))
         pour(pipes[OPTIONS_FD] as Writable, environmentOptions(options.env))
         pour(pipes[GO_FD] as Writable, 'go\n')
         const code = await exited
