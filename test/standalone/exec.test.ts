@@ -289,6 +289,31 @@ describe.skipIf(missing !== '')(missing === '' ? title : `${title} (skipped: ${m
     expect(readFileSync('/etc/passwd', 'utf8')).toContain('root:')
   })
 
+  it('cannot have a file outside overwritten by a link in the place of the summary', async () => {
+    const cwd = mkdtempSync(join(dir, 'work-'))
+    const outside = join(dir, 'outside.txt')
+    writeFileSync(outside, 'kept')
+    await exec(['--quiet', '--', 'ln', '-s', outside, 'summary.json'], { cwd })
+    const { code, stderr } = await exec(['--summary', 'summary.json', '--', 'true'], { cwd })
+    expect([code, stderr]).toEqual([125, expect.stringContaining('it is a symbolic link')])
+    expect(readFileSync(outside, 'utf8')).toBe('kept')
+  })
+
+  it('cannot write the policy of its next run, or it is said that it can', async () => {
+    const cwd = mkdtempSync(join(dir, 'work-'))
+    mkdirSync(join(cwd, 'sub'))
+    for (const path of ['policy.yaml', 'sub/policy.yaml']) writeFileSync(join(cwd, path), 'allow: []\n')
+    const script =
+      'for f in "$1" "$1.new"; do echo "allow: [www.demo.test]" > "$f"; done; mv -f "$1.new" "$1"; rm -f "$1"'
+    const attack = (path: string): Promise<CliResult> =>
+      exec(['--policy', path, '--', 'sh', '-c', script, 'sh', path], { cwd })
+    const [direct, nested] = [await attack('policy.yaml'), await attack('sub/policy.yaml')]
+    expect(readFileSync(join(cwd, 'policy.yaml'), 'utf8')).toBe('allow: []\n')
+    expect(readFileSync(join(cwd, 'sub/policy.yaml'), 'utf8')).toBe('allow: []\n')
+    expect(direct.stderr).not.toContain('can replace its policy file')
+    expect(nested.stderr).toContain('can replace its policy file sub/policy.yaml for its next run')
+  })
+
   it('holds it to budgets', async () => {
     const flags = [
       '--policy',

@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs'
+import { constants, existsSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -60,7 +60,13 @@ export async function egressExec(
     const dnsServers = policy.dnsServers.length === 0 ? {} : { dnsServers: policy.dnsServers }
     const result = await execConfined({
       command,
-      files: { cwd, home: homedir(), allowWrite: flags.allowWrite, hide: hidden(flags, context) },
+      files: {
+        cwd,
+        home: homedir(),
+        allowWrite: flags.allowWrite,
+        hide: hidden(flags, context),
+        ...(flags.policy === undefined ? {} : { policyFile: flags.policy }),
+      },
       environment: context.environment,
       environmentWishes: { clear: flags.clearEnv, set: Object.fromEntries(variables) },
       unixSockets: flags.unixSockets,
@@ -141,11 +147,13 @@ function readVariable(text: string): [string, string] {
   })
 }
 
+/** Not through a link: an earlier run of the program may have made it, to have a file outside overwritten. */
 async function openSummary(path: string): Promise<FileHandle> {
-  return await open(path, 'w', 0o600).catch((error: Error) => {
-    throw new WeirError('cli.usage', `Cannot write the summary to ${path}: ${error.message}`, {
-      cause: error,
-    })
+  const { O_WRONLY, O_CREAT, O_TRUNC, O_NOFOLLOW } = constants
+  const follow = path.startsWith('/dev/') ? 0 : O_NOFOLLOW
+  return await open(path, O_WRONLY | O_CREAT | O_TRUNC | follow, 0o600).catch((error: Error) => {
+    const reason = (error as NodeJS.ErrnoException).code === 'ELOOP' ? 'it is a symbolic link' : error.message
+    throw new WeirError('cli.usage', `Cannot write the summary to ${path}: ${reason}`, { cause: error })
   })
 }
 

@@ -73,6 +73,10 @@ export async function execConfined(options: ExecOptions): Promise<ExecResult> {
       options.onNote?.(
         `The working directory is read-only: ${view.cwdReadOnly}; --allow-write opens directories`,
       )
+    if (view.canReplacePolicy)
+      options.onNote?.(
+        `The program can replace its policy file ${options.files.policyFile ?? ''} for its next run; keep it where the program cannot write`,
+      )
     const { hosts, dnsServers, limits } = options
     const gateway = await startGateway({
       nodeId: 'exec',

@@ -11,6 +11,8 @@ export interface FileWishes {
   allowWrite?: readonly string[]
   /** Directories or files that it must not see. */
   hide?: readonly string[]
+  /** Where its rules come from: it must not write those of its next run. */
+  policyFile?: string
 }
 
 /** What the program sees of the file system. */
@@ -20,6 +22,8 @@ export interface FileView {
   writable: string[]
   /** Why the working directory cannot be written; undefined when it can. */
   cwdReadOnly: string | undefined
+  /** It could put another policy file in the place of its own, by moving a directory or a link. */
+  canReplacePolicy: boolean
 }
 
 /** Empty inside, private to the program: sockets, temporary files and state of running services live there. */
@@ -51,7 +55,7 @@ const NEVER_WRITABLE = ['/proc', '/sys', '/dev', '/run', '/var/run']
  * hidden. The working directory is writable unless it holds the home directory or the system itself. Throws
  * `cli.usage` with every path that cannot be used.
  */
-export function fileView({ cwd, home, allowWrite = [], hide = [] }: FileWishes): FileView {
+export function fileView({ cwd, home, allowWrite = [], hide = [], policyFile }: FileWishes): FileView {
   const problems: string[] = []
   const real = (flag: string, path: string): string | undefined => {
     try {
@@ -81,7 +85,19 @@ export function fileView({ cwd, home, allowWrite = [], hide = [] }: FileWishes):
     })
   const cwdReadOnly = asked.some((path) => isBelow(cwd, path)) ? undefined : reasonForReadOnly(cwd, home)
   const writable = [...new Set([...(cwdReadOnly === undefined ? [cwd] : []), ...asked])].sort()
-  return { args: mountArguments(cwd, writable, hidden), writable, cwdReadOnly }
+  const args = mountArguments(cwd, writable, hidden)
+  const policy = policyFile === undefined ? undefined : resolve(cwd, policyFile)
+  if (policy === undefined || !writable.some((open) => isBelow(policy, open)))
+    return { args, writable, cwdReadOnly, canReplacePolicy: false }
+  // A place for a mount cannot be moved or removed inside; what lies around it can, but for the writable directory itself.
+  const isFile = lstatSync(policy, { throwIfNoEntry: false })?.isFile() === true
+  const canReplacePolicy = !isFile || !(writable.includes(dirname(policy)) || writable.includes(policy))
+  return {
+    args: [...args, ...(isFile ? ['--ro-bind', policy, policy] : [])],
+    writable,
+    cwdReadOnly,
+    canReplacePolicy,
+  }
 }
 
 /** True when `path` is `directory` or lies below it. */
