@@ -1,5 +1,5 @@
 import { mkdirSync } from 'node:fs'
-import { type FileHandle, open, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises'
+import { type FileHandle, open, rename, rm, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { toWeirError, WeirError } from '../errors.js'
 import {
@@ -10,6 +10,7 @@ import {
   type AuditRecord,
   type ExecutionId,
 } from '../model/index.js'
+import { linesOf, openIfThere, parseRecord, ReadPlaces, readRecords } from './audit-lines.js'
 import type { AuditLedger, AuditLog, AuditSink, AuditTicket } from '../ports/index.js'
 
 export interface AuditFileOptions {
@@ -27,9 +28,11 @@ export type AuditVerdict =
 /** A file of JSON lines per execution, chained by hashes. Writing belongs to one process, reading to any. */
 export function createAuditFile(options: AuditFileOptions): AuditSink & AuditLog {
   mkdirSync(options.dir, { recursive: true, mode: 0o700 })
+  const places = new ReadPlaces()
   return {
     open: (executionId) => AuditFileLedger.open(options, executionId),
-    read: (executionId, after, limit) => readRecords(options.dir, executionId, after, limit),
+    read: (executionId, after, limit) =>
+      readRecords(recordsPath(options.dir, executionId), places, after, limit),
     remove: async (executionId) => {
       await rm(recordsPath(options.dir, executionId), { force: true })
       await rm(begunPath(options.dir, executionId), { force: true })
@@ -40,7 +43,7 @@ export function createAuditFile(options: AuditFileOptions): AuditSink & AuditLog
 /** Recomputes the whole chain of one execution. A missing file is an intact chain of no records. */
 export async function verifyAuditFile(dir: string, executionId: ExecutionId): Promise<AuditVerdict> {
   const chain = new AuditChain()
-  for await (const line of linesOf(recordsPath(dir, executionId))) {
+  for await (const { line } of linesOf(recordsPath(dir, executionId))) {
     const record = parseRecord(line)
     const reason = record === undefined ? 'the line is not a record' : chain.add(record)
     if (reason !== undefined) return { intact: false, brokenAt: chain.records + 1, reason }
@@ -244,23 +247,43 @@ interface ChainState {
 
 /** Finds the end of the chain, and cuts off a last line that a crash left unfinished. */
 async function recoverChain(path: string): Promise<ChainState> {
-  const content = await readFile(path).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return Buffer.alloc(0)
-    throw error
-  })
-  const end = content.lastIndexOf(10) + 1
-  if (end < content.length) await truncate(path, end)
+  const { tail, from, size } = await readTail(path)
+  const end = tail.lastIndexOf(10) + 1
+  if (from + end < size) await truncate(path, from + end)
   if (end === 0) return { bytes: 0, sequence: 0, head: CHAIN_START }
-  const start = end < 2 ? 0 : content.lastIndexOf(10, end - 2) + 1
-  const last = parseRecord(content.toString('utf8', start, end))
+  const last = parseRecord(tail.toString('utf8', startOfLine(tail, end), end))
   if (last === undefined) throw new WeirError('egress.audit_failed', 'The last audit record is damaged')
-  return { bytes: end, sequence: last.sequence, head: last.hash }
+  return { bytes: from + end, sequence: last.sequence, head: last.hash }
+}
+
+/** The end of a file with at least its last whole line, however long the file is. */
+async function readTail(path: string): Promise<{ tail: Buffer; from: number; size: number }> {
+  const file = await openIfThere(path)
+  if (file === undefined) return { tail: Buffer.alloc(0), from: 0, size: 0 }
+  try {
+    const { size } = await file.stat()
+    for (let bytes = TAIL_BYTES; ; bytes *= 4) {
+      const from = Math.max(0, size - bytes)
+      const tail = Buffer.alloc(size - from)
+      await file.read(tail, 0, tail.length, from)
+      if (from === 0 || startOfLine(tail, tail.lastIndexOf(10) + 1) > 0) return { tail, from, size }
+    }
+  } finally {
+    await file.close()
+  }
+}
+
+const TAIL_BYTES = 64 * 1024
+
+/** Where the line begins that ends before `end`; 0 also when its beginning is not there. */
+function startOfLine(bytes: Buffer, end: number): number {
+  return end < 2 ? 0 : bytes.lastIndexOf(10, end - 2) + 1
 }
 
 /** Attempts that were begun and never ended. */
 async function readOrphans(path: string): Promise<AuditEntry[]> {
   const orphans = new Map<number, AuditEntry>()
-  for await (const line of linesOf(path)) {
+  for await (const { line } of linesOf(path)) {
     try {
       const note = JSON.parse(line) as { attempt?: number; entry?: AuditEntry; ended?: number }
       if (note.attempt !== undefined && note.entry !== undefined) orphans.set(note.attempt, note.entry)
@@ -270,57 +293,6 @@ async function readOrphans(path: string): Promise<AuditEntry[]> {
     }
   }
   return [...orphans.values()]
-}
-
-async function readRecords(
-  dir: string,
-  executionId: ExecutionId,
-  after: number,
-  limit: number,
-): Promise<AuditRecord[]> {
-  const records: AuditRecord[] = []
-  for await (const line of linesOf(recordsPath(dir, executionId))) {
-    if (records.length >= limit) break
-    const record = parseRecord(line)
-    // A line that is being written right now is read the next time.
-    if (record === undefined) break
-    if (record.sequence > after) records.push(record)
-  }
-  return records
-}
-
-/** Complete lines of a file; none when it does not exist. Only LF ends a line. */
-async function* linesOf(path: string): AsyncGenerator<string> {
-  const file = await open(path, 'r').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return undefined
-    throw error
-  })
-  if (file === undefined) return
-  try {
-    let rest = Buffer.alloc(0)
-    for (;;) {
-      const { bytesRead, buffer } = await file.read(Buffer.allocUnsafe(65_536), 0, 65_536)
-      if (bytesRead === 0) return
-      rest = Buffer.concat([rest, buffer.subarray(0, bytesRead)])
-      let start = 0
-      for (let end = rest.indexOf(10); end >= 0; end = rest.indexOf(10, start)) {
-        yield rest.toString('utf8', start, end)
-        start = end + 1
-      }
-      rest = rest.subarray(start)
-    }
-  } finally {
-    await file.close()
-  }
-}
-
-function parseRecord(line: string): AuditRecord | undefined {
-  try {
-    const value = JSON.parse(line) as AuditRecord
-    return typeof value.sequence === 'number' && typeof value.hash === 'string' ? value : undefined
-  } catch {
-    return undefined
-  }
 }
 
 function recordsPath(dir: string, executionId: ExecutionId): string {

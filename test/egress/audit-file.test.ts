@@ -1,4 +1,12 @@
-import { appendFileSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  appendFileSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -42,6 +50,11 @@ function entry(host: string): AuditEntry {
   }
 }
 
+/** By this process, from files and whatever else. */
+function bytesRead(): number {
+  return Number(/^rchar: (\d+)$/m.exec(readFileSync('/proc/self/io', 'utf8'))?.[1])
+}
+
 describe('the audit file', () => {
   it('numbers and chains records in the order of the calls, and reads them in pages', async () => {
     const file = createAuditFile({ dir })
@@ -66,6 +79,53 @@ describe('the audit file', () => {
     expect(await second.append(entry('b.test'))).toMatchObject({ sequence: 2 })
     await second.close()
     expect(await verifyAuditFile(dir, 'e-1')).toMatchObject({ intact: true, records: 2 })
+  })
+
+  it('continues a chain in a file of any size, and one whose last record is long', async () => {
+    const path = join(dir, 'e-1.jsonl')
+    const first = await createAuditFile({ dir, bytesMax: 2 ** 40 }).open('e-1')
+    await first.append(entry(`${'a'.repeat(200_000)}.test`))
+    await first.close()
+    const record = readFileSync(path, 'utf8')
+    truncateSync(path, 0)
+    // Larger than what Node reads into one buffer; it takes no room on the disk.
+    truncateSync(path, 2.5 * 2 ** 30)
+    appendFileSync(path, `\n${record}{"sequence":2,"ho`)
+    const second = await createAuditFile({ dir, bytesMax: 2 ** 40 }).open('e-1')
+    expect(await second.append(entry('b.test'))).toMatchObject({
+      sequence: 2,
+      previousHash: (JSON.parse(record) as { hash: string }).hash,
+    })
+    await second.close()
+  })
+
+  it('is read page by page without beginning anew each time, also when it was taken back or replaced', async () => {
+    const file = createAuditFile({ dir })
+    const ledger = await file.open('e-1')
+    await Promise.all(Array.from({ length: 3_000 }, (_, index) => ledger.append(entry(`h${index}.test`))))
+    const path = join(dir, 'e-1.jsonl')
+    const before = bytesRead()
+    const seen: number[] = []
+    for (let after = 0; ; after = seen.at(-1) ?? 0) {
+      const page = await file.read('e-1', after, 50)
+      if (page.length === 0) break
+      seen.push(...page.map(({ sequence }) => sequence))
+    }
+    expect(seen).toEqual(Array.from({ length: 3_000 }, (_, index) => index + 1))
+    // 60 pages: from the beginning each they would be 30 times the file.
+    expect(bytesRead() - before).toBeLessThan(6 * statSync(path).size + 60 * 65_536)
+    await ledger.append(entry('more.test'))
+    expect((await file.read('e-1', 3_000, 50)).map(({ host }) => host)).toEqual(['more.test'])
+    await ledger.close()
+
+    const lines = readFileSync(path, 'utf8').split('\n')
+    await file.read('e-1', 0, 2)
+    writeFileSync(path, `${lines[0]}\n${lines[1]?.replace('h1.test', 'longer.h1.test')}\n${lines[2]}\n`)
+    expect((await file.read('e-1', 2, 5)).map(({ sequence }) => sequence)).toEqual([3])
+    writeFileSync(path, `${lines[0]}\n`)
+    expect(await file.read('e-1', 3, 5)).toEqual([])
+    writeFileSync(path, `${lines.slice(0, 6).join('\n')}\n`)
+    expect((await file.read('e-1', 3, 5)).map(({ sequence }) => sequence)).toEqual([4, 5, 6])
   })
 
   it('turns attempts that died with the gateway into records', async () => {
