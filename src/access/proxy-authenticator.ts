@@ -45,8 +45,13 @@ export function createProxyAuthenticator(
       if (before !== undefined) return before
       const from = sourceOf(source)
       if (failures.waitSeconds(from) > 0) return 429
-      const answer = await turns.take(() => verify(credential.name, credential.password))
-      if (answer === 407) failures.add(from)
+      // Looked at again when it is its turn: those in line may have failed meanwhile.
+      const answer = await turns.take(async () => {
+        if (failures.waitSeconds(from) > 0) return 429
+        const verdict = await verify(credential.name, credential.password)
+        if (verdict === 407) failures.add(from)
+        return verdict
+      })
       if (typeof answer === 'string') {
         remembered.set(digest, answer)
         const oldest = remembered.keys().next().value
