@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { NetworkEgressFollower } from '../compute/index.js'
-import { toWeirError, type WeirError } from '../errors.js'
+import { toWeirError, WeirError } from '../errors.js'
 import { digestNetworkPolicy, type NetworkEgressPolicy, readNetworkPolicy } from '../model/index.js'
 import { writeWhole } from '../write-whole.js'
 
@@ -28,13 +28,16 @@ export interface NetworkEgress extends NetworkEgressFollower {
 
 /**
  * Follows the egress list of the network: the newest that the orchestrator told is in force at once and kept in a file.
- * A file that cannot be read allows nothing until the orchestrator has told the list again: it may have held less than
- * everything.
+ * What cannot be read, a file or what the orchestrator tells, allows nothing until a list was told that can: it may have held
+ * less than everything, or less than the list before.
  */
 export async function openNetworkEgress(parts: NetworkEgressParts): Promise<NetworkEgress> {
   const kept = await readKept(parts)
   return new Follower(parts, kept)
 }
+
+/** Stands in for a list that cannot be read. */
+const NOTHING: NetworkEgressPolicy = Object.freeze({ version: 0, allow: [], deny: [] })
 
 interface Kept {
   policy: NetworkEgressPolicy | undefined
@@ -47,6 +50,8 @@ class Follower implements NetworkEgress {
   readonly #parts: NetworkEgressParts
   readonly #closing = new AbortController()
   #known: string | undefined
+  /** What was heard last, and of that what is not yet in force. */
+  #newest: NetworkEgressPolicy | undefined
   #wanted: NetworkEgressPolicy | undefined
   #working: Promise<void> | undefined
 
@@ -61,14 +66,24 @@ class Follower implements NetworkEgress {
   }
 
   heard(told: unknown): void {
-    let policy: NetworkEgressPolicy
+    let policy = NOTHING
     try {
       policy = readNetworkPolicy(told)
+      this.#known = digestNetworkPolicy(policy)
     } catch (error) {
-      this.#parts.warn(toWeirError(error, 'config.invalid', 'The egress list of the network cannot be used'))
-      return
+      // It is told again and again, since it does not become known.
+      this.#known = undefined
+      const { message } = toWeirError(error)
+      this.#parts.warn(
+        new WeirError(
+          'config.invalid',
+          `The egress list of the network cannot be used; nothing is allowed until it can: ${message}`,
+          { cause: error },
+        ),
+      )
     }
-    this.#known = digestNetworkPolicy(policy)
+    if (policy === NOTHING && this.#newest === NOTHING) return
+    this.#newest = policy
     this.#wanted = policy
     this.#working ??= this.#work()
   }
@@ -118,6 +133,6 @@ async function readKept({ file, warn }: NetworkEgressParts): Promise<Kept> {
         `The kept egress list of the network (${file}) cannot be read; nothing is allowed until the orchestrator has told it again`,
       ),
     )
-    return { policy: { version: 0, allow: [], deny: [] }, isKnown: false }
+    return { policy: NOTHING, isKnown: false }
   }
 }

@@ -45,6 +45,28 @@ describe('a node that follows the list of the network', () => {
     expect(warnings.join()).toContain('nothing is allowed')
   })
 
+  it('allows nothing after it was told a list that it cannot read, until it is told one that it can', async () => {
+    const applied: NetworkEgressPolicy[] = []
+    const { follower, warnings } = await follow(async (policy) => void applied.push(policy))
+    follower.heard(POLICY)
+    await expect.poll(() => applied, { timeout: 5_000 }).toEqual([POLICY])
+    for (const told of [
+      { version: 4, allow: ['*com'], deny: [] },
+      'damaged',
+      { version: 4, allow: null, deny: [] },
+    ])
+      follower.heard(told)
+    expect(follower.known()).toBeUndefined()
+    await expect
+      .poll(() => applied.slice(1), { timeout: 5_000 })
+      .toEqual([{ version: 0, allow: [], deny: [] }])
+    expect(warnings).toHaveLength(3)
+    follower.heard({ ...POLICY, version: 5 })
+    await expect.poll(() => applied.at(-1), { timeout: 5_000 }).toEqual({ ...POLICY, version: 5 })
+    expect(applied).toHaveLength(3)
+    await follower.close()
+  })
+
   it('puts the newest in force, tries again what failed, and takes nothing that it cannot read', async () => {
     const applied: number[] = []
     const { follower, warnings } = await follow(async ({ version }) => {
