@@ -19,12 +19,13 @@ export interface BlobStoreOptions {
     blobBytesMax: number
     /** Of all together; what is being uploaded comes on top until it is complete. */
     totalBytesMax: number
+    /** Contents that namespaces hold, all together. Default 100,000. */
+    holdingsMax?: number
   }
   /** Told about content that was damaged on the disk and is forgotten. */
   onDamage?: (cid: string) => void
 }
 
-/** Holdings, in all namespaces together. */
 const HOLDINGS_MAX = 100_000
 const UPLOADS_MAX = 16
 /** Half of them, so that one namespace cannot keep all others out. */
@@ -38,7 +39,7 @@ const USE_SAVED_MS = 60_000
  * The {@link BlobStore} in a directory: `content/<cid>`, and for each namespace that holds it an empty file
  * `held/<namespace>/<cid>` whose time is that of the last use. A file is complete before it gets its name, so a crash
  * leaves nothing but what {@link openBlobStore} removes. When room is needed, what was not used for longest goes first:
- * of namespaces that hold more than half of the store, then of all.
+ * of namespaces that hold more than half of the bytes or of the contents, then of all.
  *
  * Rejects with `store.unavailable` when the directory cannot be used.
  */
@@ -253,18 +254,18 @@ class FileBlobStore implements BlobStore {
 
   /** Rejects with `blob.full`. */
   async #makeRoom(bytes: number): Promise<void> {
-    const { totalBytesMax } = this.#options.limits
+    const { totalBytesMax, holdingsMax = HOLDINGS_MAX } = this.#options.limits
     const hasRoom = (): boolean =>
-      this.#totalBytes + bytes <= totalBytesMax && this.#holdingCount < HOLDINGS_MAX
+      this.#totalBytes + bytes <= totalBytesMax && this.#holdingCount < holdingsMax
     if (hasRoom()) return
     const needed = await this.#options.needed()
     const oldest = this.#options.clock.now() - GRACE_MS
     const removable = [...this.#allHoldings()].filter(
       ({ cid, usedMs }) => usedMs < oldest && !needed.has(cid),
     )
-    const large = new Set(
-      [...this.#holdings.keys()].filter((namespace) => this.#bytesOf(namespace) > totalBytesMax / 2),
-    )
+    const isLarge = ([namespace, held]: [string, Map<string, Holding>]): boolean =>
+      held.size > holdingsMax / 2 || this.#bytesOf(namespace) > totalBytesMax / 2
+    const large = new Set([...this.#holdings].filter(isLarge).map(([namespace]) => namespace))
     const rank = ({ namespace }: Holding): number => (large.has(namespace) ? 0 : 1)
     for (const holding of removable.toSorted((a, b) => rank(a) - rank(b) || a.usedMs - b.usedMs)) {
       await this.#drop(holding)

@@ -22,12 +22,12 @@ beforeEach(async () => {
 })
 afterEach(() => rm(dir, { recursive: true, force: true }))
 
-const open = (totalBytesMax = 10_000): Promise<BlobStore> =>
+const open = (totalBytesMax = 10_000, holdingsMax = 1_000): Promise<BlobStore> =>
   openBlobStore({
     dir,
     clock,
     needed: async () => new Set(needed),
-    limits: { blobBytesMax: 1_000, totalBytesMax },
+    limits: { blobBytesMax: 1_000, totalBytesMax, holdingsMax },
     onDamage: (cid) => damaged.push(cid),
   })
 const cidOf = (content: Uint8Array): string => blobCid(createHash('sha256').update(content).digest())
@@ -156,6 +156,19 @@ describe('the store of blobs', () => {
     await put(store, randomBytes(300), 'large')
     expect(await store.find('small', small)).toMatchObject({ cid: small })
     expect(await store.find('large', large[0] ?? '')).toBeUndefined()
+  })
+
+  it('counts contents as it counts bytes: many small ones push out nobody else', async () => {
+    const store = await open(10_000, 4)
+    const other = await put(store, randomBytes(200), 'other')
+    nowMs += 3_600_000
+    const many = []
+    for (let index = 0; index < 5; index++) {
+      many.push(await put(store, randomBytes(8), 'many'))
+      nowMs += 3_600_000
+    }
+    expect(await store.find('other', other)).toMatchObject({ cid: other })
+    expect(store.list('many').map(({ cid }) => cid)).toEqual(many.slice(2).reverse())
   })
 
   it('takes a bounded number of uploads at a time, and not all of one namespace', async () => {
