@@ -20,7 +20,8 @@ export function egressPatterns(
 
 function readOutboundUrl(text: string): string {
   if (text.includes('://')) return parseHostPattern(text).text
+  const host = text.split(/[/?#]/, 1)[0] || text // A path is not part of it.
   throw new WeirError('pattern.invalid', `Cannot use outbound URL ${quoted(text)}: it has no scheme`, {
-    hint: `Write ${quoted(`https://${text}`)}, or --domain ${text}`,
+    hint: `Write ${quoted(`https://${host}`)}, or --domain ${host}`,
   })
 }

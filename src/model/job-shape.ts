@@ -78,9 +78,10 @@ const outboundUrl: TextShape = {
 
 function withoutScheme(url: string): Complaint | undefined {
   if (url.includes('://')) return undefined
+  const host = url.split(/[/?#]/, 1)[0] || url // A path is not part of it.
   return {
     message: `Cannot use outbound URL ${quoted(url)}: it has no scheme`,
-    hint: `Write ${quoted(`https://${url}`)}, or list ${quoted(url)} among the domains`,
+    hint: `Write ${quoted(`https://${host}`)}, or list ${quoted(host)} among the domains`,
   }
 }
 

@@ -20,6 +20,24 @@ function run(
   return weir(args, { cwd: dir, input: options.input, env: { ...NOWHERE, ...options.env } })
 }
 
+describe('weir audit verify', () => {
+  it.each(['evidence.json', 'lists/evidence'])(
+    'says of %s, which is not there, that it is no file, and asks no server about it',
+    async (name) => {
+      const { code, stderr } = await run(['audit', 'verify', name])
+      expect(code).toBe(2)
+      expect(stderr).toContain(`Cannot read "${name}": there is no such file`)
+    },
+  )
+})
+
+describe('an outbound URL without a scheme', () => {
+  it('is answered with one that can be used: without the path', async () => {
+    const { stderr } = await run(['egress', 'exec', '--outbound-url', 'example.com/x', '--', 'true'])
+    expect(stderr).toContain('Write "https://example.com", or --domain example.com')
+  })
+})
+
 describe('weir network explain without a server', () => {
   it('judges by the lists of this machine, names each objection and what would change it, and exits with 1', async () => {
     const lists = ['-c', 'Egress.Allow=a.test', '-c', 'Orchestrator.Egress.Deny=.b.a.test']

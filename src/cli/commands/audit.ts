@@ -33,6 +33,11 @@ export async function auditVerify(
   const given = (flags.key ?? []).map(readKey)
   const files = operands.filter((operand) => existsSync(resolve(cwd, operand)))
   const ids = operands.filter((operand) => !files.includes(operand))
+  const file = ids.find((id) => /[/\\]|\.jsonl?$/.test(id))
+  if (file !== undefined)
+    throw new WeirError('cli.usage', `Cannot read ${JSON.stringify(file)}: there is no such file`, {
+      hint: 'Name a file, or a job: weir audit export ID > evidence.jsonl writes one',
+    })
   const gathered: Evidence[] = []
   const known = new Map<string, string>()
   for (const file of files) gathered.push(await readEvidence(resolve(cwd, file), file))
