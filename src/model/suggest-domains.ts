@@ -36,7 +36,8 @@ export function suggestDomains(records: Iterable<AuditRecord>): DomainSuggestion
 /** Undefined for what no list may hold, for example a name that is not public. */
 function domainOf(host: string, port: number): string | undefined {
   const shown = host.includes(':') ? `[${host}]` : host
-  const text = port === 80 || port === 443 ? host : `${shown}:${port}`
+  // Port 0: a question for the name, of a program that knows nothing of proxies.
+  const text = port === 0 || port === 80 || port === 443 ? host : `${shown}:${port}`
   try {
     return parseHostPattern(text).text
   } catch {

@@ -34,6 +34,12 @@ describe('a suggestion from refusals', () => {
     ])
   })
 
+  it('names a host that was only asked for by name, as programs do that know nothing of proxies', () => {
+    expect(suggestDomains([refused('a.example.org', 0)]).domains).toEqual([
+      { domain: 'a.example.org', attempts: 1 },
+    ])
+  })
+
   it('tells what no list of the job changes, and suggests nothing of it', () => {
     const { domains, warnings } = suggestDomains([
       refused('metadata.internal', 80, 'egress.private_address'),
