@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -29,6 +29,24 @@ describe('weir audit verify', () => {
       expect(stderr).toContain(`Cannot read "${name}": there is no such file`)
     },
   )
+})
+
+describe('weir audit verify of a file', () => {
+  const receipt = join(import.meta.dirname, 'egress-receipt.json')
+  writeFileSync(
+    join(dir, 'one-receipt.json'),
+    `${JSON.stringify(JSON.parse(readFileSync(receipt, 'utf8')))}\n`,
+  )
+
+  it('says how to give the key of the node, without which anybody could have signed', async () => {
+    const { code, stdout, stderr } = await run(['audit', 'verify', 'one-receipt.json'])
+    expect([code, stdout]).toEqual([0, expect.stringContaining('unproven')])
+    expect(stderr).toContain('weir audit verify --key KEY one-receipt.json')
+    const key = 'UCSHV2KI3ULOTWMXFPFW6RPDMYF6VEA2KKF36B5NCHUGQEJ3TLAY25VZ'
+    const proven = await run(['audit', 'verify', '--key', key, 'one-receipt.json'])
+    expect([proven.code, proven.stdout]).toEqual([0, expect.stringContaining(' ok ')])
+    expect(proven.stderr).toBe('')
+  })
 })
 
 describe('an outbound URL without a scheme', () => {

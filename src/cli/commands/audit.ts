@@ -6,10 +6,11 @@ import { collectEvidence, type Evidence, type EvidenceVerdict, judgeEvidence } f
 import { shortId } from '../../model/ids.js'
 import { isPublicKey } from '../../model/key-pair.js'
 import { printable, quoted } from '../../model/printable.js'
-import { withClient } from '../context.js'
+import { suggest, withClient } from '../context.js'
 import { EXIT } from '../exit-codes.js'
 import { LIST_FORMATS, printList } from '../output-format.js'
 import { readChoice } from '../read-choice.js'
+import { shellWord } from '../shell-word.js'
 import type { WeirClient } from '../../client/index.js'
 import type { CliContext, GlobalFlags } from '../context.js'
 import type { ListFlags } from '../output-format.js'
@@ -33,9 +34,9 @@ export async function auditVerify(
   const given = (flags.key ?? []).map(readKey)
   const files = operands.filter((operand) => existsSync(resolve(cwd, operand)))
   const ids = operands.filter((operand) => !files.includes(operand))
-  const file = ids.find((id) => /[/\\]|\.jsonl?$/.test(id))
-  if (file !== undefined)
-    throw new WeirError('cli.usage', `Cannot read ${JSON.stringify(file)}: there is no such file`, {
+  const absent = ids.find((id) => /[/\\]|\.jsonl?$/.test(id))
+  if (absent !== undefined)
+    throw new WeirError('cli.usage', `Cannot read ${JSON.stringify(absent)}: there is no such file`, {
       hint: 'Name a file, or a job: weir audit export ID > evidence.jsonl writes one',
     })
   const gathered: Evidence[] = []
@@ -66,6 +67,12 @@ export async function auditVerify(
   await printList(terminal, { rows: verdicts, columns: COLUMNS, items: verdicts }, flags)
   for (const { executionId, unproven } of verdicts)
     for (const sentence of unproven) terminal.talk(`${shortId(executionId)}: ${printable(sentence)}`)
+  const [file] = files
+  if (file !== undefined && given.length === 0 && verdicts.some(({ unproven }) => unproven.length > 0))
+    suggest(terminal, [
+      ["With the node's key:", `weir audit verify --key KEY ${shellWord(file)}`],
+      ['The key:', 'weir node describe ID shows it as PublicKey'],
+    ])
   return verdicts.every(({ intact }) => intact) ? EXIT.ok : EXIT.no
 }
 
