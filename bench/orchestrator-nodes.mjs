@@ -27,7 +27,7 @@ export function nodeInfo(index) {
       acceptsNetworkedJobs: index % 2 === 0,
       httpEngines: ['docker', 'wasm'],
       fullEngines: [],
-      allow: ['.example.com', 'pypi.org', '.debian.org'],
+      allow: ['.example.com', 'packages.example.net', '.example.org'],
       deny: ['internal.example.com'],
       problems: [],
     },

@@ -482,7 +482,9 @@ function mixedSpec(index) {
   }
   const Constraints = index % 8 < 4 ? [] : [{ Key: 'region', Operator: 'in', Values: ['eu', 'us'] }]
   const Network =
-    index % 3 > 0 ? { Type: 'None', Domains: [] } : { Type: 'HTTP', Domains: ['www.example.com', 'pypi.org'] }
+    index % 3 > 0
+      ? { Type: 'None', Domains: [] }
+      : { Type: 'HTTP', Domains: ['www.example.com', 'packages.example.net'] }
   return spec(index, { Constraints }, { Resources, Network })
 }
 

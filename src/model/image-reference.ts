@@ -47,6 +47,6 @@ const DOMAIN =
 
 function invalid(text: string): WeirError {
   return new WeirError('spec.invalid', `invalid image reference: ${quoted(text)}`, {
-    hint: 'Write [registry[:port]/]name[:tag][@sha256:digest], for example alpine:3.20 or ghcr.io/org/tool:1.2.',
+    hint: 'Write [registry[:port]/]name[:tag][@sha256:digest], for example alpine:3.20 or registry.example.com/org/tool:1.2.',
   })
 }

@@ -239,7 +239,12 @@ describe('what would change a refusal', () => {
 
 describe('readDestination', () => {
   it.each([
-    ['PyPI.org', 'pypi.org', 'https:443 http:80', ['"PyPI.org" is "pypi.org" in small letters']],
+    [
+      'Packages.Example.net',
+      'packages.example.net',
+      'https:443 http:80',
+      ['"Packages.Example.net" is "packages.example.net" in small letters'],
+    ],
     ['a.test:8443', 'a.test', 'https:8443 http:8443', []],
     ['a.test:80', 'a.test', 'http:80', []],
     ['wss://feed.test', 'feed.test', 'https:443', [expect.stringContaining('WebSocket')]],

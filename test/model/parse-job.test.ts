@@ -502,7 +502,7 @@ describe('the docker engine', () => {
   it.each([
     'alpine',
     'alpine:3.20',
-    'ghcr.io/org/tool_a/b-c.d:v1',
+    'registry.example.net/org/tool_a/b-c.d:v1',
     'localhost:5000/x',
     '[::1]:5000/x:y',
     `busybox@sha256:${'a'.repeat(64)}`,

@@ -124,7 +124,7 @@ describe('a node and its own orchestrator', () => {
     const settings = [
       'JobAdmissionControl.AcceptNetworkedJobs=true',
       'Engines.Disabled=docker,wasm',
-      'Egress.Allow=www.example.com,pypi.org',
+      'Egress.Allow=www.example.com,packages.example.net',
       `Orchestrator.Egress.AllowFile=${file}`,
       'Publishers.Types.Local.Port=0',
       'Logging.Level=silent',
@@ -145,13 +145,13 @@ describe('a node and its own orchestrator', () => {
       }
       const TIMELY = { timeout: 10_000 }
       await expect(
-        jobs.explainEgress('n-zzz', { host: 'pypi.org', services: [], domains: [] }),
+        jobs.explainEgress('n-zzz', { host: 'packages.example.net', services: [], domains: [] }),
       ).rejects.toMatchObject({ code: 'node.not_found', hint: expect.stringContaining('weir node list') })
-      await expect.poll(() => said('pypi.org'), TIMELY).toBe('egress.not_in_network_list')
+      await expect.poll(() => said('packages.example.net'), TIMELY).toBe('egress.not_in_network_list')
       expect(await said('www.example.com')).toBe('allowed')
       expect(await said('ipfs.io')).toBe('egress.not_in_node_list')
-      await writeFile(file, 'pypi.org\n')
-      await expect.poll(() => said('pypi.org'), TIMELY).toBe('allowed')
+      await writeFile(file, 'packages.example.net\n')
+      await expect.poll(() => said('packages.example.net'), TIMELY).toBe('allowed')
       expect(await said('www.example.com')).toBe('egress.not_in_network_list')
       await expect.poll(() => node.nodeInfo().egress.networkVersion, TIMELY).toBe(2)
     } finally {

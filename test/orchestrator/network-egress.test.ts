@@ -93,15 +93,17 @@ describe('the list of the network', () => {
     const { orchestrator, say } = await network({
       networkEgress: { version: 1, allow: ['.example.com'], deny: ['evil.example.com'] },
     })
-    await say('n-1', { allow: ['.example.com', 'pypi.org'] })
-    await say('n-2', { allow: ['pypi.org'] })
-    expect(await refusal(orchestrator, 'pypi.org')).toContain('of a network whose list lacks domain pypi.org')
+    await say('n-1', { allow: ['.example.com', 'packages.example.net'] })
+    await say('n-2', { allow: ['packages.example.net'] })
+    expect(await refusal(orchestrator, 'packages.example.net')).toContain(
+      'of a network whose list lacks domain packages.example.net',
+    )
     expect(await refusal(orchestrator, 'evil.example.com')).toContain('denies domain evil.example.com')
     expect(await refusal(orchestrator, 'www.example.com', 'nowhere.test')).toContain(
       'lacks domain nowhere.test',
     )
     await orchestrator.setNetworkEgress({ version: 2, deny: [] })
-    const { jobId } = await orchestrator.submit({ spec: httpJob('pypi.org'), clientMeta: {} })
+    const { jobId } = await orchestrator.submit({ spec: httpJob('packages.example.net'), clientMeta: {} })
     await expect.poll(async () => (await orchestrator.executions(jobId)).length, { timeout: 5_000 }).toBe(1)
   })
 
@@ -153,14 +155,14 @@ describe('the long lists of nodes', () => {
 describe('checkEgress', () => {
   it('says for each node what prevents it and whose list, counts per host, and reads whole jobs', async () => {
     const { orchestrator, say } = await network({
-      networkEgress: { version: 4, allow: ['.example.com', 'pypi.org'], deny: [] },
+      networkEgress: { version: 4, allow: ['.example.com', 'packages.example.net'], deny: [] },
     })
     await say('n-1', { allow: ['.example.com'] })
-    await say('n-2', { allow: ['pypi.org'], deny: ['.example.com'] })
+    await say('n-2', { allow: ['packages.example.net'], deny: ['.example.com'] })
     await say('n-3', { acceptsNetworkedJobs: false })
     await say('n-4', { mode: 'all', allow: [] })
     const check = await orchestrator.checkEgress({
-      domains: ['https://www.example.com', 'pypi.org', 'ipfs.io'],
+      domains: ['https://www.example.com', 'packages.example.net', 'ipfs.io'],
       engine: 'docker',
     })
     expect(check).toMatchObject({ fitting: 0, networkVersion: 4 })
@@ -171,20 +173,27 @@ describe('checkEgress', () => {
         refusing: 2,
         reason: 'does not accept networked jobs',
       },
-      { pattern: 'pypi.org', accepting: 2, refusing: 2, reason: 'does not accept networked jobs' },
+      {
+        pattern: 'packages.example.net',
+        accepting: 2,
+        refusing: 2,
+        reason: 'does not accept networked jobs',
+      },
       { pattern: 'ipfs.io', accepting: 0, refusing: 4, reason: "not in the node's list" },
     ])
     const missing = check.nodes.map((node) =>
       node.missing.map(({ pattern, owner, rule }) => `${pattern} ${owner} ${rule}`.trim()),
     )
     expect(missing).toEqual([
-      ['pypi.org node', 'ipfs.io node'],
+      ['packages.example.net node', 'ipfs.io node'],
       ['https://www.example.com node .example.com', 'ipfs.io node'],
       [],
       ['ipfs.io network'],
     ])
-    expect((await orchestrator.checkEgress({ domains: ['pypi.org'], engine: 'wasm' })).fitting).toBe(0)
-    const job = await orchestrator.checkEgress({ domains: [], spec: httpJob('pypi.org') })
+    expect(
+      (await orchestrator.checkEgress({ domains: ['packages.example.net'], engine: 'wasm' })).fitting,
+    ).toBe(0)
+    const job = await orchestrator.checkEgress({ domains: [], spec: httpJob('packages.example.net') })
     expect(job.nodes.filter(({ fits }) => fits).map(({ nodeId }) => nodeId)).toEqual(['n-2', 'n-4'])
   })
 })

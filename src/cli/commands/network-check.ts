@@ -105,7 +105,7 @@ function nodeColumns(isWide: boolean): Column<WireEgressNodeCheck>[] {
   ]
 }
 
-/** Patterns with the same fault together: `pypi.org, github.com: not in the node's list`. */
+/** Patterns with the same fault together: `packages.example.net, github.com: not in the node's list`. */
 function preventing({ Reasons, Missing, MissingCount }: WireEgressNodeCheck): string {
   const groups = new Map<string, string[]>()
   for (const { Pattern, Owner, Code, Rule } of Missing) {

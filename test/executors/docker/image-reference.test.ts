@@ -8,7 +8,7 @@ describe('an image reference', () => {
   it.each([
     ['busybox', 'docker.io', 'busybox', '', ''],
     ['library/busybox:1.36', 'docker.io', 'library/busybox', '1.36', ''],
-    ['ghcr.io/a/b-c/d__e.f:v1', 'ghcr.io', 'a/b-c/d__e.f', 'v1', ''],
+    ['registry.example.net/a/b-c/d__e.f:v1', 'registry.example.net', 'a/b-c/d__e.f', 'v1', ''],
     ['localhost/x', 'localhost', 'x', '', ''],
     ['localhost:5000/x:y', 'localhost:5000', 'x', 'y', ''],
     ['10.0.0.5:5000/team/x', '10.0.0.5:5000', 'team/x', '', ''],
