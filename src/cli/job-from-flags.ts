@@ -144,38 +144,42 @@ export function readModuleArgument(text: string): ModuleArgument {
   return { name: (path.split('/').at(-1) ?? '').replace(/\.wasm$/, ''), program: text }
 }
 
-async function readModules(
-  texts: readonly string[],
-  { problems, upload }: FlagReading,
-): Promise<{ Source: SpecConfig; Alias: string }[]> {
-  const modules: { Source: SpecConfig; Alias: string }[] = []
-  for (const text of texts) {
-    try {
-      const { name, program } = readModuleArgument(text)
-      modules.push({ Source: await programSource(program, upload), Alias: name })
-    } catch (error) {
-      problems.add('--import-module', error)
-    }
-  }
-  return modules
+interface LinkedModule {
+  Source: SpecConfig
+  Alias: string
+}
+
+/** Each `[NAME=]MODULE`. */
+function readModules(texts: readonly string[], reading: FlagReading): Promise<LinkedModule[]> {
+  return eachModule('--import-module', texts, reading, async (text) => {
+    const { name, program } = readModuleArgument(text)
+    return { Source: await programSource(program, reading.upload), Alias: name }
+  })
 }
 
 /** Each a local `.wasm` file, `CID:/path`, or a URI. */
-async function readImportModules(
+function readImportModules(texts: readonly string[], reading: FlagReading): Promise<LinkedModule[]> {
+  return eachModule('--import-module-volumes', texts, reading, async (text) => {
+    const isFile = /^[^:]+\.wasm$/.test(text)
+    return isFile
+      ? { Source: await reading.upload(text, 'program'), Alias: basename(text, '.wasm') }
+      : moduleOf(parseVolume(text))
+  })
+}
+
+/** One after the other; what cannot be read becomes a problem of its flag, and the rest is read all the same. */
+async function eachModule(
+  flag: string,
   texts: readonly string[],
-  { problems, upload }: FlagReading,
-): Promise<{ Source: SpecConfig; Alias: string }[]> {
-  const modules: { Source: SpecConfig; Alias: string }[] = []
+  { problems }: FlagReading,
+  read: (text: string) => Promise<LinkedModule>,
+): Promise<LinkedModule[]> {
+  const modules: LinkedModule[] = []
   for (const text of texts) {
     try {
-      const isFile = /^[^:]+\.wasm$/.test(text)
-      modules.push(
-        isFile
-          ? { Source: await upload(text, 'program'), Alias: basename(text, '.wasm') }
-          : moduleOf(parseVolume(text)),
-      )
+      modules.push(await read(text))
     } catch (error) {
-      problems.add('--import-module-volumes', error)
+      problems.add(flag, error)
     }
   }
   return modules
