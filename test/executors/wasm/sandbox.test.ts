@@ -9,6 +9,7 @@ import {
   mkdtempSync,
   readFileSync,
   readdirSync,
+  readlinkSync,
   rmSync,
   statSync,
   writeFileSync,
@@ -281,12 +282,17 @@ describe.skipIf(problem !== undefined)(`the life of sandboxes${skipped}`, () => 
     })
     await saidBy(node, 'running')
     expect(processesNaming(dir).length).toBeGreaterThan(1)
+    const runners = sandboxedRunners(dir)
+    expect(runners).not.toEqual([])
     const gone = new Promise((resolve) => node.once('close', resolve))
     node.kill('SIGKILL')
     await gone
-    await expect.poll(() => processesNaming(dir), { timeout: 5_000 }).toEqual([])
+    const left = () => sandboxedRunners(dir).filter((pid) => runners.includes(pid))
+    await expect.poll(left, { timeout: 20_000 }).toEqual([])
+    // What was still being made for the next job may wait for ever; the next node ends it.
     const bench = new Bench({ dataDir: dir })
     expect((await bench.executor.reap(new Set())).length).toBeGreaterThanOrEqual(2)
+    await expect.poll(() => processesNaming(dir), { timeout: 20_000 }).toEqual([])
     expect(readdirSync(join(dir, 'slots'))).toEqual([])
     await bench.close()
     rmSync(dir, { recursive: true, force: true })
@@ -458,6 +464,17 @@ function processesNaming(dir: string): number[] {
       }
     })
     .map(Number)
+}
+
+/** Those of them that are past their making: Node.js with the runner, waiting for a guest or with one. */
+function sandboxedRunners(dir: string): number[] {
+  return processesNaming(dir).filter((pid) => {
+    try {
+      return readlinkSync(`/proc/${pid}/exe`).endsWith('/node')
+    } catch {
+      return false // It has ended.
+    }
+  })
 }
 
 function mountsOf(pid: number): string {
