@@ -27,6 +27,7 @@ import { ExecutionBook, hasEnded, type ExecutionRecord } from './execution-book.
 import { executionsDir, isSafeId } from './execution-dirs.js'
 import { explainEgress } from './explain-egress.js'
 import { keptEnd, shutdownEnd, stoppedEnd } from './execution-end.js'
+import { FullAccess } from './full-access.js'
 import { networkRules, type NetworkRules } from './network-admission.js'
 import { describeNode } from './node-description.js'
 import { offeredCapacity } from './offered-capacity.js'
@@ -70,8 +71,9 @@ export interface ComputeNode {
     farewell?: boolean
   }): Promise<void>
   /**
-   * Replaces the rules of admission as a whole; they count for everything that has not begun to run. Running
-   * jobs are the gateway's matter. Throws `pattern.invalid` and keeps the old rules when a list cannot be read.
+   * Replaces the rules of admission as a whole; they count for everything that has not begun to run. Running http
+   * jobs are the gateway's matter; those with full network access end when there is no such access any more. Throws
+   * `pattern.invalid` and keeps the old rules when a list cannot be read.
    */
   setPolicy(policy: ComputePolicy): void
   /** What the node says about itself now. Capacity and engines are empty before `start`. */
@@ -114,6 +116,7 @@ class Node implements ComputeNode {
   #policy: ComputePolicy
   #rules: NetworkRules
   #generation = 1
+  readonly #fullAccess: FullAccess
   #gate: CapacityGate
   #conduct: ConductParts | undefined
   #maxJobRequirements: Resources = NOTHING
@@ -132,6 +135,7 @@ class Node implements ComputeNode {
     setMaxListeners(0, this.#closing.signal)
     this.#policy = policy
     this.#rules = networkRules(policy)
+    this.#fullAccess = new FullAccess(this.#rules)
     this.#labels = { ...options.labels }
     this.#gate = new CapacityGate(NOTHING, this.#limits)
     this.#executors = new Map(options.executors.map((executor) => [executor.engine, executor]))
@@ -188,6 +192,7 @@ class Node implements ComputeNode {
     this.#rules = networkRules(policy)
     this.#policy = policy
     this.#generation += 1
+    this.#fullAccess.replace(this.#rules)
     this.#sync.trigger('now')
   }
 
@@ -227,6 +232,7 @@ class Node implements ComputeNode {
       sources: this.#sources,
       publishers: this.#publishers,
       ...(gateway !== undefined && { gateway }),
+      fullAccess: () => this.#fullAccess.signal,
       ...(this.#options.signer !== undefined && { signer: this.#options.signer }),
       clock,
       limits: this.#limits,
@@ -348,7 +354,8 @@ class Node implements ComputeNode {
 
   #apply({ desired, complete, networkEgress }: SyncResponse): void {
     // First: what comes with the new list must not begin under the old one.
-    if (networkEgress !== undefined) this.#options.networkEgress?.heard(networkEgress)
+    const list = networkEgress === undefined ? undefined : this.#options.networkEgress?.heard(networkEgress)
+    if (list !== undefined) this.#fullAccess.hear(list)
     for (const one of desired) {
       if (isSafeId(one.executionId)) this.#desire(one, complete)
       else

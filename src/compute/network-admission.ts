@@ -73,38 +73,41 @@ export function admitNetwork(
   abilities: NetworkAbilities,
 ): Refusal[] {
   if (network.Type === 'None') return []
-  const refusals: Refusal[] = []
-  if (!rules.acceptNetworkedJobs) {
-    refusals.push({
+  if (network.Type === 'Full')
+    return [...refuseFullByRules(rules), ...(abilities.full ? [] : [missingMode('full', abilities)])]
+  return [...refuseNetworked(rules), ...refuseHttp(abilities), ...refuseHosts(network.Domains, rules)]
+}
+
+function refuseNetworked({ acceptNetworkedJobs }: NetworkRules): Refusal[] {
+  if (acceptNetworkedJobs) return []
+  return [
+    {
       code: 'compute.network',
       message: 'This node does not accept networked jobs',
       hint: 'Choose a node whose operator accepts them, or run without network',
-    })
-  }
-  if (network.Type === 'Full') return [...refusals, ...refuseFull(rules, abilities)]
-  return [...refusals, ...refuseHttp(abilities), ...refuseHosts(network.Domains, rules)]
+    },
+  ]
 }
 
 /** Full access knows no lists, so it is for nodes that no list but their own is to limit. */
-export function offersFull(rules: NetworkRules): boolean {
-  return rules.acceptFullNetwork && rules.mode !== 'none' && !isLimitedByNetwork(rules)
+export function offersFull(rules: NetworkRules, isLimited = isLimitedByNetwork(rules)): boolean {
+  return rules.acceptFullNetwork && rules.mode !== 'none' && !isLimited
 }
 
-function isLimitedByNetwork({ network, networkDeny }: NetworkRules): boolean {
+export function isLimitedByNetwork({ network, networkDeny }: NetworkRules): boolean {
   return network !== undefined || networkDeny?.isEmpty === false
 }
 
-function refuseFull(rules: NetworkRules, abilities: NetworkAbilities): Refusal[] {
-  const refusals: Refusal[] = []
-  if (!offersFull(rules)) {
-    const why = isLimitedByNetwork(rules) ? ': the network has a list of hosts' : ''
-    refusals.push({
-      code: 'compute.network',
-      message: `This node does not accept jobs with full network access${rules.acceptFullNetwork ? why : ''}`,
-      hint: 'List the hosts that the job needs: --network http --domain …',
-    })
-  }
-  if (!abilities.full) refusals.push(missingMode('full', abilities))
+/** Why the rules admit no full access; empty = they do. */
+export function refuseFullByRules(rules: NetworkRules, isLimited = isLimitedByNetwork(rules)): Refusal[] {
+  const refusals = refuseNetworked(rules)
+  if (offersFull(rules, isLimited)) return refusals
+  const why = isLimited ? ': the network has a list of hosts' : ''
+  refusals.push({
+    code: 'compute.network',
+    message: `This node does not accept jobs with full network access${rules.acceptFullNetwork ? why : ''}`,
+    hint: 'List the hosts that the job needs: --network http --domain …',
+  })
   return refusals
 }
 

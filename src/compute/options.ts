@@ -8,7 +8,7 @@ import type {
   StorageSource,
   Transport,
 } from '../ports/index.js'
-import type { EgressMode } from '../model/egress-lists.js'
+import type { EgressMode, NetworkEgressPolicy } from '../model/egress-lists.js'
 import type { ReceiptSigner } from '../model/egress-receipt.js'
 import type { NodeId, NodeInfo } from '../model/state.js'
 import type { Machine } from './detect-machine.js'
@@ -139,8 +139,11 @@ export const DEFAULT_LIMITS: ComputeLimits = Object.freeze({
 export interface NetworkEgressFollower {
   /** Digest of the list in force; undefined when none is known. */
   known(): string | undefined
-  /** Called with each list that is another than the known one, as it came. Never throws; returns at once. */
-  heard(policy: unknown): void
+  /**
+   * Called with each list that is another than the known one, as it came. Never throws; returns at once, with the list that
+   * will be in force for it.
+   */
+  heard(policy: unknown): NetworkEgressPolicy
 }
 
 export interface ComputeNodeOptions {

@@ -13,8 +13,10 @@ export interface RunNetwork {
   slot: NetworkSlot
   /** For the job's environment; empty without http. */
   env: Record<string, string>
-  /** Resolves when the network cannot be guarded any more. Absent: that cannot happen. */
+  /** Resolves when the network cannot be guarded, or is not admitted, any more. Absent: that cannot happen. */
   lost?: Promise<WeirError>
+  /** For the moment before a program begins: throws what `lost` has resolved with. Absent: nothing to throw. */
+  throwIfLost?(): void
   /** What the gateway holds the job to; absent without http. */
   limits?: EgressLimits
   /** Ends the right to leave; the final summary, or undefined without http. Never rejects. Idempotent. */
@@ -65,6 +67,7 @@ export async function settleEgress({ parts, desired }: Run): Promise<EgressSumma
 
 async function withLease(run: Run, slot: NetworkSlot, how: Opening): Promise<RunNetwork> {
   run.closing.add('network slot', () => giveBack(run, slot))
+  if (slot.mode === 'full') return withFullAccess(run, slot)
   if (slot.mode !== 'http') return { slot, env: {}, closeEgress: async () => undefined }
   const lease = await openLease(run, slot, how)
   let closed: Promise<EgressSummary | undefined> | undefined
@@ -78,6 +81,19 @@ async function withLease(run: Run, slot: NetworkSlot, how: Opening): Promise<Run
     ...(limits !== undefined && { limits }),
     closeEgress,
   }
+}
+
+/** Throws `compute.network` when the rules of now admit none. */
+function withFullAccess({ parts, closing }: Run, slot: NetworkSlot): RunNetwork {
+  const access = parts.fullAccess()
+  access.throwIfAborted()
+  const lost = new Promise<WeirError>((resolve) => {
+    const withdrawn = () => resolve(toWeirError(access.reason))
+    access.addEventListener('abort', withdrawn, { once: true })
+    closing.add('full network access', () => access.removeEventListener('abort', withdrawn))
+  })
+  const throwIfLost = () => access.throwIfAborted()
+  return { slot, env: {}, lost, throwIfLost, closeEgress: async () => undefined }
 }
 
 /** A program that goes on without us keeps its network. */

@@ -75,13 +75,14 @@ export async function startProgram(run: Run, place: ProgramPlace): Promise<Runni
 }
 
 /** What may change the world must not happen twice because the node forgot it. */
-async function rememberStart(run: Run, { inputs }: ProgramPlace): Promise<void> {
+async function rememberStart(run: Run, { inputs, network }: ProgramPlace): Promise<void> {
   try {
     await run.untilDurable()
     await run.remember({ phase: 'starting', inputBytes: inputs.bytes })
   } catch (error) {
     throw toWeirError(error, 'compute.disk', 'The node cannot write down that it runs the execution')
   }
+  network.throwIfLost?.()
 }
 
 /**

@@ -17,6 +17,8 @@ export interface RunParts {
   sources: ReadonlyMap<string, StorageSource>
   publishers: ReadonlyMap<string, Publisher>
   gateway?: EgressGateway
+  /** See `FullAccess.signal`. */
+  fullAccess: () => AbortSignal
   signer?: ReceiptSigner
   clock: Clock
   limits: ComputeLimits

@@ -65,7 +65,7 @@ class Follower implements NetworkEgress {
     return this.#known
   }
 
-  heard(told: unknown): void {
+  heard(told: unknown): NetworkEgressPolicy {
     let policy = NOTHING
     try {
       policy = readNetworkPolicy(told)
@@ -82,10 +82,11 @@ class Follower implements NetworkEgress {
         ),
       )
     }
-    if (policy === NOTHING && this.#newest === NOTHING) return
+    if (policy === NOTHING && this.#newest === NOTHING) return policy
     this.#newest = policy
     this.#wanted = policy
     this.#working ??= this.#work()
+    return policy
   }
 
   async close(): Promise<void> {

@@ -22,7 +22,7 @@ export interface DockerNodePlan {
  * waits to be killed.
  */
 const plan = JSON.parse(process.argv[2] ?? '{}') as DockerNodePlan
-const executor = createDockerExecutor({ nodeId: plan.nodeId, holderPoolSize: 1 })
+const executor = createDockerExecutor({ nodeId: plan.nodeId, holderPoolSize: 1, full: {} })
 const arrived = () => process.stdout.write('there\n')
 const [source, publisher] = [new TextSource(), new CopyPublisher()]
 publisher.hang = plan.until === 'Publishing'
@@ -43,7 +43,13 @@ executor.start = (run, progress, signal) =>
   )
 const { orchestrator, transport } = await startFixture({
   dataDir: plan.dataDir,
-  node: { nodeId: plan.nodeId, executors: [executor], sources: [source], publishers: [publisher] },
+  node: {
+    nodeId: plan.nodeId,
+    policy: { acceptNetworkedJobs: true, acceptFullNetwork: true },
+    executors: [executor],
+    sources: [source],
+    publishers: [publisher],
+  },
 })
 // Removed before the second life of the node.
 writeFileSync(join(plan.dataDir, 'hang'), '')

@@ -107,7 +107,7 @@ describe.skipIf(noDocker !== '')(`an execution of a node that is killed${skipNot
     task: Partial<TaskSpec> = {},
     { stopped = false, start = true } = {},
   ): Promise<Fixture> {
-    executor = createDockerExecutor({ nodeId, holderPoolSize: 0 })
+    executor = createDockerExecutor({ nodeId, holderPoolSize: 0, full: {} })
     const made = await startFixture({ dataDir, start: false, node: { nodeId, executors: [executor] } })
     fixture = made
     made.orchestrator.observed.set(executionId, STORED)
@@ -197,6 +197,18 @@ describe.skipIf(noDocker !== '')(`an execution of a node that is killed${skipNot
     const { orchestrator } = await secondLife('', {}, { stopped: true })
     expect(await orchestrator.ended(executionId, 60_000)).toMatchObject({
       state: 'Cancelled',
+      runOutput: { stdout: 'begun\n' },
+    })
+  })
+
+  it('is stopped when full network access, which it has, was withdrawn meanwhile', async () => {
+    const task: Partial<TaskSpec> = { Network: { Type: 'Full', Domains: [] } }
+    const kill = await firstLife('Running', 'echo begun; sleep 600', task)
+    await kill()
+    const { orchestrator } = await secondLife('', task)
+    expect(await orchestrator.ended(executionId, 60_000)).toMatchObject({
+      state: 'Failed',
+      code: 'compute.network',
       runOutput: { stdout: 'begun\n' },
     })
   })

@@ -2,6 +2,7 @@ import { mkdtemp, readdir, readlink, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
+import type { NetworkEgressPolicy, TaskSpec } from '../../src/model/index.js'
 import type { Clock } from '../../src/ports/index.js'
 import {
   CLOCK,
@@ -354,6 +355,45 @@ describe('running one execution', () => {
     expect(fixture.executor.runs[0]?.network.mode).toBe('full')
     expect(fixture.gateway.leasesOpened).toBe(0)
     await eventually(() => fixture.executor.slotsOpen === 0)
+  })
+
+  it('ends jobs with full network when the network has a list, although no gateway puts it in force', async () => {
+    fixture = await startFixture({
+      executor: { modes: { http: true, full: true, problems: [] } },
+      node: {
+        policy: { acceptNetworkedJobs: true, acceptFullNetwork: true },
+        networkEgress: { known: () => undefined, heard: (list) => list as NetworkEgressPolicy },
+      },
+    })
+    const { orchestrator, executor, node } = fixture
+    const full: Partial<TaskSpec> = { Network: { Type: 'Full', Domains: [] } }
+    const [running, plain] = [
+      await orchestrator.run(shellJob('echo begun; sleep 600', full)),
+      await orchestrator.run(shellJob('sleep 0.5; echo done')),
+    ]
+    await Promise.all([running, plain].map((id) => orchestrator.in(id, 'Running')))
+    orchestrator.networkEgress = { version: 1, deny: ['evil.test'] }
+    // In the same message as the list.
+    const late = await orchestrator.run(shellJob('echo ran', full))
+    const why = 'This node does not accept jobs with full network access: the network has a list of hosts'
+    expect(await orchestrator.ended(running)).toMatchObject({
+      state: 'Failed',
+      code: 'compute.network',
+      message: `The program was stopped because of its network: ${why}`,
+      runOutput: { stdout: 'begun\n' },
+    })
+    expect(orchestrator.messages(running)).toContain(
+      `Execution: The program was stopped because of its network: ${why}`,
+    )
+    expect(await orchestrator.ended(late)).toMatchObject({ state: 'Failed', code: 'compute.network' })
+    expect(await orchestrator.ended(plain)).toMatchObject({ state: 'Completed' })
+    expect(executor.runs).toHaveLength(2)
+    // A list that goes again gives the access back.
+    orchestrator.networkEgress = { version: 2, deny: [] }
+    const again = await orchestrator.run(shellJob('sleep 600', full))
+    await orchestrator.in(again, 'Running')
+    node.setPolicy({ acceptNetworkedJobs: true, acceptFullNetwork: true, network: ['example.com'] })
+    expect(await orchestrator.ended(again)).toMatchObject({ state: 'Failed', code: 'compute.network' })
   })
 
   it('fails closed when the gateway cannot open a lease', async () => {

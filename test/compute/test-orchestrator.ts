@@ -1,5 +1,9 @@
 import { randomUUID } from 'node:crypto'
-import { type EgressLists, unpackEgressLists } from '../../src/model/egress-lists.js'
+import {
+  type EgressLists,
+  type NetworkEgressPolicy,
+  unpackEgressLists,
+} from '../../src/model/egress-lists.js'
 import type { JobSpec } from '../../src/model/job-spec.js'
 import { isTerminalObservedState, type NodeInfo, type ObservedExecution } from '../../src/model/state.js'
 import type { DesiredExecution, ExecutionEvent, SyncRequest, SyncResponse } from '../../src/model/sync.js'
@@ -17,6 +21,8 @@ export class TestOrchestrator {
   info: NodeInfo | undefined
   /** What the node sent when it was asked for its long lists. */
   lists: EgressLists | undefined
+  /** Told with every answer. */
+  networkEgress: NetworkEgressPolicy | undefined
   revision = 0
   readonly #desired = new Map<string, { desired: DesiredExecution; revision: number }>()
   readonly #transport: Transport
@@ -157,6 +163,7 @@ export class TestOrchestrator {
       desired,
       revision: this.revision,
       complete,
+      ...(this.networkEgress !== undefined && { networkEgress: this.networkEgress }),
       ...(wantsEgressLists && { wantsEgressLists }),
     }
   }
