@@ -1,6 +1,7 @@
+import { egressVerdictToWire } from '../api/index.js'
 import type { Config, ConfigName } from '../config/index.js'
 import { compileJobRules, compileNodeRules, explainRequests, ownInterfaceAddresses } from '../egress/index.js'
-import type { EgressQuestion, EgressVerdict } from '../ports/index.js'
+import type { EgressQuestion } from '../ports/index.js'
 import { EgressInForce } from './egress-in-force.js'
 import { readEgressPolicy, readNetworkLists } from './egress-policy.js'
 
@@ -8,14 +9,14 @@ import { readEgressPolicy, readNetworkLists } from './egress-policy.js'
 type Judge = 'job' | 'gateway' | 'node' | 'network'
 
 /**
- * What the gateway of a node with this configuration would decide, without starting anything. Lists that nobody has set
+ * What the gateway of a node with this configuration would decide, in the API's words, without starting anything. Lists that nobody has set
  * say nothing about the nodes of a network, so they are left out. Rejects with `config.invalid`, `host.invalid` or
  * `pattern.invalid`.
  */
 export async function explainByConfig(
   config: Config,
   question: EgressQuestion,
-): Promise<{ verdicts: EgressVerdict[]; judgedBy: Judge[] }> {
+): Promise<{ verdicts: ReturnType<typeof egressVerdictToWire>[]; judgedBy: Judge[] }> {
   const isSet = (name: ConfigName): boolean => config.origin(name) !== 'default'
   const own = await readEgressPolicy(config.values, [])
   const lists = await readNetworkLists(config.values, isSet)
@@ -30,5 +31,5 @@ export async function explainByConfig(
   const judgedBy: Judge[] = ['job', 'gateway']
   if (hasOwn || own.deny.length > 0) judgedBy.push('node')
   if (lists.allow !== undefined || lists.deny.length > 0) judgedBy.push('network')
-  return { verdicts, judgedBy }
+  return { verdicts: verdicts.map(egressVerdictToWire), judgedBy }
 }

@@ -5,4 +5,4 @@ export { limitsOf, parsePolicy, readListenAddress, readPolicyFile } from './poli
 export type { EgressPolicy } from './policy-file.js'
 export { NO_BOUND } from './no-bound.js'
 export { serveGateway } from './serve-gateway.js'
-export type { ServedGateway, ServeOptions } from './serve-gateway.js'
+export type { ServedGateway, ServedListener, ServeOptions } from './serve-gateway.js'

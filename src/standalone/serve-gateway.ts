@@ -16,6 +16,7 @@ import {
   readListenAddress,
   readPolicyFile,
 } from './policy-file.js'
+import { exampleUrl } from './example-url.js'
 import { NO_BOUND } from './no-bound.js'
 
 export interface ServeOptions {
@@ -37,6 +38,8 @@ export interface ServedListener {
   proxyUrl: string
   /** Who everybody is that connects here; empty: clients are asked for a credential. */
   identity: string
+  /** A URL that they may ask for, some client with a credential; undefined: nobody may ask for anything there. */
+  exampleUrl: string | undefined
 }
 
 export interface ServedGateway {
@@ -213,8 +216,18 @@ class Serving {
     const credentials = known.map(({ name, secret }) => ({ name, secret, executionId: name }))
     const executionId = identity === '' ? (asks ? NOBODY : EVERYBODY) : identity
     await this.#gateway.serve(attachment, asks ? { executionId, credentials } : { executionId })
-    if (this.#first === undefined)
-      this.listeners.push({ proxyUrl: attachment.proxyUrl, identity: asks ? '' : executionId })
+    if (this.#first !== undefined) return
+    const clients = asks
+      ? known
+      : [...policy.identities, everybody(policy)].filter(({ name }) => name === executionId)
+    this.listeners.push({
+      proxyUrl: attachment.proxyUrl,
+      identity: asks ? '' : executionId,
+      exampleUrl: exampleUrl(
+        clients.flatMap(({ allow }) => allow),
+        policy.deny,
+      ),
+    })
   }
 
   #checkFixed(policy: EgressPolicy): void {

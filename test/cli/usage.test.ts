@@ -38,6 +38,21 @@ describe('weir audit verify of a file', () => {
     `${JSON.stringify(JSON.parse(readFileSync(receipt, 'utf8')))}\n`,
   )
 
+  it('answers in the spelling of the API', async () => {
+    const { stdout } = await run(['audit', 'verify', 'one-receipt.json', '--output', 'json'])
+    expect(JSON.parse(stdout)).toEqual([
+      {
+        ExecutionID: 'e-e26327ad-9b4b-4d23-b7ec-f208b667df81',
+        NodeID: 'n-b6507219-be80-481c-a033-65ff459e3f2a',
+        Intact: true,
+        Records: 0,
+        Statement: expect.stringContaining('no network'),
+        Problems: [],
+        Unproven: [expect.any(String)],
+      },
+    ])
+  })
+
   it('says how to give the key of the node, without which anybody could have signed', async () => {
     const { code, stdout, stderr } = await run(['audit', 'verify', 'one-receipt.json'])
     expect([code, stdout]).toEqual([0, expect.stringContaining('unproven')])

@@ -57,6 +57,7 @@ describe.skipIf(missing !== '')(missing === '' ? title : `${title} (skipped: ${m
       status: 200,
       body: 'hello from one.demo.test\n',
     })
+    expect(gateway.output()).toContain(`curl --proxy ${ciOnly} http://one.demo.test/\n`)
     expect(await ask(ciOnly, 'two.demo.test')).toMatchObject({ status: 403, code: 'egress.not_in_job_list' })
     // A credential means nothing where the listener is the identity.
     expect(await ask(ciOnly, 'two.demo.test', 'nightly')).toMatchObject({ status: 403 })

@@ -18,7 +18,7 @@ import {
   NetworkEgressAnswer,
 } from '../egress-policy-schemas.js'
 import { NodePath } from '../schemas.js'
-import type { WireObject } from '../wire/index.js'
+import { egressVerdictToWire, type WireObject } from '../wire/index.js'
 import { answers } from './answers.js'
 
 /** What jobs may reach, asked before anything runs: the list of the network, which nodes would do, what a gateway says. */
@@ -66,20 +66,7 @@ export function egressPolicyRoutes(app: FastifyInstance, context: ApiContext, jo
         Host: host,
         Oddities: oddities,
         PolicyGeneration: policyGeneration,
-        Verdicts: verdicts.map(({ objections, scheme, port, allowed, owner, rule, code }) => ({
-          Scheme: scheme,
-          Port: port,
-          Allowed: allowed,
-          Code: code,
-          Owner: owner,
-          Rule: rule,
-          Objections: objections.map((one) => ({
-            Code: one.code,
-            Owner: one.owner,
-            Rule: one.rule,
-            Change: one.change,
-          })),
-        })),
+        Verdicts: verdicts.map(egressVerdictToWire),
       }
     },
   )

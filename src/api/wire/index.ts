@@ -1,5 +1,6 @@
 export { BACALHAU_VERSION, buildInfo } from './build-info.js'
 export type { BuildInfo, ServerVersion } from './build-info.js'
+export { egressVerdictToWire } from './egress-verdict.js'
 export { COMPUTE_STATE_NUMBERS, DESIRED_STATE_NUMBERS, executionToWire } from './execution.js'
 export { historyToWire } from './history.js'
 export { jobToWire } from './job.js'

@@ -64,7 +64,7 @@ export async function auditVerify(
       hint: 'Name a job, or files with receipts and records: weir audit export ID > evidence.jsonl',
     })
   }
-  await printList(terminal, { rows: verdicts, columns: COLUMNS, items: verdicts }, flags)
+  await printList(terminal, { rows: verdicts, columns: COLUMNS, items: verdicts.map(toWire) }, flags)
   for (const { executionId, unproven } of verdicts)
     for (const sentence of unproven) terminal.talk(`${shortId(executionId)}: ${printable(sentence)}`)
   const [file] = files
@@ -157,6 +157,19 @@ const COLUMNS: readonly Column<EvidenceVerdict>[] = [
   { header: 'RECORDS', value: ({ records }) => String(records), alignRight: true, cutFirst: 0 },
   { header: 'WHAT', value: ({ problems, statement }) => problems[0] ?? statement, cutFirst: 2 },
 ]
+
+/** In the spelling of everything that the API answers. */
+function toWire({ executionId, nodeId, intact, records, statement, problems, unproven }: EvidenceVerdict) {
+  return {
+    ExecutionID: executionId,
+    NodeID: nodeId,
+    Intact: intact,
+    Records: records,
+    Statement: statement,
+    Problems: problems,
+    Unproven: unproven,
+  }
+}
 
 /** `ok` is said only where nothing is left to believe. */
 function verdictWord({ intact, unproven }: EvidenceVerdict): string {

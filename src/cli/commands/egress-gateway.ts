@@ -6,6 +6,7 @@ import { EXIT } from '../exit-codes.js'
 import { type EgressPatternFlags, egressPatterns } from '../egress-pattern-flags.js'
 import { FlagProblems } from '../flag-problems.js'
 import { aborted, listenForInterrupts } from '../interrupt.js'
+import type { ServedListener } from '../../standalone/index.js'
 import type { CliContext, GlobalFlags } from '../context.js'
 
 export interface GatewayFlags extends GlobalFlags, EgressPatternFlags {
@@ -42,11 +43,7 @@ export async function egressGateway(flags: GatewayFlags, context: CliContext): P
         `weir listens on ${proxyUrl} for ${identity === '' ? 'clients with a credential' : identity}`,
       )
     terminal.talk(`Records are in ${printable(auditDir)}`)
-    const [first] = gateway.listeners
-    suggest(terminal, [
-      ['Try:', `curl --proxy ${first?.proxyUrl ?? ''} http://example.com/`],
-      ['Stop:', 'Ctrl-C'],
-    ])
+    suggest(terminal, [...trying(gateway.listeners), ['Stop:', 'Ctrl-C']])
     await aborted(interrupts.first)
     terminal.talk('Stopping… (Ctrl-C again: cut what is under way)')
     await Promise.race([gateway.close(GRACE_MS), aborted(interrupts.second)])
@@ -54,4 +51,14 @@ export async function egressGateway(flags: GatewayFlags, context: CliContext): P
   } finally {
     interrupts.dispose()
   }
+}
+
+/** What a client of the first listener that lets anything out would write. */
+function trying(listeners: readonly ServedListener[]): [string, string][] {
+  const open = listeners.find(({ exampleUrl }) => exampleUrl !== undefined)
+  if (open === undefined)
+    return [['Nothing leaves:', 'no host is listed; --domain lists one, or the policy file']]
+  const { proxyUrl, identity, exampleUrl = '' } = open
+  const credential = identity === '' ? ' --proxy-user NAME:SECRET' : ''
+  return [['Try:', `curl --proxy ${proxyUrl}${credential} ${exampleUrl}`]]
 }

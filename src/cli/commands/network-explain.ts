@@ -62,25 +62,7 @@ async function explainHere(
     services,
     domains,
   })
-  return {
-    Host: host,
-    Oddities: [...oddities],
-    JudgedBy: judgedBy,
-    Verdicts: verdicts.map(({ scheme, port, allowed, code, owner, rule, objections }) => ({
-      Scheme: scheme,
-      Port: port,
-      Allowed: allowed,
-      Code: code,
-      Owner: owner,
-      Rule: rule,
-      Objections: objections.map((one) => ({
-        Code: one.code,
-        Owner: one.owner,
-        Rule: one.rule,
-        Change: one.change,
-      })),
-    })),
-  }
+  return { Host: host, Oddities: [...oddities], JudgedBy: judgedBy, Verdicts: verdicts }
 }
 
 function render({ Host, Oddities, NodeID, PolicyGeneration, JudgedBy, Verdicts }: Explanation): string {

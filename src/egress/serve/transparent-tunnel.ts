@@ -1,12 +1,10 @@
-import type { Socket } from 'node:net'
 import { type Host, readHost } from '../../model/index.js'
 import type { Arrival } from '../http/request.js'
 import type { ClientHello } from '../tls/client-hello.js'
 import { Attempt } from './attempt.js'
 import type { ClientConnection } from './connection.js'
 import type { Contradiction } from './contradiction.js'
-import { SocketGone, SocketReader } from './socket-stream.js'
-import { cutTunnel, finishTunnel, HelloRefused, judgeFor, readHello, relayTls } from './tunnel.js'
+import { carryTunnel, cutTunnel, HelloRefused, judgeFor, readHello, relayTls } from './tunnel.js'
 
 /**
  * Serves a TLS connection of a program that knows nothing of the proxy: read the hello → its server name is the host →
@@ -21,30 +19,12 @@ export async function openTransparentTunnel(client: ClientConnection, arrival: A
   const { port } = arrival
   const about = client.about('TLS', hello.serverName ?? host.text)
   const attempt = new Attempt(client.lease, { kind: 'connect', host, port }, about, client.cut)
-  let origin: Socket | undefined
-  let established = false
-  // Nobody half-closes a tunnel that does not exist yet: the client went away, and nothing may be dialled for it.
-  const onEnd = () => client.cut(new SocketGone('the client went away'))
-  if (client.reader.peerEnded) onEnd()
-  client.socket.on('end', onEnd)
-  try {
-    const judge = judgeFor(client, host, attempt)
-    const found = await client.locate(attempt, contradictionOf(arrival, host) ?? ownedByGateway(judge(hello)))
-    if (found === undefined) return
-    origin = await client.connect(attempt, found)
-    client.socket.off('end', onEnd)
-    origin.on('error', () => {})
-    established = true
-    const originReader = new SocketReader(origin)
-    const end = await relayTls(client, attempt, { raw, judge, origin, originReader })
-    await attempt.end({ code: '', status: 0, end })
-  } catch (error) {
-    if (!established) await client.fail(attempt, error)
-    else await cutTunnel(client, attempt, error, 0)
-  } finally {
-    origin?.destroy()
-    if (established && !client.socket.destroyed) finishTunnel(client.socket)
-  }
+  const judge = judgeFor(client, host, attempt)
+  await carryTunnel(client, attempt, {
+    status: 0,
+    contradiction: () => contradictionOf(arrival, host) ?? ownedByGateway(judge(hello)),
+    stream: (origin, originReader) => relayTls(client, attempt, { raw, judge, origin, originReader }),
+  })
 }
 
 interface Heard {

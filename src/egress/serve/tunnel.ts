@@ -13,7 +13,7 @@ import { HandshakeWatch } from '../tls/handshake-watch.js'
 import type { Attempt } from './attempt.js'
 import { closeAfter, endOf, QUOTA_CODES } from './closing.js'
 import type { ClientConnection } from './connection.js'
-import { hostContradictionOf } from './contradiction.js'
+import { type Contradiction, hostContradictionOf } from './contradiction.js'
 import { relay } from './relay.js'
 import { SocketGone, SocketReader, writeMetered } from './socket-stream.js'
 
@@ -23,6 +23,36 @@ import { SocketGone, SocketReader, writeMetered } from './socket-stream.js'
  */
 export async function openTunnel(client: ClientConnection, request: ProxyRequest): Promise<void> {
   const attempt = client.attempt(request)
+  await carryTunnel(client, attempt, {
+    status: 200,
+    contradiction: () => hostContradictionOf(request),
+    stream: async (origin, originReader) => {
+      client.socket.write('HTTP/1.1 200 Connection Established\r\n\r\n')
+      const judge = judgeFor(client, request.host, attempt)
+      const { raw, hello } = await readHello(client)
+      const problem = judge(hello)
+      if (problem !== undefined) throw new HelloRefused(problem, true)
+      return await relayTls(client, attempt, { raw, judge, origin, originReader })
+    },
+  })
+}
+
+/** What is particular to a kind of tunnel. */
+export interface TunnelParts {
+  /** What the client is told, or thinks, once the tunnel is there. */
+  status: number
+  /** Asked before the lists are. */
+  contradiction: () => Contradiction | undefined
+  /** From the dialled origin to the end of the tunnel. */
+  stream: (origin: Socket, originReader: SocketReader) => Promise<EgressEnd>
+}
+
+/** Judge → dial → stream → record, exactly once, however it ends. */
+export async function carryTunnel(
+  client: ClientConnection,
+  attempt: Attempt,
+  { status, contradiction, stream }: TunnelParts,
+): Promise<void> {
   let origin: Socket | undefined
   let established = false
   // Nobody half-closes a tunnel that does not exist yet: the client went away, and nothing may be dialled for it.
@@ -30,23 +60,17 @@ export async function openTunnel(client: ClientConnection, request: ProxyRequest
   if (client.reader.peerEnded) onEnd()
   client.socket.on('end', onEnd)
   try {
-    const found = await client.locate(attempt, hostContradictionOf(request))
+    const found = await client.locate(attempt, contradiction())
     if (found === undefined) return
     origin = await client.connect(attempt, found)
     client.socket.off('end', onEnd)
     origin.on('error', () => {})
-    const originReader = new SocketReader(origin)
-    client.socket.write('HTTP/1.1 200 Connection Established\r\n\r\n')
     established = true
-    const judge = judgeFor(client, request.host, attempt)
-    const { raw, hello } = await readHello(client)
-    const problem = judge(hello)
-    if (problem !== undefined) throw new HelloRefused(problem, true)
-    const end = await relayTls(client, attempt, { raw, judge, origin, originReader })
-    await attempt.end({ code: '', status: 200, end })
+    const end = await stream(origin, new SocketReader(origin))
+    await attempt.end({ code: '', status, end })
   } catch (error) {
     if (!established) await client.fail(attempt, error)
-    else await cutTunnel(client, attempt, error, 200)
+    else await cutTunnel(client, attempt, error, status)
   } finally {
     origin?.destroy()
     if (established && !client.socket.destroyed) finishTunnel(client.socket)
@@ -156,7 +180,7 @@ export async function cutTunnel(
 const HELLO_TIMEOUT = new WeirError('egress.timeout', 'The TLS hello did not arrive in time')
 
 /** Lets the last bytes out, then closes. */
-export function finishTunnel(socket: Socket): void {
+function finishTunnel(socket: Socket): void {
   socket.end()
   const timer = setTimeout(() => socket.destroy(), 1_000)
   socket.once('close', () => clearTimeout(timer))
