@@ -33,7 +33,10 @@ export function addEgressCommands(leaf: Leaf, egress: WeirCommand, context: CliC
     .collected('--hide <PATH>', 'it does not see this file or directory; repeatable')
     .collected('-e, --env <NAME=VALUE>', 'environment variable; repeatable')
     .option('--clear-env', 'give it nothing of the environment but PATH, HOME, TERM and the language')
-    .option('--no-unix-sockets', 'it makes no Unix sockets, not even among its own processes')
+    .option(
+      '--unix-sockets',
+      'it may make Unix sockets; then it also reaches new ones of services in directories that it sees',
+    )
     .optionsGroup('Output flags:')
     .option(
       '--output <FORMAT>',

@@ -105,7 +105,7 @@ describe.skipIf(missing !== '')(missing === '' ? title : `${title} (skipped: ${m
       const outside = await prepareOutside(cwd, dir)
       try {
         const facts = { ...outside.facts, hostAddress: internet.hostAddress, site: internet.address }
-        const flags = ['--domain', '.demo.test', '--hide', outside.facts.hidden, '--quiet']
+        const flags = ['--domain', '.demo.test', '--hide', outside.facts.hidden, '--unix-sockets', '--quiet']
         // Beside its work: this checkout may lie below the /tmp that the program has of its own.
         const probe = join(cwd, 'escape-probe.py')
         copyFileSync(join(import.meta.dirname, 'escape-probe.py'), probe)
@@ -179,7 +179,7 @@ describe.skipIf(missing !== '')(missing === '' ? title : `${title} (skipped: ${m
       expect([isRunning(`sleep ${NAP}`), readdirSync(temporary)]).toEqual([false, []])
     })
 
-    it('takes the program with it when it is killed itself', async () => {
+    it('takes the program with it when it is killed itself, and the next one clears up after it', async () => {
       let program = 0
       await exec(['--quiet', '--', 'sh', '-c', `echo begin; exec sleep ${NAP}`], {
         ...options,
@@ -193,6 +193,17 @@ describe.skipIf(missing !== '')(missing === '' ? title : `${title} (skipped: ${m
         },
       })
       await waitFor(() => !isRunning(`sleep ${NAP}`))
+      const [left = ''] = readdirSync(temporary)
+      expect(left).toMatch(/^weir-exec-/)
+      // One whose process is alive stays, and one that only has a similar name.
+      const alive = left.replace(/-\d+-\d+-\w+$/, `-${process.pid}-${startOf(process.pid)}-abcdef`)
+      const kept = [alive, `${left}.old`].toSorted()
+      for (const name of kept) {
+        mkdirSync(join(temporary, name))
+        if (options.uid !== undefined) chownSync(join(temporary, name), options.uid, options.uid)
+      }
+      await exec(['--quiet', '--', 'true'], { ...options, cwd, env: { TMPDIR: temporary } })
+      expect(readdirSync(temporary).toSorted()).toEqual(kept)
     })
   })
 
@@ -231,7 +242,7 @@ describe.skipIf(missing !== '')(missing === '' ? title : `${title} (skipped: ${m
   })
 
   it.skipIf(!has('python3'))(
-    'reaches no socket of the file system with --no-unix-sockets, not even from a pair of sockets',
+    'reaches no socket of the file system without --unix-sockets, not even from a pair of sockets',
     async () => {
       const cwd = mkdtempSync(join(dir, 'work-'))
       const path = join(cwd, 'late.sock')
@@ -240,7 +251,7 @@ describe.skipIf(missing !== '')(missing === '' ? title : `${title} (skipped: ${m
       try {
         const words = ['--', 'python3', '-c', DATAGRAM_CLIENT]
         const seen = await Promise.all(
-          [['--no-unix-sockets'], []].map((flags) => exec(['--quiet', ...flags, ...words], { cwd })),
+          [[], ['--unix-sockets']].map((flags) => exec(['--quiet', ...flags, ...words], { cwd })),
         )
         const refused = 'Address family not supported by protocol'
         expect(seen.map(({ stdout }) => stdout.trim())).toEqual([
@@ -250,6 +261,23 @@ describe.skipIf(missing !== '')(missing === '' ? title : `${title} (skipped: ${m
       } finally {
         service.kill('SIGKILL')
       }
+    },
+  )
+
+  it.skipIf(!has('python3') || !has('git'))(
+    'runs test suites, worker pools and git without Unix sockets',
+    async () => {
+      const cwd = mkdtempSync(join(dir, 'work-'))
+      writeFileSync(join(cwd, 'suite.test.mjs'), NODE_SUITE)
+      const git = 'git -c user.name=a -c user.email=a@example.com'
+      const script = [
+        'node --test suite.test.mjs > suite.log || cat suite.log',
+        `python3 -c 'from multiprocessing import Pool; print(*Pool(2).map(abs, [-1, -2]))'`,
+        `git init -q one && cd one && ${git} commit -q --allow-empty -m first && git clone -q . ../two`,
+        'git -C ../two log --format=%s',
+      ].join('\n')
+      const { code, stdout } = await exec(['--quiet', '--', 'sh', '-c', script], { cwd })
+      expect([code, stdout]).toEqual([0, '1 2\nfirst\n'])
     },
   )
 
@@ -380,6 +408,23 @@ describe.skipIf(missing !== '')(missing === '' ? title : `${title} (skipped: ${m
   })
 })
 
+const NODE_SUITE = `
+import { fork } from 'node:child_process'
+import { createServer } from 'node:http'
+import { test } from 'node:test'
+if (process.send) process.send('from the child')
+else
+  test('talks to a server and to a child of its own', async () => {
+    const server = createServer((_, answer) => answer.end('served')).listen(0, '127.0.0.1')
+    await new Promise((resolve) => server.once('listening', resolve))
+    const answer = await fetch('http://127.0.0.1:' + server.address().port)
+    if ((await answer.text()) !== 'served') throw new Error('not served')
+    server.close()
+    const child = fork(import.meta.filename)
+    if ((await new Promise((resolve) => child.once('message', resolve))) !== 'from the child') throw new Error('no child')
+  })
+`
+
 /** Takes the path when it is there for as long as anybody tries. */
 const DATAGRAM_SERVICE = `
 import os, socket, sys, time
@@ -476,6 +521,11 @@ async function prepareOutside(cwd: string, dir: string) {
       rmSync(visible, { recursive: true, force: true })
     },
   }
+}
+
+/** Field 22 of its line in /proc. */
+function startOf(pid: number): string | undefined {
+  return readFileSync(`/proc/${pid}/stat`, 'latin1').split(') ').at(-1)?.split(' ')[19]
 }
 
 function isRunning(command: string): boolean {

@@ -27,7 +27,6 @@ export interface ExecFlags extends GlobalFlags, EgressPatternFlags {
   hide?: string[]
   env?: string[]
   clearEnv?: boolean
-  /** False with `--no-unix-sockets`. */
   unixSockets?: boolean
   auditDir?: string
   summary?: string

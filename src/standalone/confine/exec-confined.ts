@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { existsSync, realpathSync } from 'node:fs'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { WeirError } from '../../errors.js'
@@ -13,6 +13,7 @@ import { confinedEnvironment, type EnvironmentWishes } from './environment.js'
 import { type FileView, type FileWishes, fileView, isBelow } from './mounts.js'
 import { type ConfinedProgram, prepareProgram } from './confined-program.js'
 import { findConfiningPrograms } from './programs.js'
+import { makeRunDirectory } from './run-directory.js'
 
 /** One program, what it may reach, and what it may write. */
 export interface ExecOptions {
@@ -22,7 +23,10 @@ export interface ExecOptions {
   /** The caller's environment. */
   environment: Readonly<Record<string, string | undefined>>
   environmentWishes?: EnvironmentWishes
-  /** Unix sockets in directories that the program may write. Default true. */
+  /**
+   * It may make Unix sockets, for its own processes; then it also reaches services that begin to listen, while it runs, in
+   * directories that it sees. Default false.
+   */
   unixSockets?: boolean
   /** What the program asked for; an empty list lets nothing out. */
   lease: LeasePolicy
@@ -57,7 +61,7 @@ export async function execConfined(options: ExecOptions): Promise<ExecResult> {
   const programs = findConfiningPrograms()
   const view = fileView(options.files)
   const executionId = `e-${randomUUID()}`
-  const temporary = await mkdtemp(join(temporaryPlace(view), 'weir-exec-'))
+  const temporary = await makeRunDirectory(temporaryPlace(view))
   const auditDir = resolve(options.files.cwd, options.auditDir ?? join(temporary, 'audit'))
   const closing: (() => unknown)[] = [() => rm(temporary, { recursive: true, force: true })]
   try {
@@ -99,7 +103,7 @@ export async function execConfined(options: ExecOptions): Promise<ExecResult> {
         options.environmentWishes ?? {},
       ),
       mounts: [...view.args, ...(await nameServerMount(temporary))],
-      unixSockets: options.unixSockets !== false,
+      unixSockets: options.unixSockets === true,
     })
     closing.push(() => program.close())
     const attachment = await gateway.attach(program.netnsPath, program.usernsPath)
