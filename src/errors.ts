@@ -10,6 +10,7 @@ export const ERROR_CODES = {
   'spec.template': 'A job template could not be filled in',
   'spec.too_large': 'A job specification or request is larger than the limit',
   'pattern.invalid': 'A host pattern is outside the grammar',
+  'preset.unknown': 'No preset of host patterns has this name',
   'host.invalid': 'A host name or address is not in canonical form',
   'input.invalid': 'An --input argument cannot be parsed',
   'publisher.invalid': 'A --publisher argument cannot be parsed',

@@ -100,6 +100,7 @@ const ANSWERS: Partial<Record<ErrorCode, Answer>> = {
   'spec.template': BAD_REQUEST,
   'spec.too_large': { status: 413, code: 'BadRequest', component: 'APIServer' },
   'pattern.invalid': BAD_REQUEST,
+  'preset.unknown': BAD_REQUEST,
   'host.invalid': BAD_REQUEST,
   'input.invalid': BAD_REQUEST,
   'publisher.invalid': BAD_REQUEST,

@@ -22,10 +22,9 @@ export function addConfigCommands(leaf: Leaf, config: WeirCommand, context: CliC
   )
   leaf<object>(
     config,
-    'set <KEY=VALUE> [VALUE]',
-    'Write a value to the configuration file',
-    async (operands, flags) =>
-      (await import('./commands/config.js')).configSet(operands[0] ?? '', operands[1], flags, context),
+    'set <KEY=VALUE...>',
+    'Write values to the configuration file: all of them, or on any mistake none',
+    async (operands, flags) => (await import('./commands/config.js')).configSet(operands, flags, context),
   )
   leaf<object>(config, 'unset <KEY>', 'Take a value out of the configuration file', async (operands, flags) =>
     (await import('./commands/config.js')).configUnset(operands[0] ?? '', flags, context),

@@ -20,8 +20,14 @@ export function egressLimits(
   problems: FlagProblems,
   prefix = '--egress-',
 ): NetworkLimitsSpec | undefined {
-  const rate = problems.read(`${prefix}rate`, () => readDirections(egressRate, parseBitRate), NOT_SAID)
-  const budgets = problems.readAll(`${prefix}budget`, egressBudget ?? [], readBudget)
+  const rate = problems.read(
+    `${prefix}rate`,
+    () => readDirections(`${prefix}rate`, egressRate, parseBitRate),
+    NOT_SAID,
+  )
+  const budgets = problems.readAll(`${prefix}budget`, egressBudget ?? [], (text) =>
+    readBudget(`${prefix}budget`, text),
+  )
   const requests = problems.read(
     `${prefix}requests`,
     () => wholeNumber(`${prefix}requests`, egressRequests),
@@ -56,9 +62,9 @@ interface Directions {
 const NOT_SAID: Directions = {}
 
 /** `100mb`, `up:10mb,down:1gb`, each with `DOMAIN=` in front. */
-function readBudget(text: string): DomainBudgetSpec {
+function readBudget(flag: string, text: string): DomainBudgetSpec {
   const equals = text.indexOf('=')
-  const { up, down } = readDirections(text.slice(equals + 1), parseBudgetBytes)
+  const { up, down } = readDirections(flag, text.slice(equals + 1), parseBudgetBytes)
   return {
     Domain: equals < 0 ? '' : text.slice(0, equals).trim(),
     ...(up !== undefined && { BytesUpMax: up }),
@@ -67,13 +73,17 @@ function readBudget(text: string): DomainBudgetSpec {
 }
 
 /** One amount for both directions, or one for each that is named. Every amount is checked by `parse`. */
-function readDirections(text: string | undefined, parse: (amount: string) => number): Directions {
+function readDirections(
+  flag: string,
+  text: string | undefined,
+  parse: (amount: string) => number,
+): Directions {
   if (text === undefined) return {}
   const amounts: Directions = {}
   for (const part of text.split(',')) {
     const [, direction, amount = ''] = /^(?:\s*(up|down)\s*:)?([^:]*)$/.exec(part) ?? []
     if (amount.trim() === '') {
-      throw new WeirError('cli.usage', `Cannot read the amount ${quoted(text)}`, {
+      throw new WeirError('cli.usage', `Cannot read the amount ${quoted(text)} of ${flag}`, {
         hint: 'Write one amount for both directions, or up:AMOUNT,down:AMOUNT',
       })
     }

@@ -84,6 +84,13 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   'node approve': ['weir node approve n-1a2b3c4d'],
   'node reject': ["weir node reject n-1a2b3c4d --message 'unknown machine'"],
   'node delete': ['weir node delete n-1a2b3c4d'],
+  'node allowlist list': ['weir node allowlist list', 'weir node allowlist list --output json'],
+  'node allowlist add': [
+    'weir node allowlist add --dry-run example.com .example.net https://example.org',
+    "weir node allowlist add --dry-run --comment 'wanted by the lab' example.com",
+  ],
+  'node allowlist remove': ['weir node allowlist remove --dry-run example.com'],
+  'node allowlist import': ['weir node allowlist import --dry-run hosts.txt'],
   'node token create': [
     'weir node token create > token',
     "weir node token create --uses 10 --expires 1h --description 'rack 7'",

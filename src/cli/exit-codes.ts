@@ -82,6 +82,7 @@ const FAMILIES: Readonly<Record<string, number>> = {
   config: EXIT.usage,
   spec: EXIT.usage,
   pattern: EXIT.usage,
+  preset: EXIT.usage,
   host: EXIT.usage,
   input: EXIT.usage,
   compute: EXIT.refused,

@@ -68,7 +68,12 @@ export class FlagProblems {
   }
 
   private throwSingle(): void {
-    if (this.first !== undefined && this.problems.length === 1) throw this.first
+    const [problem] = this.problems
+    if (this.first === undefined || problem === undefined || this.problems.length > 1) return
+    const { code, message, hint, details } = this.first
+    if (/^Cannot |\n/.test(message) || message.includes(problem.path)) throw this.first
+    // What a value says of itself names no flag.
+    throw new WeirError(code, `Cannot use ${problem.path}: ${message}`, { hint, details, cause: this.first })
   }
 
   /** What follows from a flag that was complained about already is not said again. */

@@ -1,5 +1,6 @@
 import { VERSION } from '../version.js'
 import { HELP_OPTION, WeirCommand, addGlobalFlags } from './command.js'
+import { addNodeAllowlistCommands } from './allowlist-commands.js'
 import { addAuditCommands } from './audit-commands.js'
 import { addAuthCommands } from './access-commands.js'
 import { addCompletionCommand } from './completion-command.js'
@@ -441,6 +442,7 @@ function addNodeCommands(leaf: Leaf, node: WeirCommand, context: CliContext): vo
       (await import('./commands/nodes.js')).nodeUpdate(operands[0] ?? '', action, flags, context),
     ).option('-m, --message <TEXT>', 'reason, for the record')
   }
+  addNodeAllowlistCommands(leaf, node, context)
   addNodeTokenCommands(leaf, node, context)
 }
 

@@ -8,7 +8,14 @@ export {
   variableOf,
 } from './load.js'
 export { writeValue } from './read-value.js'
-export { requireConfigName, saveConfigValue, saveConfigValues, unsetConfigValue } from './save.js'
+export {
+  configMistakes,
+  requireConfigName,
+  saveConfigValue,
+  saveConfigValues,
+  throwTogether,
+  unsetConfigValue,
+} from './save.js'
 export {
   CONFIG_SCHEMA,
   type ConfigKey,

@@ -26,6 +26,8 @@ export function readValue(key: ConfigKey, raw: unknown): ReadValue {
       return readMap(raw)
     case 'records':
       return readRecords(raw)
+    case 'lists':
+      return readLists(raw)
   }
 }
 
@@ -36,7 +38,7 @@ export function writeValue(key: ConfigKey, value: unknown): string {
     return Object.entries(value as Record<string, string>)
       .map(([name, text]) => `${name}=${text}`)
       .join(',')
-  if (key.kind === 'records') return JSON.stringify(value)
+  if (key.kind === 'records' || key.kind === 'lists') return JSON.stringify(value)
   if (key.kind === 'durationMs') return writeDuration(value as number)
   return String(value)
 }
@@ -130,6 +132,25 @@ function readRecords(raw: unknown): ReadValue {
     value.length <= RECORDS_MAX &&
     value.every((one) => typeof one === 'object' && one !== null && !Array.isArray(one))
   return isList ? { value } : { problem: 'expected a list of maps' }
+}
+
+/** A list may also be written with commas. */
+function readLists(raw: unknown): ReadValue {
+  if (raw === null || raw === '') return { value: {} }
+  let value = raw
+  if (typeof raw === 'string') {
+    try {
+      value = JSON.parse(raw)
+    } catch {
+      return { problem: 'expected a map of lists, as JSON' }
+    }
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    return { problem: 'expected a map of lists' }
+  const read = Object.entries(value).map(([name, list]) => [name, readList(list)] as const)
+  const broken = read.find(([, list]) => 'problem' in list)
+  if (broken !== undefined) return { problem: `expected a list for ${JSON.stringify(broken[0])}` }
+  return { value: Object.fromEntries(read.map(([name, list]) => [name, 'value' in list ? list.value : []])) }
 }
 
 function within(key: ConfigKey, value: number | undefined, expected: string): ReadValue {

@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readFileSync, realpathSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { WeirError } from '../errors.js'
+import { isWeirError, WeirError } from '../errors.js'
 import { findConfigName, nearestConfigName } from './load.js'
 import { readValue } from './read-value.js'
 import { CONFIG_SCHEMA, type ConfigKey, type ConfigName } from './schema.js'
@@ -19,6 +19,7 @@ export function saveConfigValue(file: string, key: string, text: string): Config
 
 /** {@link saveConfigValue} of several keys: all of them, or on any mistake none. */
 export function saveConfigValues(file: string, values: Readonly<Partial<Record<ConfigName, string>>>): void {
+  throwTogether(configMistakes(values))
   const entries = (Object.entries(values) as [ConfigName, string][]).map(
     ([name, text]) => [name, readText(name, text)] as const,
   )
@@ -44,6 +45,28 @@ export function unsetConfigValue(file: string, key: string): { name: ConfigName;
   }
   writeDocument(file, document)
   return { name, wasSet: true }
+}
+
+/** What is wrong with values that are to be set, one `config.invalid` for each. */
+export function configMistakes(values: Readonly<Partial<Record<ConfigName, string>>>): WeirError[] {
+  return (Object.entries(values) as [ConfigName, string][]).flatMap(([name, text]) => {
+    try {
+      readText(name, text)
+      return []
+    } catch (error) {
+      if (isWeirError(error)) return [error]
+      throw error
+    }
+  })
+}
+
+/** Nothing without mistakes; one as it is, several in one `config.invalid`. */
+export function throwTogether(mistakes: readonly WeirError[]): void {
+  const [first] = mistakes
+  if (first === undefined) return
+  if (mistakes.length === 1) throw first
+  const lines = mistakes.map(({ message, hint }) => `${message}${hint === undefined ? '' : ` (${hint})`}`)
+  throw new WeirError('config.invalid', ['Nothing is set:', ...lines].join('\n  '))
 }
 
 /** The key of this name in any case. Throws `config.invalid` with the nearest name. */

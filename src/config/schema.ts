@@ -14,6 +14,7 @@ export type ConfigKind =
   | 'list'
   | 'map'
   | 'records'
+  | 'lists'
   | 'amount'
 
 export interface ConfigKey<Kind extends ConfigKind = ConfigKind> {
@@ -32,7 +33,8 @@ export interface ConfigKey<Kind extends ConfigKind = ConfigKind> {
 /**
  * text, path: string (a path starts with `/` or `~/`, empty = none) · integer: whole number · durationMs: milliseconds,
  * written `90s`, `5m`, `1h30m` · bytes: written `512mb`, `1gi` · list: YAML list or comma separated · map: YAML
- * map or `k=v,k=v` · records: YAML list of maps, or the same as JSON · amount: a share of what the machine has (`70%`) or an absolute amount (`2`, `4gb`).
+ * map or `k=v,k=v` · records: YAML list of maps, or the same as JSON · lists: YAML map of lists,
+ * or the same as JSON · amount: a share of what the machine has (`70%`) or an absolute amount (`2`, `4gb`).
  */
 export type ConfigValueOf<Kind extends ConfigKind> = Kind extends 'text' | 'path' | 'amount'
   ? string
@@ -44,7 +46,9 @@ export type ConfigValueOf<Kind extends ConfigKind> = Kind extends 'text' | 'path
         ? readonly string[]
         : Kind extends 'records'
           ? readonly Readonly<Record<string, unknown>>[]
-          : Readonly<Record<string, string>>
+          : Kind extends 'lists'
+            ? Readonly<Record<string, readonly string[]>>
+            : Readonly<Record<string, string>>
 
 type Options = Pick<ConfigKey, 'secret' | 'minimum' | 'maximum' | 'words'>
 
@@ -66,6 +70,7 @@ const bytes = define('bytes')
 const list = define('list')
 const map = define('map')
 const records = define('records')
+const lists = define('lists')
 const amount = define('amount')
 
 const SECOND = 1000
@@ -209,7 +214,7 @@ export const CONFIG_SCHEMA = {
   ),
   'Orchestrator.Egress.AllowFile': path(
     '',
-    'File with more such patterns, one per line, `#` comments; read again when it changes',
+    'File with more such patterns, one per line, `#` comments; read again when it changes; empty = `orchestrator/allowed-hosts` in the data directory, once it is there',
   ),
   'Orchestrator.Egress.Deny': list([], 'Hosts that no job of the network may reach on any node'),
   'Orchestrator.Egress.DenyFile': path('', 'File with more denied patterns; read again when it changes'),
@@ -286,13 +291,17 @@ export const CONFIG_SCHEMA = {
   ),
   'Egress.AllowFile': path(
     '',
-    'File with more such patterns, one per line, `#` comments; read again when it changes',
+    'File with more such patterns, one per line, `#` comments; read again when it changes; empty = `allowed-hosts` in the data directory, once it is there',
   ),
   'Egress.Deny': list([], 'Hosts that no job may reach, whatever else is allowed'),
   'Egress.DenyFile': path('', 'File with more denied patterns; read again when it changes'),
   'Egress.PrivateExceptions': list(
     [],
     'Exact `name:port` or `address:port` that jobs may reach although the address is not public',
+  ),
+  'Egress.Presets': lists(
+    {},
+    'Named lists of hosts, `{name: [host, .host]}`, written `@name` in jobs and in the lists of this configuration',
   ),
   'Egress.Self': list(
     [],

@@ -36,7 +36,7 @@ import { keyPairOf } from '../transports/index.js'
 import { VERSION } from '../version.js'
 import { ownReachableAddresses } from './door/job-addresses.js'
 import { EgressInForce, type EgressRulesInForce } from './egress-in-force.js'
-import { PatternMemo, readEgressPolicy, watchEgressLists } from './egress-policy.js'
+import { NODE_ALLOW_FILE, PatternMemo, readEgressPolicy, watchEgressLists } from './egress-policy.js'
 import type { NodeIdentity } from './identity.js'
 import type { NodeLogger } from './logger.js'
 import { openNetworkEgress } from './network-egress.js'
@@ -69,8 +69,9 @@ export async function startCompute(context: Context): Promise<ComputeParts> {
   const { values, dataDir } = config
   // A node does not start with lists that it cannot read.
   const self = networkHosts(context)
-  const memo = new PatternMemo()
-  const own = await readEgressPolicy(values, self, memo)
+  const standardFile = context.isLasting ? join(dataDir, NODE_ALLOW_FILE) : ''
+  const reading = { memo: new PatternMemo(), standardFile }
+  const own = await readEgressPolicy(values, self, reading)
   const warn = (error: WeirError): void => {
     logger.warn({ err: error }, error.message)
   }
@@ -146,8 +147,8 @@ export async function startCompute(context: Context): Promise<ComputeParts> {
     await Promise.all([watched, networkEgress.close()])
   })
   const watched = watchEgressLists({
-    files: [values['Egress.AllowFile'], values['Egress.DenyFile']],
-    read: () => readEgressPolicy(values, self, memo),
+    files: [values['Egress.AllowFile'] || standardFile, values['Egress.DenyFile']],
+    read: () => readEgressPolicy(values, self, reading),
     apply: async (changed) => {
       await inForce.replace({ own: changed })
       logger.info({ allow: changed.allow.length, deny: changed.deny.length }, 'egress lists read again')

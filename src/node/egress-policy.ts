@@ -6,15 +6,28 @@ import {
   type EgressMode,
   type HostPatternOptions,
   type NetworkEgressPolicy,
+  NOTHING,
+  NO_PRESETS,
   PATTERNS_MAX,
+  expandPresets,
   parseHostPattern,
+  patternLines,
+  type Presets,
+  readPresets,
 } from '../model/index.js'
+import { quoted } from '../model/printable.js'
 import type { NodeEgressPolicy } from '../ports/index.js'
 
-const FILE_BYTES_MAX = 4 * 1024 * 1024
+/** The longest list file that is read. */
+export const LIST_BYTES_MAX = 4 * 1024 * 1024
 const POLL_MS = 25
 /** A list that is fine and could not be put in force is tried again after so long. */
 const RETRY_MS = 1_000
+
+/** The list file of a node that names none, in its data directory: `weir node allowlist add` makes it. */
+export const NODE_ALLOW_FILE = 'allowed-hosts'
+/** The same of an orchestrator, in its own directory there. */
+export const NETWORK_ALLOW_FILE = 'orchestrator/allowed-hosts'
 
 /** A file is read again when one of these changed. */
 interface FileStamp {
@@ -38,15 +51,17 @@ export interface ListWatch<T> {
 /**
  * The operator's rules from configuration and files. Rejects with `config.invalid`, naming every bad line: a node does
  * not start with a policy that it cannot read. With the `memo` of the last reading only what changed is judged anew.
+ * `standardFile` counts where `Egress.AllowFile` is empty; it need not be there.
  */
 export async function readEgressPolicy(
   values: ConfigValues,
   self: readonly string[],
-  memo = new PatternMemo(),
+  { memo = new PatternMemo(), standardFile = '' }: { memo?: PatternMemo; standardFile?: string } = {},
 ): Promise<NodeEgressPolicy> {
   const problems: string[] = []
-  const allow = await readList(values, 'Egress.Allow', problems, memo)
-  const deny = await readList(values, 'Egress.Deny', problems, memo)
+  const reading = { values, problems, memo, presets: readPresets(values['Egress.Presets']) }
+  const { patterns: allow } = await readList('Egress.Allow', reading, standardFile)
+  const { patterns: deny } = await readList('Egress.Deny', reading)
   memo.forgetUnused()
   const privateExceptions = readExceptions(values, problems)
   const selfLines = values['Egress.Self'].map((text, index) => ({ text, where: `Egress.Self[${index}]` }))
@@ -64,41 +79,87 @@ export async function readEgressPolicy(
 /**
  * The lists of the whole network from configuration and files; `isSet` tells which keys somebody has set. Without any key
  * of `Orchestrator.Egress.Allow…` the network restricts nothing; with one that is empty it allows nothing. Rejects with
- * `config.invalid`, naming every bad line.
+ * `config.invalid`, naming every bad line. `standardFile` counts where `Orchestrator.Egress.AllowFile` is empty: it need not be
+ * there, and where it is, the network is limited.
  */
 export async function readNetworkLists(
   values: ConfigValues,
   isSet: (name: ConfigName) => boolean,
+  standardFile = '',
 ): Promise<Omit<NetworkEgressPolicy, 'version'>> {
   const problems: string[] = []
   const memo = new PatternMemo()
-  const allow = await readList(values, 'Orchestrator.Egress.Allow', problems, memo)
-  const deny = await readList(values, 'Orchestrator.Egress.Deny', problems, memo)
+  const reading = { values, problems, memo, presets: readPresets(values['Egress.Presets']) }
+  const { patterns: allow, hasFile } = await readList('Orchestrator.Egress.Allow', reading, standardFile)
+  const { patterns: deny } = await readList('Orchestrator.Egress.Deny', reading)
   refuseProblems(problems)
-  const isLimited = isSet('Orchestrator.Egress.Allow') || isSet('Orchestrator.Egress.AllowFile')
+  const isLimited = isSet('Orchestrator.Egress.Allow') || isSet('Orchestrator.Egress.AllowFile') || hasFile
   return { ...(isLimited ? { allow } : {}), deny }
 }
 
-type ListKey = 'Egress.Allow' | 'Egress.Deny' | 'Orchestrator.Egress.Allow' | 'Orchestrator.Egress.Deny'
+/**
+ * Judges lists of hosts before they are written to a configuration: those of `names`, with what else the configuration says.
+ * Files are not read. Rejects with `config.invalid`, naming every bad entry.
+ */
+export async function checkEgressValues(values: ConfigValues, names: readonly ConfigName[]): Promise<void> {
+  const isMeant = (key: ConfigName): boolean => names.includes(key)
+  const without = (keys: readonly ConfigName[], nothing: unknown): Partial<ConfigValues> =>
+    Object.fromEntries(keys.filter((key) => !isMeant(key)).map((key) => [key, nothing]))
+  const asked = { ...values, ...without(LIST_KEYS, []) }
+  for (const key of FILE_KEYS) asked[key] = ''
+  await readEgressPolicy(asked, [])
+  await readNetworkLists(asked, () => true)
+}
+
+const LIST_KEYS = [
+  'Egress.Allow',
+  'Egress.Deny',
+  'Egress.PrivateExceptions',
+  'Egress.Self',
+  'Orchestrator.Egress.Allow',
+  'Orchestrator.Egress.Deny',
+] as const
+const FILE_KEYS = [
+  'Egress.AllowFile',
+  'Egress.DenyFile',
+  'Orchestrator.Egress.AllowFile',
+  'Orchestrator.Egress.DenyFile',
+] as const
+
+export type ListKey =
+  | 'Egress.Allow'
+  | 'Egress.Deny'
+  | 'Orchestrator.Egress.Allow'
+  | 'Orchestrator.Egress.Deny'
+
+interface ListReading {
+  values: ConfigValues
+  problems: string[]
+  memo: PatternMemo
+  presets: Presets
+}
 
 async function readList(
-  values: ConfigValues,
   key: ListKey,
-  problems: string[],
-  memo: PatternMemo,
-): Promise<string[]> {
+  { values, problems, memo, presets }: ListReading,
+  standardFile = '',
+): Promise<{ patterns: string[]; hasFile: boolean }> {
   const lines = values[key].map((text, index) => ({ text, where: `${key}[${index}]` }))
-  const file = values[`${key}File`]
-  if (file !== '') lines.push(...(await readPatternFile(file)))
-  // What is denied only narrows what is allowed: public suffixes and private names need no insisting there. A list of
-  // the network opens nothing by itself.
+  const named = values[`${key}File`]
+  const file = named === '' ? standardFile : named
+  const inFile = file === '' ? undefined : await readPatternFile(file, `${key}File`, named === '')
+  lines.push(...(inFile ?? []))
+  const patterns = canonical(lines, listOptions(key, values), problems, memo, presets)
+  return { patterns, hasFile: inFile !== undefined }
+}
+
+/**
+ * How patterns of a list are read. What is denied only narrows what is allowed: public suffixes and private names need no
+ * insisting there. A list of the network opens nothing by itself.
+ */
+export function listOptions(key: ListKey, values: ConfigValues): HostPatternOptions {
   const isNarrowing = key !== 'Egress.Allow'
-  return canonical(
-    lines,
-    { allowPublicSuffix: isNarrowing || values['Egress.AllowPublicSuffixes'], allowPrivate: isNarrowing },
-    problems,
-    memo,
-  )
+  return { allowPublicSuffix: isNarrowing || values['Egress.AllowPublicSuffixes'], allowPrivate: isNarrowing }
 }
 
 /**
@@ -198,37 +259,59 @@ async function stamp(file: string): Promise<FileStamp | string> {
   }
 }
 
-async function readPatternFile(file: string): Promise<{ text: string; where: string }[]> {
-  const bytes = await readFile(file).catch((error: Error) => {
-    throw new WeirError('config.invalid', `Cannot read the egress list ${file}: ${error.message}`, {
-      cause: error,
-    })
-  })
-  if (bytes.length > FILE_BYTES_MAX)
+/** Undefined when the file is not there and need not be. Rejects with `config.invalid`, which names the key. */
+export async function readListFile(
+  file: string,
+  key: string,
+  isOptional = false,
+): Promise<string | undefined> {
+  const bytes = await readFile(file).catch((error: NodeJS.ErrnoException) => {
+    if (isOptional && error.code === 'ENOENT') return undefined
     throw new WeirError(
       'config.invalid',
-      `The egress list ${file} has ${bytes.length} bytes, more than ${FILE_BYTES_MAX}`,
+      `Cannot read the egress list ${quoted(file, 200)} (${key}): ${REASONS[error.code ?? ''] ?? error.message}`,
+      { hint: `make the file, or correct the path in ${key}`, cause: error },
     )
-  let text: string
+  })
+  if (bytes === undefined) return undefined
+  if (bytes.length > LIST_BYTES_MAX)
+    throw new WeirError(
+      'config.invalid',
+      `The egress list ${file} (${key}) has ${bytes.length} bytes, more than ${LIST_BYTES_MAX}`,
+    )
   try {
-    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
   } catch {
-    throw new WeirError('config.invalid', `The egress list ${file} is not UTF-8`)
+    throw new WeirError('config.invalid', `The egress list ${file} (${key}) is not UTF-8`)
   }
-  const lines = text
-    .split(/\r?\n/)
-    .map((line, index) => ({ text: withoutComment(line), where: `${file}:${index + 1}` }))
-  const patterns = lines.filter((line) => line.text !== '')
-  // A truncated file must not silently close or open anything: an operator who wants nothing leaves the key empty.
-  if (patterns.length === 0)
-    throw new WeirError('config.invalid', `The egress list ${file} holds no pattern`, {
-      hint: 'it may be half-written; to allow nothing, remove the key that names it',
-    })
-  return patterns
 }
 
-function withoutComment(line: string): string {
-  return line.replace(/(^|\s)#.*$/, '').trim()
+const REASONS: Readonly<Record<string, string>> = {
+  ENOENT: 'there is no such file',
+  EACCES: 'this user may not read it',
+  EISDIR: 'it is a directory',
+  ENOTDIR: 'a part of the path is not a directory',
+}
+
+async function readPatternFile(
+  file: string,
+  key: string,
+  isOptional: boolean,
+): Promise<{ text: string; where: string }[] | undefined> {
+  const text = await readListFile(file, key, isOptional)
+  if (text === undefined) return undefined
+  const lines = patternLines(text).map((one) => ({ text: one.text, where: `${file}:${one.line}` }))
+  const nothing = lines.find((line) => line.text === NOTHING)
+  // A truncated file must not silently close or open anything: an operator who wants nothing says so.
+  if (lines.length === 0)
+    throw new WeirError('config.invalid', `The egress list ${file} (${key}) holds no pattern`, {
+      hint: `it may be half-written; to allow nothing, write the line ${NOTHING} or remove the key that names it`,
+    })
+  if (nothing !== undefined && lines.length > 1)
+    throw new WeirError('config.invalid', `${nothing.where}: ${NOTHING} stands beside patterns`, {
+      hint: 'it says that a list is empty on purpose; remove it or the patterns',
+    })
+  return lines.filter((line) => line !== nothing)
 }
 
 function canonical(
@@ -236,6 +319,7 @@ function canonical(
   options: HostPatternOptions,
   problems: string[],
   memo = new PatternMemo(),
+  presets: Presets = NO_PRESETS,
 ): string[] {
   if (lines.length > PATTERNS_MAX) {
     problems.push(`a list of ${lines.length} patterns is too long, at most ${PATTERNS_MAX} are allowed`)
@@ -243,7 +327,7 @@ function canonical(
   }
   return lines.flatMap(({ text, where }) => {
     try {
-      return [memo.canonical(text, options)]
+      return expandPresets([text], presets).domains.map((one) => memo.canonical(one, options))
     } catch (error) {
       const { message, hint } = toWeirError(error)
       problems.push(`${where}: ${message}${hint === undefined ? '' : ` (${hint})`}`)

@@ -1,7 +1,9 @@
+import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type ConfigSources, loadConfig } from '../config/index.js'
+import { NODE_ALLOW_FILE } from './egress-policy.js'
 import { type RunningNode, startNode } from './start-node.js'
 
 /**
@@ -23,6 +25,8 @@ export async function startEmbedded(
       values: Object.freeze({
         ...own.values,
         'Publishers.Types.Local.Port': 0,
+        // What `weir node allowlist` wrote for the data directory of the user.
+        'Egress.AllowFile': own.values['Egress.AllowFile'] || standardList(own.dataDir),
         // Its socket is this user's own.
         'API.Auth.Mode': 'off',
         'Engines.Disabled': [...own.values['Engines.Disabled'], ...otherEngines(engine)],
@@ -49,6 +53,11 @@ export async function startEmbedded(
     await rm(directory, { recursive: true, force: true })
     throw error
   }
+}
+
+function standardList(dataDir: string): string {
+  const file = join(dataDir, NODE_ALLOW_FILE)
+  return existsSync(file) ? file : ''
 }
 
 function otherEngines(engine: string | undefined): string[] {

@@ -1,9 +1,10 @@
+import { join } from 'node:path'
 import { egressVerdictToWire } from '../api/index.js'
 import type { Config, ConfigName } from '../config/index.js'
 import { compileJobRules, compileNodeRules, explainRequests, ownInterfaceAddresses } from '../egress/index.js'
 import type { EgressQuestion } from '../ports/index.js'
 import { EgressInForce } from './egress-in-force.js'
-import { readEgressPolicy, readNetworkLists } from './egress-policy.js'
+import { NETWORK_ALLOW_FILE, NODE_ALLOW_FILE, readEgressPolicy, readNetworkLists } from './egress-policy.js'
 
 /** Whose rules a configuration holds, besides the job's and those of the gateway itself. */
 type Judge = 'job' | 'gateway' | 'node' | 'network'
@@ -18,9 +19,11 @@ export async function explainByConfig(
   question: EgressQuestion,
 ): Promise<{ verdicts: ReturnType<typeof egressVerdictToWire>[]; judgedBy: Judge[] }> {
   const isSet = (name: ConfigName): boolean => config.origin(name) !== 'default'
-  const own = await readEgressPolicy(config.values, [])
-  const lists = await readNetworkLists(config.values, isSet)
-  const hasOwn = (['Egress.Mode', 'Egress.Allow', 'Egress.AllowFile'] as const).some(isSet)
+  const standardFile = join(config.dataDir, NODE_ALLOW_FILE)
+  const own = await readEgressPolicy(config.values, [], { standardFile })
+  const lists = await readNetworkLists(config.values, isSet, join(config.dataDir, NETWORK_ALLOW_FILE))
+  const hasOwn =
+    (['Egress.Mode', 'Egress.Allow', 'Egress.AllowFile'] as const).some(isSet) || own.allow.length > 0
   const { rules } = new EgressInForce(hasOwn ? own : { ...own, mode: 'all' }, { version: 0, ...lists })
   const verdicts = explainRequests(question, {
     mode: 'http',

@@ -14,6 +14,8 @@ export interface NetworkListParts {
   config: Config
   /** Where the list and its version are kept; absent = nowhere, and versions begin anew with each start. */
   file?: string
+  /** Counts where `Orchestrator.Egress.AllowFile` is empty; it need not be there. Absent = none. */
+  standardFile?: string
 }
 
 /** The egress list of the network on the side of the orchestrator: read from its configuration, numbered, followed. */
@@ -28,11 +30,15 @@ export interface NetworkList {
 }
 
 /** Rejects with `config.invalid`: an orchestrator does not start with a list that it cannot read. */
-export async function openNetworkList({ config, file }: NetworkListParts): Promise<NetworkList> {
+export async function openNetworkList({
+  config,
+  file,
+  standardFile = '',
+}: NetworkListParts): Promise<NetworkList> {
   const { values } = config
   const kept = file === undefined ? NO_NETWORK_POLICY : await readKept(file)
   const read = async () => {
-    const lists = await readNetworkLists(values, (name) => config.origin(name) !== 'default')
+    const lists = await readNetworkLists(values, (name) => config.origin(name) !== 'default', standardFile)
     const bytes = [...(lists.allow ?? []), ...lists.deny].reduce((sum, text) => sum + text.length + 3, 0)
     if (bytes <= LIST_BYTES_MAX) return lists
     throw new WeirError(
@@ -48,7 +54,10 @@ export async function openNetworkList({ config, file }: NetworkListParts): Promi
     },
     watch: ({ apply, warn, signal }) =>
       watchEgressLists({
-        files: [values['Orchestrator.Egress.AllowFile'], values['Orchestrator.Egress.DenyFile']],
+        files: [
+          values['Orchestrator.Egress.AllowFile'] || standardFile,
+          values['Orchestrator.Egress.DenyFile'],
+        ],
         read,
         apply: async (lists) => {
           const next = await numbered(current, lists, file)

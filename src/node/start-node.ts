@@ -23,6 +23,7 @@ import { type Door, doorOf } from './door/door.js'
 import { jobAddresses } from './door/job-addresses.js'
 import { loadIdentity, type NodeIdentity } from './identity.js'
 import { jobDefaults } from './job-defaults.js'
+import { NETWORK_ALLOW_FILE } from './egress-policy.js'
 import { createLogger, type NodeLogger } from './logger.js'
 import { type Cluster, startCluster, wantsCluster } from './membership/cluster.js'
 import { type NetworkStatus, openNodeLink, refuseVisibleSecrets } from './membership/link.js'
@@ -252,7 +253,12 @@ async function startOrchestrator(parts: Parts, isOnDisk: boolean): Promise<Brain
 
   const list = await openNetworkList({
     config,
-    ...(isOnDisk ? { file: join(dataDir, 'orchestrator', 'network-egress.json') } : {}),
+    ...(isOnDisk
+      ? {
+          file: join(dataDir, 'orchestrator', 'network-egress.json'),
+          standardFile: join(dataDir, NETWORK_ALLOW_FILE),
+        }
+      : {}),
   })
   const orchestrator = createOrchestrator({
     networkEgress: list.policy,

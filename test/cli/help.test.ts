@@ -202,6 +202,7 @@ function prepare({ dir }: Pick<World, 'dir'>): void {
   chmodSync(program, 0o755)
   writeFileSync(join(dir, 'program.wasm'), PROGRAMS.hello)
   writeFileSync(join(dir, 'data.csv'), 'a,1\n')
+  writeFileSync(join(dir, 'hosts.txt'), 'example.com\n.example.net  # and all below\n')
   for (const name of ['cache', 'keys']) mkdirSync(join(dir, name))
   for (const name of ['test.sh', 'install.sh', 'agent.sh'])
     writeFileSync(join(dir, name), '#!/bin/sh\n', { mode: 0o755 })

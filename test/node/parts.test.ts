@@ -50,10 +50,10 @@ describe('reading the egress lists again', () => {
     try {
       for (const list of ['.a.example\nB.example\n', '.a.example\nhttps://c.example\n', 'B.example\n']) {
         await writeFile(file, list)
-        expect(await readEgressPolicy(values, [], memo)).toEqual(await readEgressPolicy(values, []))
+        expect(await readEgressPolicy(values, [], { memo })).toEqual(await readEgressPolicy(values, []))
       }
       await writeFile(file, 'B.example\n.com\n')
-      await expect(readEgressPolicy(values, [], memo)).rejects.toThrow(/allowed:2.*public suffix/s)
+      await expect(readEgressPolicy(values, [], { memo })).rejects.toThrow(/allowed:2.*public suffix/s)
     } finally {
       await rm(dir, { recursive: true })
     }

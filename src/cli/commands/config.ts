@@ -1,10 +1,12 @@
-import { writeFileSync } from 'node:fs'
+import { existsSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import {
   CONFIG_SCHEMA,
+  configMistakes,
   defaultConfigFile,
   requireConfigName,
-  saveConfigValue,
+  saveConfigValues,
+  throwTogether,
   unsetConfigValue,
   writeValue,
 } from '../../config/index.js'
@@ -68,25 +70,76 @@ export async function configGet(
   return EXIT.ok
 }
 
-/** `weir config set KEY=VALUE` (or the old form `KEY VALUE`). */
+/** `weir config set KEY=VALUE…` (or the old form `KEY VALUE`): all of them, or on any mistake none. */
 export async function configSet(
-  setting: string,
-  value: string | undefined,
+  operands: readonly string[],
   flags: GlobalFlags,
   context: CliContext,
 ): Promise<number> {
-  const equals = setting.indexOf('=')
-  if (equals < 0 && value === undefined) {
-    throw new WeirError('cli.usage', `Cannot set ${quoted(setting)}: the value is missing`, {
-      hint: 'Write weir config set KEY=VALUE',
-    })
-  }
-  const [key, text] =
-    value === undefined ? [setting.slice(0, equals), setting.slice(equals + 1)] : [setting, value]
   const file = await fileToChange(flags, context)
-  const name = saveConfigValue(file, key, text)
-  context.terminal.talk(`${name} is set in ${printable(file)}`)
+  const values = readAssignments(operands)
+  await checkLists(values, file)
+  saveConfigValues(file, values)
+  for (const name of Object.keys(values)) context.terminal.talk(`${name} is set in ${printable(file)}`)
   return EXIT.ok
+}
+
+type Assignments = Partial<Record<ConfigName, string>>
+
+function readAssignments(operands: readonly string[]): Assignments {
+  const [key = '', value = ''] = operands
+  const isOldForm = operands.length === 2 && !key.includes('=')
+  const pairs = isOldForm ? [`${key}=${value}`] : operands
+  const values: Assignments = {}
+  const mistakes: WeirError[] = []
+  for (const pair of pairs) {
+    try {
+      const equals = pair.indexOf('=')
+      if (equals < 0) {
+        throw new WeirError('cli.usage', `Cannot set ${quoted(pair)}: the value is missing`, {
+          hint: 'Write weir config set KEY=VALUE',
+        })
+      }
+      const name = requireConfigName(pair.slice(0, equals), 'set')
+      if (Object.hasOwn(values, name))
+        throw new WeirError('cli.usage', `Cannot set ${name} twice`, { hint: 'Leave one of them out' })
+      values[name] = pair.slice(equals + 1)
+    } catch (error) {
+      if (!(error instanceof WeirError)) throw error
+      mistakes.push(error)
+    }
+  }
+  throwTogether([...mistakes, ...configMistakes(values)])
+  return values
+}
+
+/** Lists of hosts are judged as a node would, which would not start with a mistake in them. */
+async function checkLists(values: Assignments, file: string): Promise<void> {
+  const names = Object.keys(values) as ConfigName[]
+  if (!names.some((name) => /^(?:Orchestrator\.)?Egress\./.test(name))) return
+  const { loadConfig } = await import('../../config/index.js')
+  const settings = names.map((name) => `${name}=${values[name]}`)
+  const [{ checkEgressValues }, config] = await Promise.all([
+    import('../../node/index.js'),
+    loadOne(loadConfig, file, settings),
+  ])
+  if (config !== undefined) await checkEgressValues(config.values, names)
+}
+
+/** With what else is in the file, unless that has mistakes of its own. Undefined: the values themselves are not of their kind. */
+async function loadOne(
+  load: typeof import('../../config/index.js').loadConfig,
+  file: string,
+  settings: string[],
+): Promise<Config | undefined> {
+  for (const files of [existsSync(file) ? [file] : ['/dev/null'], ['/dev/null']]) {
+    try {
+      return load({ environment: {}, files, settings })
+    } catch {
+      // Said when it is saved, or a matter of the rest of the file.
+    }
+  }
+  return undefined
 }
 
 /** `weir config unset KEY`: the default holds again. */

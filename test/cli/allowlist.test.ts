@@ -1,0 +1,132 @@
+import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { startServer, type TestServer, weir } from './with-cli.js'
+import type { CliResult } from './with-cli.js'
+
+const dir = mkdtempSync(join(tmpdir(), 'weir-allowlist-'))
+afterAll(() => rmSync(dir, { recursive: true, force: true }))
+
+/** On the machine of a node that does not run. */
+function here(...args: string[]): Promise<CliResult> {
+  return weir(args, { cwd: dir, env: { WEIR_DIR: join(dir, 'data'), WEIR_API_PORT: '1' } })
+}
+
+describe('weir node allowlist without a node', () => {
+  it('writes the file that the configuration names, with its owner and permissions, or says what is wrong', async () => {
+    const file = join(dir, 'hosts')
+    writeFileSync(file, '# ours\nexample.com\n')
+    chmodSync(file, 0o640)
+    const settings = ['-c', `Egress.AllowFile=${file}`, '-c', 'Egress.Allow=.example.org']
+    const added = await here('node', 'allowlist', 'add', 'example.net', 'a.example.org', ...settings)
+    expect(added.code).toBe(0)
+    expect(added.stderr).toMatch(
+      /Added example\.net\n.*allowed already by \.example\.org \(Egress\.Allow\[0\]\)/,
+    )
+    expect(readFileSync(file, 'utf8')).toBe('# ours\nexample.com\nexample.net\n')
+    expect(statSync(file).mode & 0o777).toBe(0o640)
+    const bad = await here('node', 'allowlist', 'add', '*com', 'example.com/x', ...settings)
+    expect(bad.code).toBe(2)
+    expect(bad.stderr).toMatch(/Nothing is changed:\n.*"\*com".*\n.*a path/)
+    const fixed = await here('node', 'allowlist', 'remove', '.example.org', ...settings)
+    expect([fixed.code, fixed.stderr]).toEqual([2, expect.stringContaining('stands in Egress.Allow[0]')])
+    const missing = ['-c', `Egress.AllowFile=${dir}/nowhere`]
+    const { code, stderr } = await here('node', 'allowlist', 'list', ...missing)
+    expect(code).toBe(2)
+    expect(stderr).toContain(`"${dir}/nowhere" (Egress.AllowFile): there is no such file`)
+  })
+
+  it('imports all or nothing, and the good entries alone only when it is told to', async () => {
+    writeFileSync(
+      join(dir, 'golem.json'),
+      '{"patterns": [\n {"domain": "example.com", "match": "strict"},\n {"domain": "example.net", "match": "regex"}\n]}',
+    )
+    const all = await here('node', 'allowlist', 'import', 'golem.json')
+    expect(all.code).toBe(2)
+    expect(all.stderr).toMatch(/line 3: "example\.net": .*Write "example\.net"/)
+    expect((await here('node', 'allowlist', 'list', '--output', 'json')).stdout).toContain('"Patterns":[]')
+    const some = await here('node', 'allowlist', 'import', 'golem.json', '--skip-refused', '--output', 'json')
+    expect(JSON.parse(some.stdout)).toMatchObject({
+      File: join(dir, 'data/allowed-hosts'),
+      Format: 'golem',
+      Added: ['example.com'],
+      Refused: [{ Line: 3, Text: 'example.net' }],
+    })
+  })
+})
+
+describe('weir node allowlist beside a node that runs', () => {
+  let server: TestServer
+  beforeAll(async () => {
+    server = await startServer()
+  })
+  afterAll(async () => void (await server?.stop()))
+
+  const offered = async (): Promise<unknown> => {
+    const { stdout } = await server.weir(['agent', 'node', '--output', 'json'])
+    return /"(?:Allow|allow)":(\[[^\]]*\])/.exec(stdout)?.[1]
+  }
+
+  it('changes what the node lets jobs reach, without a restart, also the last pattern', async () => {
+    const { code, stderr } = await server.weir(['node', 'allowlist', 'add', '.example.com'])
+    expect([code, stderr]).toEqual([0, expect.stringContaining('allowed-hosts')])
+    await expect.poll(offered, { timeout: 10_000 }).toBe('[".example.com"]')
+    await server.weir(['node', 'allowlist', 'remove', '--dry-run', '.example.com'])
+    expect(await offered()).toBe('[".example.com"]')
+    await server.weir(['node', 'allowlist', 'remove', '.example.com'])
+    await expect.poll(offered, { timeout: 10_000 }).toBe('[]')
+  })
+})
+
+describe('weir config set', () => {
+  it('takes several assignments at once, or none of them', async () => {
+    const file = join(dir, 'some.yaml')
+    const set = (...operands: string[]): Promise<CliResult> => here('config', 'set', '-c', file, ...operands)
+    expect((await set('API.Port=2000', 'Logging.Level=debug')).code).toBe(0)
+    expect(readFileSync(file, 'utf8')).toMatch(/Port: 2000[\s\S]*Level: debug/)
+    const bad = await set('API.Port=x', 'Logging.Level=info', 'Api.Hots=y')
+    expect([bad.code, bad.stderr]).toEqual([
+      2,
+      expect.stringMatching(/Api\.Hots.*API\.Host\b.*\n.*API\.Port/),
+    ])
+    expect(readFileSync(file, 'utf8')).toContain('Level: debug')
+  })
+
+  it('refuses hosts that the node would refuse', async () => {
+    const file = join(dir, 'hosts.yaml')
+    const { code, stderr } = await here(
+      'config',
+      'set',
+      '-c',
+      file,
+      'Egress.Allow=*.com,example.com',
+      'API.Port=1',
+    )
+    expect([code, stderr]).toEqual([2, expect.stringMatching(/Egress\.Allow\[0\].*public suffix/)])
+    expect(
+      (await here('config', 'set', '-c', file, 'Egress.Allow=*.com', 'Egress.AllowPublicSuffixes=true')).code,
+    ).toBe(0)
+  })
+})
+
+describe('a rate or budget that cannot be read', () => {
+  it.each([
+    ['--egress-rate', 'fast'],
+    ['--egress-rate', 'up:'],
+    ['--egress-budget', 'example.com='],
+  ])('is reported with its flag: %s %s', async (flag, value) => {
+    const { stderr } = await here(
+      'docker',
+      'run',
+      '--network',
+      'http',
+      '--domain',
+      'example.com',
+      flag,
+      value,
+      'busybox',
+    )
+    expect(stderr).toContain(flag)
+  })
+})
