@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import type { AddressInfo } from 'node:net'
+import { type AddressInfo, Socket } from 'node:net'
 import { isWeirError, toWeirError, WeirError, type ErrorCode } from '../errors.js'
 import {
   type EgressLimits,
@@ -43,6 +43,8 @@ export interface GatewayProcessOptions {
   dnsTimeoutMs?: number
   limits?: Partial<GatewayLimits>
   allowEch?: boolean
+  /** Certificates (PEM) of the authorities that hosts of sandboxed programs are judged by. Absent: those of Node.js. */
+  authorities?: string
   /** Serve programs that ignore proxy variables. Default true. */
   transparent?: boolean
 }
@@ -57,6 +59,8 @@ export interface ControlCalls {
   }
   /** An empty host: no listener. */
   listen: { params: { doorId: string; host: string; port: number }; answer: { port: number } }
+  /** Goes with the descriptor of a sandbox. */
+  carry: { params: { doorId: string }; answer: null }
   serve: { params: { doorId: string; service: DoorService }; answer: null }
   replace: { params: { executionId: ExecutionId; allow: string[] }; answer: null }
   drain: { params: { withinMs: number }; answer: null }
@@ -93,10 +97,10 @@ export type ControlReply =
  */
 export function createControl(
   create: (options: GatewayProcessOptions) => Gateway,
-): (request: ControlRequest) => Promise<ControlReply> {
+): (request: ControlRequest, handle?: unknown) => Promise<ControlReply> {
   let gateway: Gateway | undefined
   const doors: Doors = { transparent: true, namespaces: new Map() }
-  const perform = async (request: ControlRequest): Promise<unknown> => {
+  const perform = async (request: ControlRequest, handle: unknown): Promise<unknown> => {
     if (request.call === 'init') {
       const options = request.params as GatewayProcessOptions
       doors.transparent = options.transparent !== false
@@ -104,11 +108,11 @@ export function createControl(
       return null
     }
     if (gateway === undefined) throw new WeirError('egress.unavailable', 'The gateway is not set up yet')
-    return await answer(gateway, doors, request)
+    return await answer(gateway, doors, request, handle)
   }
-  return async (request) => {
+  return async (request, handle) => {
     try {
-      return { id: request.id, value: await perform(request) }
+      return { id: request.id, value: await perform(request, handle) }
     } catch (error) {
       const { code, message, hint, details } = isWeirError(error) ? error : toWeirError(error)
       return { id: request.id, error: { code, message, details, ...(hint === undefined ? {} : { hint }) } }
@@ -132,7 +136,12 @@ interface Doors {
   readonly namespaces: Map<string, NamespacePaths>
 }
 
-async function answer(gateway: Gateway, doors: Doors, request: ControlRequest): Promise<unknown> {
+async function answer(
+  gateway: Gateway,
+  doors: Doors,
+  request: ControlRequest,
+  handle: unknown,
+): Promise<unknown> {
   const { call } = request
   switch (call) {
     case 'attach': {
@@ -151,6 +160,12 @@ async function answer(gateway: Gateway, doors: Doors, request: ControlRequest): 
       const servers = host === '' ? [] : [await listenOn(host, port)]
       gateway.hold(doorId, { proxy: servers })
       return { port: (servers[0]?.address() as AddressInfo | undefined)?.port ?? 0 }
+    }
+    case 'carry': {
+      if (!(handle instanceof Socket))
+        throw new WeirError('egress.unavailable', 'The descriptor of the sandbox did not arrive')
+      gateway.carry(paramsOf<'carry'>(request).doorId, handle)
+      return null
     }
     case 'serve': {
       const { doorId, service } = paramsOf<'serve'>(request)

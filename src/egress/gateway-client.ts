@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process'
+import type { Socket } from 'node:net'
 import { WeirError } from '../errors.js'
 import type { EgressSummary, GatewayCounters, ExecutionId } from '../model/index.js'
 import { entryPoint } from '../package-root.js'
@@ -54,6 +55,8 @@ export interface GatewayClient extends EgressGateway {
   attachNothing(): Promise<GatewayAttachment>
   /** From now on connections of these listeners belong to a lease that others may share, or to that of a credential. */
   serve(attachment: GatewayAttachment, service: DoorService): Promise<void>
+  attachSandbox(): Promise<GatewayAttachment>
+  carry(attachment: GatewayAttachment, socket: Socket): Promise<void>
   /** Replaces the list of a lease: in force at once, also for what is under way. Rejects with `pattern.invalid`. */
   replaceAllow(executionId: ExecutionId, allow: string[]): Promise<void>
   /** Closes every listener; what is under way may go on for so long. */
@@ -87,6 +90,8 @@ interface Attached {
   readonly usernsPath?: string | undefined
   readonly host: string
   readonly port: number
+  /** A sandbox's descriptor is with the gateway: it cannot be had again. */
+  isCarried?: boolean
   service?: DoorService
 }
 
@@ -180,6 +185,25 @@ class GatewaySupervisor implements GatewayClient {
     const attachment = { id: doorId, proxyUrl: '' }
     this.#attached.set(doorId, { attachment, host: '', port: 0 })
     return attachment
+  }
+
+  attachSandbox(): Promise<GatewayAttachment> {
+    return this.attachNothing()
+  }
+
+  async carry({ id }: GatewayAttachment, socket: Socket): Promise<void> {
+    const attached = this.#attached.get(id)
+    try {
+      if (attached === undefined)
+        throw new WeirError('egress.unavailable', 'The attachment was closed already')
+      attached.isCarried = true
+      await this.#call('carry', { doorId: id }, socket)
+      // A process has taken it; what is left here is empty.
+      if (!(this.#child instanceof InProcessHost)) socket.destroy()
+    } catch (error) {
+      socket.destroy()
+      throw error
+    }
   }
 
   async serve({ id }: GatewayAttachment, service: DoorService): Promise<void> {
@@ -321,17 +345,19 @@ class GatewaySupervisor implements GatewayClient {
   async #restore(): Promise<void> {
     const trouble = (error: WeirError) => this.#options.onTrouble?.(error)
     const reasons = new Map<string, WeirError>()
-    for (const [doorId, { netnsPath, usernsPath, host, port, service }] of this.#attached) {
+    for (const [doorId, { netnsPath, usernsPath, host, port, service, isCarried }] of this.#attached) {
       const again =
-        netnsPath === undefined
-          ? this.#send('listen', { doorId, host, port })
-          : this.#send('attach', { doorId, netnsPath, usernsPath })
+        isCarried === true
+          ? Promise.reject(DESCRIPTOR_GONE)
+          : netnsPath === undefined
+            ? this.#send('listen', { doorId, host, port })
+            : this.#send('attach', { doorId, netnsPath, usernsPath })
       await again.catch((error: WeirError) => {
         // Only a gateway that runs can say that listeners are gone; one that died is started again.
         if (this.#child?.connected !== true) throw error
         this.#attached.delete(doorId)
         reasons.set(doorId, error)
-        trouble(error)
+        if (isCarried !== true) trouble(error)
       })
       if (!this.#attached.has(doorId)) await this.#send('release', { doorId }).catch(trouble)
       else if (service !== undefined) await this.#send('serve', { doorId, service })
@@ -355,14 +381,16 @@ class GatewaySupervisor implements GatewayClient {
   #call<K extends keyof ControlCalls>(
     call: K,
     params: ControlCalls[K]['params'],
+    handle?: Socket,
   ): Promise<ControlCalls[K]['answer']> {
     if (!this.#running || this.#closing) return Promise.reject(notRunning())
-    return this.#send(call, params)
+    return this.#send(call, params, handle)
   }
 
   #send<K extends keyof ControlCalls>(
     call: K,
     params: ControlCalls[K]['params'],
+    handle?: Socket,
   ): Promise<ControlCalls[K]['answer']> {
     const child = this.#child
     if (child === undefined || !child.connected) return Promise.reject(notRunning())
@@ -373,7 +401,7 @@ class GatewaySupervisor implements GatewayClient {
     const id = this.#nextId++
     return new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve: resolve as (value: unknown) => void, reject })
-      child.send({ id, call, params }, (error) => {
+      child.send({ id, call, params }, handle, {}, (error) => {
         if (error === null) return
         this.#waiting.delete(id)
         reject(notRunning())
@@ -425,6 +453,11 @@ function spawnGateway(launcher: readonly string[]): GatewayHost {
     env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
   })
 }
+
+const DESCRIPTOR_GONE = new WeirError(
+  'egress.unavailable',
+  'its connection to the gateway ended with the gateway',
+)
 
 function unrestored(cause: WeirError | undefined): WeirError {
   return new WeirError(

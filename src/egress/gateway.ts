@@ -40,7 +40,10 @@ import { GatewayMeter } from './serve/gateway-meter.js'
 import { type Dial, dialTcp } from './serve/dial.js'
 import { effectiveLimits, Lease, type SharedLimits } from './serve/lease.js'
 import { NameServer } from './serve/name-server.js'
+import { GuestChannel } from './serve/guest-channel.js'
+import { createStartTls, type StartTls } from './serve/origin-tls.js'
 import { restartEntry } from './serve/restart-entry.js'
+import type { ClientSocket } from './serve/socket-stream.js'
 
 export interface GatewayOptions {
   nodeId: NodeId
@@ -50,6 +53,8 @@ export interface GatewayOptions {
   /** How to connect to a judged address. Default: really. */
   dial?: Dial
   limits?: Partial<GatewayLimits>
+  /** Certificates (PEM) of the authorities that hosts of sandboxed programs are judged by. Absent: those of Node.js. */
+  authorities?: string
   /** Let tunnels with an encrypted client hello pass. Default false. */
   allowEch?: boolean
   /** Makes what tells clients of a listener apart; without it credentials are refused. */
@@ -66,8 +71,18 @@ interface Door {
   readonly listeners: Listeners[]
   readonly names: NameServer
   lease: Lease | undefined
+  /** Of sandboxes: what stands for their connections. */
+  readonly channels: GuestChannel[]
   /** Connections belong to a lease that was opened elsewhere. */
   shared?: { executionId: ExecutionId; authenticator: Authenticator | undefined }
+}
+
+/** How a connection came. */
+interface Way {
+  /** It was not made to the proxy. */
+  arrival?: Arrival
+  /** It came out of the sandbox of a WebAssembly program. */
+  isGuest?: boolean
 }
 
 /**
@@ -83,12 +98,14 @@ export class Gateway {
   readonly #leases = new Map<ExecutionId, { lease: Lease; doorId: string }>()
   readonly #opening = new Set<ExecutionId>()
   readonly #ownAddresses: () => ReadonlySet<string>
+  readonly #startTls: StartTls
   #node: NodeRules = compileNodeRules(NO_NODE_POLICY, 0)
   #connections = 0
 
   constructor(options: GatewayOptions) {
     this.#options = options
     this.#limits = { ...DEFAULT_GATEWAY_LIMITS, ...options.limits }
+    this.#startTls = createStartTls(options.authorities)
     this.#shared = sharedLimits(this.#limits, options.monotonic)
     this.#ownAddresses = ownInterfaceAddresses(options.ownAddresses, options.monotonic)
   }
@@ -105,11 +122,29 @@ export class Gateway {
         // A failed accept (too many files) concerns nobody else; the next one may work.
       })
     }
-    for (const server of held.proxy) server.on('connection', (socket) => this.#accept(door, socket, false))
+    for (const server of held.proxy) server.on('connection', (socket) => this.#accept(door, socket))
     for (const server of held.transparent)
-      server.on('connection', (socket) => this.#accept(door, socket, true))
+      server.on('connection', (socket) => this.#acceptTransparent(door, socket))
     for (const server of held.names) door.names.serveTcp(server)
     for (const socket of held.nameSockets) door.names.serveUdp(socket)
+  }
+
+  /**
+   * Takes the descriptor of a sandbox: each conversation in it is a connection of the door, whose lease it belongs to. Throws
+   * `egress.unavailable`, and closes it, when there is no such door.
+   */
+  carry(doorId: string, socket: Socket): void {
+    const door = this.#doors.get(doorId)
+    if (door === undefined) {
+      socket.on('error', () => {})
+      socket.destroy()
+      throw unavailable('the door of the sandbox was closed')
+    }
+    const channel = new GuestChannel(socket, {
+      opened: (stream) => this.#accept(door, stream, { isGuest: true }),
+      violated: (reason) => this.#recordViolation(door, reason),
+    })
+    door.channels.push(channel)
   }
 
   /** Closes the listeners on ports where programs that know nothing of proxies are not served, so that the job has them. */
@@ -200,9 +235,11 @@ export class Gateway {
   /** Cuts every connection, closes the listeners, seals the chain. Resolves with the final summary. */
   async close(executionId: ExecutionId): Promise<EgressSummary> {
     const { lease, doorId } = this.#lease(executionId)
+    const channels = this.#doors.get(doorId)?.channels ?? []
     this.#closeDoor(doorId)
     lease.shut()
     await settled(() => lease.live.size === 0 && lease.connections.size === 0, 1_000)
+    for (const channel of channels) channel.close()
     await lease.ledger.close()
     this.#leases.delete(executionId)
     return lease.tally.summary()
@@ -210,7 +247,10 @@ export class Gateway {
 
   /** Closes listeners without a lease. Idempotent. */
   release(doorId: string): void {
-    if (this.#doors.get(doorId)?.lease === undefined) this.#closeDoor(doorId)
+    const door = this.#doors.get(doorId)
+    if (door === undefined || door.lease !== undefined) return
+    this.#closeDoor(doorId)
+    for (const channel of door.channels) channel.close()
   }
 
   /** Puts new rules in force at once, for new attempts and for those under way. Rejects with `pattern.invalid`. */
@@ -253,33 +293,40 @@ export class Gateway {
         now: this.#options.monotonic ?? (() => performance.now()),
       }),
       lease: undefined,
+      channels: [],
     }
     this.#doors.set(doorId, door)
     return door
   }
 
-  #accept(door: Door, socket: Socket, transparent: boolean): void {
+  /** Who connects to the loopback of a job looks for a service of the job, and there is none. */
+  #acceptTransparent(door: Door, socket: Socket): void {
+    const arrival = arrivalOf(socket, door.names)
+    if (arrival !== undefined) return this.#accept(door, socket, { arrival })
+    socket.on('error', () => {})
+    socket.resetAndDestroy()
+  }
+
+  #accept(door: Door, socket: ClientSocket, way: Way = {}): void {
     socket.on('error', () => {})
     socket.setNoDelay(true)
     const lease = door.shared === undefined ? door.lease : this.#leases.get(door.shared.executionId)?.lease
-    // Who connects to the loopback of a job looks for a service of the job, and there is none.
-    const arrival = transparent ? arrivalOf(socket, door.names) : undefined
-    if (transparent && arrival === undefined) return void socket.resetAndDestroy()
     const turnAway = (code: ErrorCode) =>
-      transparent ? void socket.resetAndDestroy() : refuseSocket(socket, code)
+      way.arrival === undefined ? refuseSocket(socket, code) : void socket.resetAndDestroy()
     if (lease === undefined || lease.closed) return turnAway('egress.unavailable')
     if (this.#connections >= this.#limits.connectionsTotalMax)
-      return this.#refuse(lease, socket, 'egress.overload', arrival, turnAway)
+      return this.#refuse(lease, socket, 'egress.overload', way, turnAway)
     if (lease.connections.size >= lease.limits.connectionsMax)
-      return this.#refuse(lease, socket, 'egress.connections', arrival, turnAway)
+      return this.#refuse(lease, socket, 'egress.connections', way, turnAway)
     this.#connections++
     const parts = {
       resolve: this.#options.resolve,
       dial: this.#options.dial ?? dialTcp,
       allowEch: this.#options.allowEch === true,
       ...this.#identification(door),
+      ...(way.isGuest === true && { startTls: this.#startTls }),
     }
-    void serveConnection(socket, lease, parts, arrival).finally(() => {
+    void serveConnection(socket, lease, parts, way.arrival).finally(() => {
       this.#connections--
     })
   }
@@ -300,14 +347,15 @@ export class Gateway {
 
   #refuse(
     lease: Lease,
-    socket: Socket,
+    socket: ClientSocket,
     code: 'egress.overload' | 'egress.connections',
-    arrival: Arrival | undefined,
+    { arrival, isGuest = false }: Way,
     turnAway: (code: ErrorCode) => void,
   ): void {
     const about = {
       method: '',
       hostAsSent: arrival?.name ?? '',
+      isGuest,
       ...(arrival === undefined ? {} : { arrivedAt: arrival.address.text }),
     }
     const attempt = new Attempt(lease, undefined, about, () => socket.destroy())
@@ -317,6 +365,17 @@ export class Gateway {
       () => turnAway(code),
       () => turnAway('egress.audit_failed'),
     )
+  }
+
+  /** A sandbox that does not keep to the rules of its channel: something else runs in it than what was put there. */
+  #recordViolation(door: Door, reason: string): void {
+    const { lease } = door
+    if (lease === undefined || lease.closed) return
+    const about = { method: 'CHANNEL', hostAsSent: `channel: ${reason}`, isGuest: true }
+    const attempt = new Attempt(lease, undefined, about, () => {})
+    attempt.end({ code: 'request.malformed', owner: 'gateway', status: 0, end: 'refused' }).catch(() => {
+      // Counted as an audit failure; the channel is closed already.
+    })
   }
 
   /** Adds up what an earlier gateway recorded for the same execution. */

@@ -1,4 +1,5 @@
 import { EventEmitter } from 'node:events'
+import type { Socket } from 'node:net'
 import { type ControlRequest, createControl, type GatewayProcessOptions } from './control.js'
 import type { Gateway } from './gateway.js'
 
@@ -8,7 +9,13 @@ export interface GatewayHost extends EventEmitter {
   readonly connected: boolean
   readonly exitCode: number | null
   readonly signalCode: NodeJS.Signals | null
-  send(request: ControlRequest, told: (error: Error | null) => void): unknown
+  /** With a connection it gives that away. */
+  send(
+    request: ControlRequest,
+    handle: Socket | undefined,
+    options: object,
+    told: (error: Error | null) => void,
+  ): unknown
   kill(signal?: NodeJS.Signals): boolean
 }
 
@@ -31,9 +38,14 @@ export class InProcessHost extends EventEmitter implements GatewayHost {
     return this.#isOver ? 0 : null
   }
 
-  send(request: ControlRequest, told: (error: Error | null) => void): void {
+  send(
+    request: ControlRequest,
+    handle: Socket | undefined,
+    _options: object,
+    told: (error: Error | null) => void,
+  ): void {
     told(null)
-    void this.#control(request).then((reply) => {
+    void this.#control(request, handle).then((reply) => {
       this.emit('message', reply)
       if (request.call === 'shutdown') this.kill()
     })

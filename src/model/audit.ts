@@ -5,6 +5,8 @@ import type { ExecutionId, JobId, NodeId, TimeMs } from './state.js'
  * `transparent`: of a program that used no proxy; its connection arrived by whatever address it dialled, or its question
  * for a name was refused (method `DNS`, port 0).
  *
+ * `wasm`: of a program in a sandbox, whatever it asked for; its method says what that was.
+ *
  * `restart` is no attempt: from there on another gateway process serves the execution; what was open before was cut.
  */
 export type EgressKind = 'http' | 'connect' | 'transparent' | 'wasm' | 'input' | 'restart'
@@ -41,7 +43,7 @@ export interface AuditRecord {
   /** The generation that withdrew the permission; absent unless `end` is `revoked`. */
   revokedByGeneration?: number
   kind: EgressKind
-  /** Upper case for HTTP, `CONNECT` for tunnels, `TLS` and `DNS` for kind `transparent`, `RESTART` for kind `restart`, empty when the request was unreadable. */
+  /** Upper case for HTTP, `CONNECT` for tunnels, `TLS` and `DNS` for kind `transparent`, `RESTART` for kind `restart`, `CHANNEL` for a sandbox that broke the rules of its channel (the reason stands in `hostAsSent`), empty when the request was unreadable. */
   method: string
   /** Canonical host; empty when the host could not be read. */
   host: string

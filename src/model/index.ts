@@ -38,6 +38,17 @@ export {
   parseHostPatterns,
 } from './host-pattern.js'
 export type { HostPattern, HostPatternOptions, WebScheme } from './host-pattern.js'
+export {
+  CHANNEL_STREAMS_MAX,
+  CHANNEL_WINDOW_BYTES,
+  FRAME,
+  FRAME_BYTES_MAX,
+  FRAME_HEAD_BYTES,
+  FRAME_NUMBER_MAX,
+  readFrameHead,
+  writeFrameHead,
+} from './guest-channel.js'
+export type { FrameHead, FrameKind } from './guest-channel.js'
 export { HostPatternSet } from './host-pattern-set.js'
 export { readForeignAllowlist } from './import-allowlist.js'
 export type { ImportedEntry, ImportedList, RefusedEntry } from './import-allowlist.js'

@@ -1,4 +1,4 @@
-import { WASI_MODULE, WASI_SIGNATURES } from './wasi-preview1.js'
+import { HOST_MODULES } from './wasm-host-modules.js'
 import { recogniseHost } from './wasm-hosts.js'
 import type { WasmImport, WasmModule } from './wasm-module.js'
 
@@ -6,7 +6,7 @@ import type { WasmImport, WasmModule } from './wasm-module.js'
 export interface ImportGroup {
   module: string
   imports: readonly WasmImport[]
-  /** Who gives all of it: `WASI preview 1` or `the import module`. Undefined: nobody gives all of it. */
+  /** Who gives all of it: `WASI preview 1`, another module of the node, or `the import module`. Undefined: nobody gives all of it. */
   providedBy: string | undefined
   /** When nobody does: what it belongs to, where that can be told. */
   belongsTo: string | undefined
@@ -25,7 +25,7 @@ export function groupImports(
   }
   return [...byModule].map(([module, ofModule]) => {
     const missing = ofModule.filter((one) => !isProvided(one, libraries))
-    const provider = module === WASI_MODULE ? 'WASI preview 1' : 'the import module'
+    const provider = HOST_MODULES.get(module)?.title ?? 'the import module'
     return {
       module,
       imports: ofModule,
@@ -36,6 +36,7 @@ export function groupImports(
 }
 
 function isProvided(one: WasmImport, libraries: ReadonlyMap<string, WasmModule>): boolean {
-  if (one.module === WASI_MODULE) return WASI_SIGNATURES.has(one.name)
+  const host = HOST_MODULES.get(one.module)
+  if (host !== undefined) return host.functions.has(one.name)
   return libraries.get(one.module)?.exports.some(({ name }) => name === one.name) === true
 }

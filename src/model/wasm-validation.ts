@@ -1,6 +1,8 @@
 import { type ErrorCode, WeirError } from '../errors.js'
 import { nearestName } from './nearest-name.js'
-import { WASI_MODULE, WASI_SIGNATURES } from './wasi-preview1.js'
+import { WASI_MODULE } from './wasi-preview1.js'
+import { HOST_MODULES } from './wasm-host-modules.js'
+import { WEIR_HTTP_MODULE } from './weir-http.js'
 import { compileProblems } from './wasm-compile.js'
 import { groupImports, type ImportGroup } from './wasm-import-groups.js'
 import { recogniseHost } from './wasm-hosts.js'
@@ -21,6 +23,8 @@ export interface ValidationReport {
   importGroups: ImportGroup[]
   /** Exported functions without parameters and results: everything `entryPoint` may name. */
   entryPoints: string[]
+  /** It, or a module it is made of, asks for HTTP: without a network it is told `denied`. */
+  asksForHttp: boolean
 }
 
 export interface ImportModule {
@@ -41,14 +45,15 @@ export interface ValidationOptions {
 }
 
 /**
- * Says whether weir can run a module: readable, complete, with its entry point, every import provided by WASI preview 1
- * or by an import module. Never throws for a bad module; the report lists every problem found.
+ * Says whether weir can run a module: readable, complete, with its entry point, every import provided by the node (WASI
+ * preview 1, HTTP) or by an import module. Never throws for a bad module; the report lists every problem found.
  */
 export function validateWasm(bytes: Uint8Array, options: ValidationOptions = {}): ValidationReport {
   const problems: WasmProblem[] = []
   const module = readOrComplain(bytes, 'the entry module', problems)
   const libraries = readLibraries(options.imports ?? [], problems)
-  if (module === undefined) return { valid: false, problems, importGroups: [], entryPoints: [] }
+  if (module === undefined)
+    return { valid: false, problems, importGroups: [], entryPoints: [], asksForHttp: false }
 
   const entryPoints = module.exports
     .filter((one) => one.kind === 'func' && one.signature === '->')
@@ -65,7 +70,10 @@ export function validateWasm(bytes: Uint8Array, options: ValidationOptions = {})
   problems.push(...checkCycles(libraries))
   if (options.compile === true && problems.length === 0) problems.push(...compileProblems(bytes))
   const importGroups = groupImports(module, libraries)
-  return { valid: problems.length === 0, problems, module, importGroups, entryPoints }
+  const asksForHttp = [module, ...libraries.values()].some(({ imports }) =>
+    imports.some((one) => one.module === WEIR_HTTP_MODULE),
+  )
+  return { valid: problems.length === 0, problems, module, importGroups, entryPoints, asksForHttp }
 }
 
 function readOrComplain(bytes: Uint8Array, what: string, problems: WasmProblem[]): WasmModule | undefined {
@@ -82,10 +90,10 @@ function readOrComplain(bytes: Uint8Array, what: string, problems: WasmProblem[]
 function readLibraries(imports: readonly ImportModule[], problems: WasmProblem[]): Map<string, WasmModule> {
   const libraries = new Map<string, WasmModule>()
   for (const one of imports) {
-    if (one.name === WASI_MODULE || one.name === 'wasi_unstable') {
+    if (HOST_MODULES.has(one.name) || one.name === 'wasi_unstable') {
       problems.push({
         code: 'wasm.imports',
-        message: `An import module cannot be named ${quote(one.name)}: WASI is provided by the node and cannot be replaced`,
+        message: `An import module cannot be named ${quote(one.name)}: that is provided by the node and cannot be replaced`,
         hint: 'Give the import module another alias',
       })
       continue
@@ -147,7 +155,7 @@ function checkImports(
   const missing = new Map<string, WasmImport[]>()
   const problems: WasmProblem[] = []
   for (const one of module.imports) {
-    const isElsewhere = one.module !== WASI_MODULE && !libraries.has(one.module)
+    const isElsewhere = !HOST_MODULES.has(one.module) && !libraries.has(one.module)
     if (isElsewhere && (unknown.has(one.module) || unknown.has(''))) continue
     const provided = providedType(one, libraries)
     if (provided === undefined) {
@@ -167,8 +175,9 @@ function checkImports(
 }
 
 function providedType(one: WasmImport, libraries: ReadonlyMap<string, WasmModule>): string | undefined {
-  if (one.module === WASI_MODULE) {
-    const signature = WASI_SIGNATURES.get(one.name)
+  const host = HOST_MODULES.get(one.module)
+  if (host !== undefined) {
+    const signature = host.functions.get(one.name)
     return signature === undefined ? undefined : `func ${signature}`
   }
   const found = libraries.get(one.module)?.exports.find((other) => other.name === one.name)
@@ -196,9 +205,11 @@ function missingProblem(
     return { code: 'wasm.imports', message, hint: known.advice }
   }
   const hint =
-    name === WASI_MODULE
-      ? 'These are not functions of WASI preview 1; build for wasm32-wasip1 (wasm32-wasi)'
-      : `Give the module that exports it: --import-module ${/^[\w.-]+$/.test(name) ? name : 'NAME'}=FILE, or build without this import`
+    name === WEIR_HTTP_MODULE
+      ? 'These are not functions of this version of it: see docs/wasm-http.md'
+      : name === WASI_MODULE
+        ? 'These are not functions of WASI preview 1; build for wasm32-wasip1 (wasm32-wasi)'
+        : `Give the module that exports it: --import-module ${/^[\w.-]+$/.test(name) ? name : 'NAME'}=FILE, or build without this import`
   return { code: 'wasm.imports', message: `Nobody provides ${shown}`, hint }
 }
 

@@ -2,7 +2,7 @@ import { availableParallelism } from 'node:os'
 import { join, resolve } from 'node:path'
 import type { Config, ConfigValues } from '../config/index.js'
 import { type ComputeNode, type ComputePolicy, createComputeNode } from '../compute/index.js'
-import { createGuardedDialer, createResolver, startGateway } from '../egress/index.js'
+import { createGuardedDialer, createResolver, type GatewayClient, startGateway } from '../egress/index.js'
 import { createDockerExecutor } from '../executors/docker/index.js'
 import { createWasmExecutor } from '../executors/wasm/index.js'
 import { isFullId, type NodeInfo } from '../model/index.js'
@@ -212,7 +212,7 @@ async function openGateway(
   context: Context,
   audit: AuditSink & AuditLog,
   policy: NodeEgressPolicy,
-): Promise<EgressGateway> {
+): Promise<GatewayClient> {
   const { config, identity, logger, teardown } = context
   const { values, dataDir } = config
   const gateway = await startGateway({
@@ -245,7 +245,7 @@ async function openGateway(
   return gateway
 }
 
-async function buildExecutors(context: Context, gateway: EgressGateway | undefined): Promise<Executor[]> {
+async function buildExecutors(context: Context, gateway: GatewayClient | undefined): Promise<Executor[]> {
   const { config, identity, logger, teardown } = context
   const { values } = config
   const executors: Executor[] = []
@@ -307,6 +307,7 @@ async function buildExecutors(context: Context, gateway: EgressGateway | undefin
         warmSlots: wasmPoolSize(values['Engines.Types.Wasm.PoolSize']),
         node: values['Engines.Types.Wasm.Node'],
         codeBytesMax: values['Engines.Types.Wasm.CodeCacheSize'],
+        ...(gateway === undefined ? {} : { gateway }),
         logger,
       }),
     )

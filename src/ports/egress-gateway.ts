@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net'
 import type { ErrorCode, WeirError } from '../errors.js'
 import type { EgressLimits } from '../model/network-limits.js'
 import type { AuditEntry, AuditRecord, RuleOwner } from '../model/audit.js'
@@ -134,6 +135,17 @@ export interface EgressGateway {
    * under way become records. Resolves with the final summary; rejects with `egress.audit_failed`.
    */
   settle?(who: Identity): Promise<EgressSummary>
+  /**
+   * For an execution without a namespace, in a sandbox that opens no connection: no listeners, and `carry` brings the one
+   * descriptor it has. Absent: the gateway serves no sandboxes.
+   */
+  attachSandbox?(): Promise<GatewayAttachment>
+  /**
+   * Gives the gateway the other end of a sandbox's descriptor, before anything was read or written there: what the sandbox asks
+   * for then belongs to the attachment's lease. Once it resolves this process has no part in it. It ends with the sandbox, with the
+   * lease, and with the gateway. Rejects with `egress.unavailable`; the descriptor is closed then.
+   */
+  carry?(attachment: GatewayAttachment, socket: Socket): Promise<void>
   /** Closes listeners that never got a lease. Idempotent. */
   detach(attachment: GatewayAttachment): Promise<void>
   /** Replaces the node's rules: effective within 100 ms, forbidden tunnels closed within 1 s. */
@@ -196,5 +208,5 @@ export interface GuardedDialer {
    * Opens a TCP connection to `host:port`. Rejects with `egress.self`, `egress.private_address`, `egress.dns_failed`
    * or `egress.upstream_failed`. Private exceptions of the operator apply; no allowlist does.
    */
-  dial(host: string, port: number, signal: AbortSignal): Promise<import('node:net').Socket>
+  dial(host: string, port: number, signal: AbortSignal): Promise<Socket>
 }

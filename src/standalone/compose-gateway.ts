@@ -4,7 +4,8 @@ import { createAuditFile } from '../stores/index.js'
 
 /** A gateway with audit files, a resolver and credentials: what runs in its process, or in this one. */
 export function composeGateway(options: GatewayProcessOptions): Gateway {
-  const { nodeId, auditDir, auditBytesMax, dnsServers, hosts, dnsTimeoutMs, limits, allowEch } = options
+  const { nodeId, auditDir, auditBytesMax, dnsServers, hosts, dnsTimeoutMs, limits, allowEch, authorities } =
+    options
   return new Gateway({
     nodeId,
     audit: createAuditFile({
@@ -18,6 +19,7 @@ export function composeGateway(options: GatewayProcessOptions): Gateway {
     }),
     limits: limits ?? {},
     allowEch: allowEch === true,
+    ...(authorities === undefined ? {} : { authorities }),
     createAuthenticator: (credentials) => createProxyAuthenticator(credentials, Date),
   })
 }

@@ -1,4 +1,4 @@
-import { hostInUrl } from '../../model/index.js'
+import { hostInUrl, SCHEME_PORTS } from '../../model/index.js'
 import { type HeaderLine, listMembers } from './head.js'
 import type { ProxyRequest } from './request.js'
 import type { OriginResponse } from './response.js'
@@ -12,7 +12,8 @@ export const VIA_PSEUDONYM = 'weir'
  */
 export function requestHeadForOrigin(request: ProxyRequest): string {
   const lines = [`${request.method} ${request.path} HTTP/1.1`]
-  const port = request.port === 80 ? '' : `:${request.port}`
+  const isUsual = request.kind !== 'connect' && request.port === SCHEME_PORTS[request.kind]
+  const port = isUsual ? '' : `:${request.port}`
   lines.push(`Host: ${hostInUrl(request.host)}${port}`)
   lines.push(...kept(request.headers, isDroppedFromRequest))
   if (request.maxForwards !== undefined) lines.push(`Max-Forwards: ${Math.max(0, request.maxForwards - 1)}`)

@@ -1,5 +1,5 @@
 import type { Host, IpAddress } from '../../model/index.js'
-import { hostInUrl, readHost } from '../../model/index.js'
+import { hostInUrl, readHost, SCHEME_PORTS } from '../../model/index.js'
 import {
   type HeadProblem,
   headerValues,
@@ -15,7 +15,8 @@ export type BodyFraming = { kind: 'none' } | { kind: 'length'; bytes: number } |
 
 /** A request that was understood: whom it is for and what to send there. */
 export interface ProxyRequest {
-  readonly kind: 'http' | 'connect'
+  /** `https` is `http` to a host with which the gateway speaks TLS. */
+  readonly kind: 'http' | 'connect' | 'https'
   readonly method: string
   /** 0 for HTTP/1.0, 1 for HTTP/1.1. */
   readonly minor: 0 | 1
@@ -59,9 +60,13 @@ export type RequestReading =
  * in {@link readRequest}'s helpers and the attack corpus.
  *
  * With `arrival` the client believes that it talks to the server itself: the Host header names the host, the target is a
- * path (RFC 9112 §3.2.1), and CONNECT is refused.
+ * path (RFC 9112 §3.2.1), and CONNECT is refused. With `https` targets of that scheme are read as well.
  */
-export function readRequest(bytes: Buffer, arrival?: Arrival): RequestReading {
+export function readRequest(
+  bytes: Buffer,
+  arrival?: Arrival,
+  { https = false }: { https?: boolean } = {},
+): RequestReading {
   const early = refuseEarly(bytes)
   if (early !== undefined) return early
   const head = splitHead(bytes, REQUEST_HEAD_LIMITS)
@@ -69,7 +74,7 @@ export function readRequest(bytes: Buffer, arrival?: Arrival): RequestReading {
   if (head.state === 'bad') return problem(head.problem, '', '')
   const start = readRequestLine(head.start, (method, target) => {
     if (arrival !== undefined) return readServerTarget(method, target, head.headers, arrival)
-    return method === 'CONNECT' ? readAuthorityForm(target) : readAbsoluteForm(method, target)
+    return method === 'CONNECT' ? readAuthorityForm(target) : readAbsoluteForm(method, target, https)
   })
   if ('reason' in start) return problem(start, start.method ?? '', start.hostAsSent ?? '')
   const reading = completeRequest(start, head.headers)
@@ -100,7 +105,7 @@ const SSH_GREETING = Buffer.from('SSH-')
 interface RequestLine {
   method: string
   minor: 0 | 1
-  kind: 'http' | 'connect'
+  kind: 'http' | 'connect' | 'https'
   host: Host
   port: number
   path: string
@@ -166,11 +171,12 @@ function readAuthorityForm(target: string): Target | Fault {
   return { kind: 'connect', host: host.host, port: authority.port, path: '', hostAsSent: authority.host }
 }
 
-function readAbsoluteForm(method: string, target: string): Target | Fault {
+function readAbsoluteForm(method: string, target: string, servesHttps = false): Target | Fault {
   const scheme = /^([A-Za-z][A-Za-z0-9+.-]*):\/\//.exec(target)
   if (scheme === null)
     return malformed('the target is not a whole URL: this is a forward proxy, not a server')
-  if (scheme[1]?.toLowerCase() !== 'http')
+  const kind = scheme[1]?.toLowerCase()
+  if (kind !== 'http' && !(kind === 'https' && servesHttps))
     return malformed('only http:// targets are served; https goes through CONNECT')
   const rest = target.slice(scheme[0].length)
   const end = rest.search(/[/?#]/)
@@ -183,7 +189,8 @@ function readAbsoluteForm(method: string, target: string): Target | Fault {
   const host = readHost(authority.host)
   if (!host.ok) return { ...hostFault(host.reason), hostAsSent: authority.host }
   const path = tail === '' ? (method === 'OPTIONS' ? '*' : '/') : tail.startsWith('?') ? `/${tail}` : tail
-  return { kind: 'http', host: host.host, port: authority.port ?? 80, path, hostAsSent: authority.host }
+  const port = authority.port ?? SCHEME_PORTS[kind]
+  return { kind, host: host.host, port, path, hostAsSent: authority.host }
 }
 
 /**
@@ -268,7 +275,7 @@ function checkHostHeader(start: RequestLine, headers: readonly HeaderLine[]): Fa
   if (authority === undefined || host === undefined || !host.ok)
     return hostFault('the Host header is malformed')
   // A CONNECT target always has a port, its Host header often has none.
-  const port = authority.port ?? (start.kind === 'http' ? 80 : start.port)
+  const port = authority.port ?? (start.kind === 'connect' ? start.port : SCHEME_PORTS[start.kind])
   if (host.host.text === start.host.text && port === start.port) return undefined
   return {
     code: 'request.host_mismatch',

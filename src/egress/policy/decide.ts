@@ -13,7 +13,8 @@ import type { EgressRules } from './egress-policy.js'
 
 /** What is to be decided on: canonical, from the request line and nothing else. */
 export interface EgressRequest {
-  readonly kind: 'http' | 'connect'
+  /** `https`: of a sandbox, for which the gateway speaks TLS. */
+  readonly kind: 'http' | 'connect' | 'https'
   readonly host: Host
   readonly port: number
 }

@@ -26,6 +26,8 @@ export interface Outcome {
 export interface AttemptAbout {
   method: string
   hostAsSent: string
+  /** It comes out of the sandbox of a WebAssembly program. Absent: not. */
+  isGuest?: boolean
   /** Transparent mode: the address the program connected to, empty for a question for a name. Absent: it used the proxy. */
   arrivedAt?: string
 }
@@ -149,9 +151,11 @@ export class Attempt {
   }
 
   #kind(): AuditEntry['kind'] {
-    const { arrivedAt, method } = this.#about
+    const { arrivedAt, method, isGuest } = this.#about
+    if (isGuest === true) return 'wasm'
     if (arrivedAt !== undefined) return 'transparent'
-    return this.request?.kind ?? (method === 'CONNECT' ? 'connect' : 'http')
+    const kind = this.request?.kind ?? (method === 'CONNECT' ? 'connect' : 'http')
+    return kind === 'https' ? 'http' : kind
   }
 
   #entry(outcome: Outcome, decision?: AuditEntry['decision']): AuditEntry {

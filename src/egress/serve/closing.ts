@@ -1,7 +1,6 @@
-import type { Socket } from 'node:net'
 import { type ErrorCode, isWeirError } from '../../errors.js'
 import type { EgressEnd } from '../../model/index.js'
-import { SocketGone } from './socket-stream.js'
+import { type ClientSocket, SocketGone } from './socket-stream.js'
 
 /** How an attempt that stopped with this reason ended. */
 export function endOf(reason: unknown): EgressEnd {
@@ -26,7 +25,7 @@ export const LIMIT_CODES: ReadonlySet<ErrorCode> = new Set([
 ])
 
 /** Sends the last bytes, swallows what the client still sends for a moment, and closes. */
-export function closeAfter(socket: Socket, bytes: Buffer): void {
+export function closeAfter(socket: ClientSocket, bytes: Buffer): void {
   if (socket.destroyed) return
   socket.removeAllListeners('data')
   socket.on('error', () => {})

@@ -14,7 +14,8 @@ import type { Contradiction } from './contradiction.js'
 import { type Dial, dialFirst } from './dial.js'
 import { forwardPlain } from './plain-http.js'
 import type { Lease } from './lease.js'
-import { SocketGone, SocketReader } from './socket-stream.js'
+import { type ClientSocket, SocketGone, SocketReader } from './socket-stream.js'
+import type { StartTls } from './origin-tls.js'
 import { openTransparentTunnel } from './transparent-tunnel.js'
 import { openTunnel } from './tunnel.js'
 
@@ -29,11 +30,16 @@ export interface ServingParts {
    * credentials mean nothing.
    */
   identify?: (headers: readonly string[], source: string) => Promise<Lease | 407 | 429>
+  /**
+   * For sandboxes, which bring no TLS of their own: requests for `https://` are served too, and this makes the connection
+   * secure. Absent: https goes through CONNECT, and clients have their own TLS.
+   */
+  startTls?: StartTls
 }
 
 /** Serves one client connection until it ends. Never rejects. */
 export async function serveConnection(
-  socket: Socket,
+  socket: ClientSocket,
   lease: Lease,
   parts: ServingParts,
   arrival?: Arrival,
@@ -52,14 +58,14 @@ export async function serveConnection(
 }
 
 /** Answers before any lease is involved, or when there is no room. */
-export function refuseSocket(socket: Socket, code: ErrorCode): void {
+export function refuseSocket(socket: ClientSocket, code: ErrorCode): void {
   const refusal: Refusal = { status: statusOf(code), code, host: '', port: 0, owner: '' }
   closeAfter(socket, refusalResponse(refusal))
 }
 
 /** One client connection: reads requests, one after the other, and hands each to its road. */
 export class ClientConnection {
-  readonly socket: Socket
+  readonly socket: ClientSocket
   readonly reader: SocketReader
   /** With credentials, that of the newest request. */
   lease: Lease
@@ -74,7 +80,7 @@ export class ClientConnection {
   #idleTimer: NodeJS.Timeout | undefined
   #activeAt = performance.now()
 
-  constructor(socket: Socket, lease: Lease, parts: ServingParts, arrival?: Arrival) {
+  constructor(socket: ClientSocket, lease: Lease, parts: ServingParts, arrival?: Arrival) {
     this.socket = socket
     this.lease = lease
     this.parts = parts
@@ -85,6 +91,11 @@ export class ClientConnection {
     }
     socket.on('close', () => this.cut(new SocketGone('the client went away')))
     this.#watchIdle()
+  }
+
+  /** It comes out of the sandbox of a WebAssembly program. */
+  get isGuest(): boolean {
+    return this.parts.startTls !== undefined
   }
 
   get signal(): AbortSignal {
@@ -123,8 +134,13 @@ export class ClientConnection {
 
   /** What every attempt of this connection is recorded with. */
   about(method: string, hostAsSent: string): AttemptAbout {
-    const { arrival } = this
-    return { method, hostAsSent, ...(arrival === undefined ? {} : { arrivedAt: arrival.address.text }) }
+    const { arrival, isGuest } = this
+    return {
+      method,
+      hostAsSent,
+      isGuest,
+      ...(arrival === undefined ? {} : { arrivedAt: arrival.address.text }),
+    }
   }
 
   /**
@@ -321,7 +337,7 @@ export class ClientConnection {
         }
         received = received.length === 0 ? bytes : Buffer.concat([received, bytes])
         if (!isWorthReading(received, bytes)) continue
-        const reading = readRequest(received, this.arrival)
+        const reading = readRequest(received, this.arrival, { https: this.isGuest })
         if (reading.state === 'more') continue
         if (reading.state === 'bad') {
           await this.#refuseProblem(reading.problem)

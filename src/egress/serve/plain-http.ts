@@ -9,12 +9,14 @@ import {
   responseHeadForClient,
   trailersToForward,
 } from '../http/forwarded-headers.js'
+import type { Resolution } from '../dns/resolver.js'
 import type { ProxyRequest } from '../http/request.js'
 import { acceptsWebSocket, type OriginResponse, readResponse } from '../http/response.js'
 import type { Attempt } from './attempt.js'
 import { closeAfter, endOf } from './closing.js'
 import type { ClientConnection } from './connection.js'
 import { hostContradictionOf } from './contradiction.js'
+import { ORIGIN_ALPN } from './origin-tls.js'
 import { relay } from './relay.js'
 import { RequestBody } from './request-body.js'
 import { SocketGone, SocketReader, writeMetered } from './socket-stream.js'
@@ -78,10 +80,30 @@ class Exchange {
     if (this.#request.method === 'OPTIONS' && this.#request.maxForwards === 0)
       return await this.#answerOptions()
     await this.#readFirstOfBody()
-    const origin = await client.connect(this.#attempt, found)
-    this.#origin = origin
-    origin.on('error', () => {})
+    const origin = await this.#connect(found)
     return await this.#exchange(origin)
+  }
+
+  /** For `https`, which only a sandbox asks for, with TLS of our own. */
+  async #connect(found: Resolution): Promise<Socket> {
+    const client = this.#client
+    const { kind, host } = this.#request
+    const socket = await client.connect(this.#attempt, found)
+    this.#origin = socket
+    socket.on('error', () => {})
+    const { startTls } = client.parts
+    if (kind !== 'https' || startTls === undefined) return socket
+    if (host.kind === 'name') this.#attempt.sni = host.text
+    this.#attempt.alpn = ORIGIN_ALPN
+    const disarm = client.deadline(client.lease.limits.helloTimeoutMs, TLS_TIMEOUT)
+    try {
+      const secure = await startTls(socket, host, client.signal)
+      this.#origin = secure
+      secure.on('error', () => {})
+      return secure
+    } finally {
+      disarm()
+    }
   }
 
   /** A body that is malformed in its first bytes is refused before anybody is contacted. */
@@ -294,4 +316,5 @@ function badAnswer(reason: string): WeirError {
   return new WeirError('egress.upstream_failed', reason)
 }
 
+const TLS_TIMEOUT = new WeirError('egress.timeout', 'The host did not complete the TLS handshake in time')
 const BODY_TIMEOUT = new WeirError('request.timeout', 'The request body did not arrive in time')

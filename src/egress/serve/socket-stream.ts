@@ -1,5 +1,15 @@
-import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
 import { type Meter, SLICE_BYTES } from '../limits/token-bucket.js'
+
+/** What a client is served on: a connection, or what stands for one. */
+export interface ClientSocket extends Duplex {
+  readonly remoteAddress?: string | undefined
+  /** Ends it, and destroys it once everything written is out. */
+  destroySoon(): void
+  /** Destroys it so that the other side notices. */
+  resetAndDestroy(): this
+  setNoDelay(on?: boolean): this
+}
 
 /** Raised by reads and writes on a socket that is gone. */
 export class SocketGone extends Error {
@@ -14,14 +24,14 @@ const BUFFERED_BYTES_MAX = 64 * 1024
  * stream it notices at once when the peer goes away. One read at a time.
  */
 export class SocketReader {
-  readonly #socket: Socket
+  readonly #socket: Duplex
   #queue: Buffer[] = []
   #queuedBytes = 0
   #ended = false
   #gone: Error | undefined
   #wake: (() => void) | undefined
 
-  constructor(socket: Socket) {
+  constructor(socket: Duplex) {
     this.#socket = socket
     socket.on('data', (bytes: Buffer) => {
       this.#queue.push(bytes)
@@ -103,7 +113,7 @@ export interface Toll {
  * that the budgets let pass.
  */
 export async function writeMetered(
-  socket: Socket,
+  socket: Duplex,
   bytes: Buffer,
   toll: Toll,
   signal: AbortSignal,
@@ -125,7 +135,7 @@ export async function writeMetered(
   }
 }
 
-function drained(socket: Socket, signal: AbortSignal): Promise<void> {
+function drained(socket: Duplex, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     const finish = (settle: () => void) => {
       socket.off('drain', onDrain)

@@ -15,7 +15,7 @@ import { closeAfter, endOf, QUOTA_CODES } from './closing.js'
 import type { ClientConnection } from './connection.js'
 import { type Contradiction, hostContradictionOf } from './contradiction.js'
 import { relay } from './relay.js'
-import { SocketGone, SocketReader, writeMetered } from './socket-stream.js'
+import { type ClientSocket, SocketGone, SocketReader, writeMetered } from './socket-stream.js'
 
 /**
  * Serves CONNECT: judge → dial → `200` → read the TLS hello → stream. No byte reaches the origin before the hello
@@ -180,7 +180,7 @@ export async function cutTunnel(
 const HELLO_TIMEOUT = new WeirError('egress.timeout', 'The TLS hello did not arrive in time')
 
 /** Lets the last bytes out, then closes. */
-function finishTunnel(socket: Socket): void {
+function finishTunnel(socket: ClientSocket): void {
   socket.end()
   const timer = setTimeout(() => socket.destroy(), 1_000)
   socket.once('close', () => clearTimeout(timer))

@@ -1,7 +1,7 @@
 import { lstatSync } from 'node:fs'
 import { WeirError } from '../../errors.js'
 import { type WasmEngineParams, formatBytes, wasmEngine } from '../../model/index.js'
-import type { RunSpec } from '../../ports/index.js'
+import type { GatewayAttachment, RunSpec } from '../../ports/index.js'
 import type { WasmLimits } from './options.js'
 
 /** What a run asks for, checked and bounded. */
@@ -12,6 +12,8 @@ export interface JobPlan {
   diskBytes: number
   /** In the order in which they are mounted: a volume's index is its number in the slot. */
   volumes: PlannedVolume[]
+  /** Where what the program asks for leaves; absent = nowhere. */
+  attachment?: GatewayAttachment
 }
 
 export interface PlannedVolume {
@@ -28,14 +30,11 @@ const MOUNTS_MAX = 256
 
 /** @throws WeirError `compute.network`, `compute.resources`, `spec.invalid`. */
 export function planJob(run: RunSpec, limits: WasmLimits): JobPlan {
-  if (run.network.mode !== 'none') {
-    throw new WeirError(
-      'compute.network',
-      `The wasm engine cannot give a job the network type "${run.network.mode}"`,
-      {
-        hint: 'Use network type None',
-      },
-    )
+  const { mode, attachment } = run.network
+  if (mode === 'full' || (mode === 'http') !== (attachment !== undefined)) {
+    throw new WeirError('compute.network', `The wasm engine cannot give a job the network type "${mode}"`, {
+      hint: 'A WebAssembly program reaches listed hosts: --network http --domain …',
+    })
   }
   const params = wasmEngine(run.task)
   const env = { ...params.EnvironmentVariables, ...run.env }
@@ -49,6 +48,7 @@ export function planJob(run: RunSpec, limits: WasmLimits): JobPlan {
   return {
     params,
     env,
+    ...(attachment !== undefined && { attachment }),
     memoryPages: memoryPages(run.resources.memoryBytes, limits),
     diskBytes: run.resources.diskBytes > 0 ? run.resources.diskBytes : limits.diskBytesMax,
     volumes: run.volumes.map(({ hostPath, target, writable }) => ({

@@ -1,3 +1,8 @@
+import type { EgressGateway } from '../../ports/index.js'
+
+/** What the executor needs of the egress gateway, as `EgressGateway` describes it. */
+export type SandboxGateway = Required<Pick<EgressGateway, 'attachSandbox' | 'carry' | 'detach'>>
+
 /** What the executor logs to; pino's loggers are one. */
 export interface WasmLogger {
   debug(fields: object, message: string): void
@@ -55,6 +60,8 @@ export interface WasmExecutorOptions {
    * (`data`, `/data`, `/`), and nothing for a run without any.
    */
   preopens?: 'tree' | 'volumes'
+  /** Gives programs HTTP through the egress gateway. Absent: they have no network. */
+  gateway?: SandboxGateway
   /** False leaves control groups alone. Default true: they are used where they can be. */
   cgroups?: boolean
 }

@@ -22,11 +22,11 @@ export interface SandboxCommandOptions {
   snapshot?: string | undefined
 }
 
-/** Descriptors of bubblewrap's own; 3 and 4 belong to the runner. */
+/** Descriptors of bubblewrap's own; 3, 4 and 8 belong to the runner. */
 export const SECCOMP_FD = 5
 export const INFO_FD = 6
 export const BLOCK_FD = 7
-export const FIRST_BIND_FD = 8
+export const FIRST_BIND_FD = 9
 
 /** Node's own descriptors: event loops, the worker threads' wake-ups. */
 const SPARE_DESCRIPTORS = 64

@@ -4,12 +4,13 @@ import { closeSync, constants, openSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { setPriority } from 'node:os'
 import { join } from 'node:path'
+import type { Socket } from 'node:net'
 import type { Readable, Writable } from 'node:stream'
 import { WeirError, isWeirError } from '../../errors.js'
 import type { Cgroup, CgroupLimits, CgroupTree } from './cgroup.js'
 import { FirstProcess } from './first-process.js'
 import { removeTree } from './remove-tree.js'
-import { STATUS_BYTES_MAX, type SandboxStatus, type SandboxTask } from './sandbox/job.js'
+import { GATEWAY_FD, STATUS_BYTES_MAX, type SandboxStatus, type SandboxTask } from './sandbox/job.js'
 import { BLOCK_FD, type Bind, FIRST_BIND_FD, INFO_FD, sandboxCommand } from './sandbox-command.js'
 import { StatusReader } from './status-reader.js'
 import type { Toolbox } from './toolbox.js'
@@ -66,6 +67,7 @@ export class Slot {
   readonly #first: Promise<FirstProcess>
   readonly #cgroup: Promise<Cgroup | undefined>
   #hasEnded = false
+  #isConnected = false
   #tellGone: () => void = () => undefined
   #disposed: Promise<void> | undefined
   #isReady = false
@@ -122,8 +124,23 @@ export class Slot {
     return this.#isReady && !this.#hasEnded
   }
 
+  /**
+   * The other end of the descriptor on which its program will speak to the gateway, for whoever passes it on. Call before `run`:
+   * until then nothing is written there, and without it `run` closes it.
+   */
+  takeConnection(): Socket {
+    this.#isConnected = true
+    return this.#connection
+  }
+
+  get #connection(): Socket {
+    const pipes: readonly unknown[] = this.#child.stdio
+    return pipes[GATEWAY_FD] as Socket
+  }
+
   /** Gives the slot its only task. Call after `ready`. */
   async run(task: SandboxTask, limits: CgroupLimits): Promise<void> {
+    if (!this.#isConnected) this.#connection.destroy()
     const cgroup = await this.#cgroup
     await cgroup?.limit(limits)
     const body = Buffer.from(JSON.stringify(task))
@@ -251,7 +268,7 @@ function start(options: SlotOptions, dir: string): ChildProcess {
       // Nothing of the node's environment reaches even bubblewrap; a working directory cannot be held by a mount.
       env: {},
       cwd: '/',
-      stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', seccomp, 'pipe', 'pipe', ...binds],
+      stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', seccomp, 'pipe', 'pipe', 'pipe', ...binds],
     })
   } finally {
     for (const one of opened) closeSync(one)

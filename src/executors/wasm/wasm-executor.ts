@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { WeirError, toWeirError } from '../../errors.js'
 import type { ExecutionId, TaskSpec } from '../../model/index.js'
 import { formatBytes, taskResources } from '../../model/index.js'
-import type { EngineHealth, Executor, RunSpec, RunningExecution } from '../../ports/index.js'
+import type { EngineHealth, Executor, NetworkProvider, RunSpec, RunningExecution } from '../../ports/index.js'
 import type { CgroupTree } from './cgroup.js'
 import { type JobModule, bringModules, compileForNext, findCode } from './job-modules.js'
 import { type JobPlan, checkInitialMemory, planJob } from './job-plan.js'
@@ -15,6 +15,7 @@ import {
   type WasmLimits,
   type WasmLogger,
 } from './options.js'
+import { httpOnly } from './http-only.js'
 import { removeTree } from './remove-tree.js'
 import { watchProgram } from './running-program.js'
 import type { SandboxJob, SandboxMount } from './sandbox/job.js'
@@ -37,8 +38,8 @@ import {
  * Runs WASI preview 1 programs, each in a sandboxed process of its own that is used once.
  *
  * `probe` builds a sandbox for real and keeps it for the first job. Nothing ever runs outside a sandbox: where none can
- * be built, `probe` says what to do and `start` rejects with `sandbox.unavailable`. It has no network to give: runs with
- * another mode than `none` are refused.
+ * be built, `probe` says what to do and `start` rejects with `sandbox.unavailable`. With a gateway, programs of mode `http` ask
+ * for HTTP through it; nothing else leads out, in any mode.
  */
 export function createWasmExecutor(options: WasmExecutorOptions): Executor {
   return new WasmExecutor(options)
@@ -49,6 +50,7 @@ const COMPILE_BYTES_PER_BYTE = 16
 
 class WasmExecutor implements Executor {
   readonly engine = 'wasm'
+  readonly network?: NetworkProvider
   readonly #options: WasmExecutorOptions
   readonly #limits: WasmLimits
   readonly #logger: WasmLogger
@@ -64,6 +66,7 @@ class WasmExecutor implements Executor {
     this.#limits = { ...DEFAULT_WASM_LIMITS, ...options.limits }
     this.#logger = options.logger ?? SILENT
     this.#slotsDir = slotsDir(options)
+    if (options.gateway !== undefined) this.network = httpOnly(options.gateway)
   }
 
   async probe(signal: AbortSignal): Promise<EngineHealth> {
@@ -131,6 +134,9 @@ class WasmExecutor implements Executor {
         if (code === undefined && bytes.length > this.#limits.optimiseBytesMax)
           progress(`Compiling ${name} (${formatBytes(bytes.length)}), which is not compiled yet`)
       }
+      // Before the job: whoever runs in the sandbox then finds the gateway there, or nobody.
+      if (plan.attachment !== undefined)
+        await this.#options.gateway?.carry(plan.attachment, slot.takeConnection())
       const job = await this.#hand(slot, plan, withCode, mounts, run)
       const details: Record<string, string> = { slot: isWarm ? 'warm' : 'cold' }
       const running = watchProgram(slot, run.output, {
@@ -288,6 +294,7 @@ class WasmExecutor implements Executor {
       diskBytes: plan.diskBytes,
       filesMax: this.#limits.filesMax,
       openFilesMax: this.#limits.openFilesMax,
+      network: plan.attachment !== undefined,
       optimise: size(toCompile) <= this.#limits.optimiseBytesMax,
     }
     await slot.run(job, {

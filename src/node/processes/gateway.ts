@@ -7,8 +7,8 @@ import { composeGateway } from '../../standalone/index.js'
 
 const control = createControl(composeGateway)
 
-process.on('message', (message: ControlRequest) => {
-  void control(message).then((reply) => {
+process.on('message', (message: ControlRequest, handle: unknown) => {
+  void control(message, handle).then((reply) => {
     if (process.connected) process.send?.(reply)
     if (message.call === 'shutdown') process.disconnect()
   })

@@ -5,7 +5,14 @@ import { join } from 'node:path'
 import { PACKAGE_ROOT } from '../../../src/package-root.js'
 import { type WasmExecutorOptions, createWasmExecutor } from '../../../src/executors/wasm/index.js'
 import type { TaskSpec } from '../../../src/model/index.js'
-import type { Executor, RunExit, RunSpec, RunningExecution, Volume } from '../../../src/ports/index.js'
+import type {
+  Executor,
+  NetworkSlot,
+  RunExit,
+  RunSpec,
+  RunningExecution,
+  Volume,
+} from '../../../src/ports/index.js'
 
 export const FIXTURES = join(PACKAGE_ROOT, 'test/fixtures/wasm/bin')
 const BUILT = join(PACKAGE_ROOT, 'dist/test-fixtures/wasm')
@@ -55,6 +62,8 @@ export interface ProgramOptions {
   outputs?: string[]
   signal?: AbortSignal
   onProgress?: (message: string) => void
+  /** Default: none. */
+  network?: NetworkSlot
   onOutput?: (stream: 'stdout' | 'stderr', data: Uint8Array) => Promise<void> | void
 }
 
@@ -112,7 +121,7 @@ export class Bench {
           volume: readOnly(file, '/wasm/i.wasm'),
         })),
       },
-      network: { mode: 'none', release: () => Promise.resolve() },
+      network: options.network ?? { mode: 'none', release: () => Promise.resolve() },
       output: {
         write(stream, data) {
           if (options.onOutput !== undefined) return options.onOutput(stream, data)

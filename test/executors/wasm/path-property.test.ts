@@ -66,6 +66,7 @@ class Program {
         diskBytes: 1_000_000,
         filesMax: 1_000,
         openFilesMax: 32,
+        network: false,
         optimise: false,
       },
       () => {

@@ -87,6 +87,7 @@ export class WasiProgram {
         diskBytes: options.diskBytes ?? 64 << 20,
         filesMax: 1_000,
         openFilesMax: options.openFilesMax ?? 64,
+        network: false,
         optimise: false,
       },
       (how, value) => {

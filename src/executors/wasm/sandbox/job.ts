@@ -21,6 +21,8 @@ export interface SandboxJob extends ModuleFile {
   filesMax: number
   /** File descriptors that the program may have open. */
   openFilesMax: number
+  /** True when `GATEWAY_FD` leads to the gateway. */
+  network: boolean
   /** True compiles each function once with the optimising compiler, false begins with the quick one. */
   optimise: boolean
 }
@@ -101,3 +103,5 @@ export const STATUS_BYTES_MAX = 64 * 1024
 export const STATUS_FD = 3
 /** Descriptor the slot reads its job from. */
 export const JOB_FD = 4
+/** Descriptor to the egress gateway; closed on the other side for a job without network. */
+export const GATEWAY_FD = 8

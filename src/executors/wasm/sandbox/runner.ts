@@ -4,10 +4,13 @@
  * It is bundled into one file, sees no module directory, and trusts the job message alone; the program's own words
  * never reach the status except as the text of a trap.
  */
-import { readSync, writeSync } from 'node:fs'
+import { closeSync, readSync, writeSync } from 'node:fs'
 import v8 from 'node:v8'
 import { loadCode, loadModule, optimiseFrom, writeCode } from './compiled-code.js'
+import { GatewayChannel } from './http/channel.js'
+import { HttpClient } from './http/http-client.js'
 import {
+  GATEWAY_FD,
   JOB_BYTES_MAX,
   JOB_FD,
   STATUS_FD,
@@ -56,6 +59,8 @@ function run(job: SandboxJob): void {
     return waitForTheEnd()
   }
   const state = createWasiState(job, (how, value) => finish(how, value))
+  if (!job.network) closeSync(GATEWAY_FD)
+  const http = new HttpClient(job.network ? new GatewayChannel(GATEWAY_FD) : undefined)
   const { modules, fromCode } = compile(job)
   // After compiling and before instantiating: a cap that is set earlier keeps cached code from being used.
   v8.setFlagsFromString(`--wasm-max-mem-pages=${job.memoryPages}`)
@@ -63,7 +68,7 @@ function run(job: SandboxJob): void {
   try {
     // Enough to say where a trap happened.
     Error.stackTraceLimit = TRAP_FRAMES
-    program = link(job, modules, state)
+    program = link(job, modules, state, http)
     const start = ownValue(program.entry.exports, job.entryPoint)
     if (typeof start !== 'function')
       refuse('wasm.entry_point', `The module exports no function "${job.entryPoint}"`)

@@ -7,6 +7,7 @@ import type { WasiState } from './state.js'
 import { streamCalls } from './stream-calls.js'
 import type { WasiCalls, WasiCall } from './wasi-call.js'
 
+export { WasiError } from './errno.js'
 export { GuestMemory } from './guest-memory.js'
 export { type WasiState, createWasiState } from './state.js'
 

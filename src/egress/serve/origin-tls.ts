@@ -1,0 +1,83 @@
+import type { Socket } from 'node:net'
+import { connect, createSecureContext, type SecureContext } from 'node:tls'
+import { WeirError } from '../../errors.js'
+import type { Host } from '../../model/index.js'
+
+/** Begins TLS with a host to which a connection was made. Resolves with the connection to speak over. */
+export type StartTls = (socket: Socket, host: Host, signal: AbortSignal) => Promise<Socket>
+
+/** What programs of sandboxes ask for is HTTP/1.1; nothing else is offered. */
+export const ORIGIN_ALPN: readonly string[] = ['http/1.1']
+
+/**
+ * TLS of the gateway's own, for programs that bring none: version 1.2 or newer, the server name is the host, and the host's
+ * certificate must be valid for it under `authorities` (certificates as PEM; undefined: those that Node.js brings). There is
+ * no way to let a certificate pass that is not.
+ *
+ * Rejects with `egress.upstream_failed`, or with the signal's reason; the connection is destroyed then.
+ */
+export function createStartTls(authorities: string | undefined): StartTls {
+  let context: SecureContext | undefined
+  return (socket, host, signal) =>
+    new Promise((resolve, reject) => {
+      // Reading a list of authorities takes time, so it is done once, and only where somebody needs it.
+      context ??= createSecureContext({
+        minVersion: 'TLSv1.2',
+        ...(authorities === undefined ? {} : { ca: authorities }),
+      })
+      const isName = host.kind === 'name'
+      const secure = connect({
+        socket,
+        secureContext: context,
+        host: host.text,
+        ...(isName ? { servername: host.text } : {}),
+        ALPNProtocols: [...ORIGIN_ALPN],
+        rejectUnauthorized: true,
+      })
+      const finish = (settle: () => void) => {
+        signal.removeEventListener('abort', onAbort)
+        secure.off('error', onError)
+        secure.off('secureConnect', onSecure)
+        secure.off('close', onClose)
+        settle()
+      }
+      const fail = (reason: Error) => {
+        finish(() => reject(reason))
+        secure.on('error', () => {})
+        secure.destroy()
+      }
+      const onSecure = () => finish(() => resolve(secure))
+      const onError = (error: NodeJS.ErrnoException) => fail(tlsFailed(error))
+      const onClose = () => fail(tlsFailed(undefined))
+      const onAbort = () => fail(signal.reason as Error)
+      secure.on('error', onError)
+      secure.on('secureConnect', onSecure)
+      secure.on('close', onClose)
+      if (signal.aborted) onAbort()
+      else signal.addEventListener('abort', onAbort, { once: true })
+    })
+}
+
+function tlsFailed(error: NodeJS.ErrnoException | undefined): WeirError {
+  const code = error?.code ?? ''
+  const why = CERTIFICATE_PROBLEMS[code]
+  const text =
+    why !== undefined
+      ? `the host's certificate cannot be trusted: ${why}`
+      : 'the host does not complete the TLS handshake'
+  return new WeirError('egress.upstream_failed', text, { cause: error })
+}
+
+/** What a user can do something about, in words. */
+const CERTIFICATE_PROBLEMS: Readonly<Record<string, string>> = {
+  ERR_TLS_CERT_ALTNAME_INVALID: 'it is for another host',
+  CERT_HAS_EXPIRED: 'it has expired',
+  CERT_NOT_YET_VALID: 'it is not valid yet',
+  DEPTH_ZERO_SELF_SIGNED_CERT: 'it is signed by itself',
+  SELF_SIGNED_CERT_IN_CHAIN: 'nobody knows the authority that signed it',
+  UNABLE_TO_GET_ISSUER_CERT: 'nobody knows the authority that signed it',
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: 'nobody knows the authority that signed it',
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: 'nobody knows the authority that signed it',
+  CERT_UNTRUSTED: 'nobody knows the authority that signed it',
+  CERT_REVOKED: 'it was revoked',
+}
