@@ -1,5 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { openFilesMax, residentKib, startSquid, startTinyproxy, startWeir } from './proxies.mjs'
+import {
+  openFilesMax,
+  processorMicros,
+  residentKib,
+  startSquid,
+  startTinyproxy,
+  startWeir,
+} from './proxies.mjs'
 import { median } from './report.mjs'
 
 /**
@@ -16,15 +23,20 @@ export async function besideOthers({ parts, report, load, dir, list, seconds, ro
     }
     const inTurn = async (mode, options, figure) => {
       const results = Object.fromEntries(proxies.map(({ name }) => [name, []]))
+      // What is compiled, cached or grown by the first requests is no part of the figures.
+      for (const { port } of proxies) await load.run(mode, { proxy: port, ...options, seconds: 1 })
       for (let round = 0; round < rounds; round++)
-        for (const { name, port } of proxies)
-          results[name].push(await load.run(mode, { proxy: port, seconds, ...options }))
+        for (const { name, port, pid } of proxies) {
+          const before = processorMicros(pid)
+          const result = await load.run(mode, { proxy: port, seconds, ...options })
+          results[name].push({ ...result, micros: processorMicros(pid) - before })
+        }
       return (pick) =>
         Object.fromEntries(proxies.map(({ name }) => [name, median(results[name].map(pick ?? figure))]))
     }
     if (parts.has('connect')) await connectSetup(report, inTurn)
     if (parts.has('http')) await plainHttp(report, inTurn)
-    if (parts.has('tunnel')) await throughput(report, inTurn)
+    if (parts.has('tunnel')) await throughput(report, inTurn, seconds)
     if (parts.has('hold')) await holding(report, load, proxies)
   } finally {
     for (const proxy of proxies) await proxy.close()
@@ -47,6 +59,11 @@ async function connectSetup(report, inTurn) {
       ratio <= 1.5,
     )
   }
+  report.row(
+    'connect',
+    'the same, processor time of the proxy, µs',
+    of(({ micros, count }) => micros / count),
+  )
   const failed = of(({ failed }) => failed)
   if (Object.values(failed).some((count) => count > 0))
     report.row('connect', 'tunnels that failed', failed, '0', false)
@@ -63,11 +80,16 @@ async function plainHttp(report, inTurn) {
     of(({ p50 }) => p50),
   )
   report.row('http', 'the same, p99 ms', p99, '≤ 30', p99.weir <= 30)
+  report.row(
+    'http',
+    'the same, processor time of the proxy, µs',
+    of(({ micros, count }) => micros / count),
+  )
   const failed = of(({ failed }) => failed)
   if (failed.weir > 0) report.row('http', 'requests that failed', failed, '0', false)
 }
 
-async function throughput(report, inTurn) {
+async function throughput(report, inTurn, seconds) {
   for (const streams of [1, 16])
     for (const direction of ['down', 'up']) {
       const of = await inTurn('tunnel', { streams, direction })
@@ -81,6 +103,8 @@ async function throughput(report, inTurn) {
         goal,
         met,
       )
+      const micros = of(({ micros, mbit }) => micros / mbit / seconds)
+      report.row('tunnel', 'the same, processor time of the proxy, ms per Gbit', micros)
     }
 }
 

@@ -10,6 +10,13 @@ export function auditHash(record: AuditRecord): string {
   return createHash('sha256').update(JSON.stringify(rest)).digest('hex')
 }
 
+/** The same, with the line that is written: the JSON of the whole record. The record's last key is its hash. */
+export function sealAuditRecord(unhashed: Omit<AuditRecord, 'hash'>): { record: AuditRecord; line: string } {
+  const text = JSON.stringify(unhashed)
+  const hash = createHash('sha256').update(text).digest('hex')
+  return { record: { ...unhashed, hash }, line: `${text.slice(0, -1)},"hash":"${hash}"}` }
+}
+
 /** Follows the records of one execution from the first on. */
 export class AuditChain {
   records = 0

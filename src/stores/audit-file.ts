@@ -4,12 +4,13 @@ import { join } from 'node:path'
 import { toWeirError, WeirError } from '../errors.js'
 import {
   AuditChain,
-  auditHash,
   CHAIN_START,
+  sealAuditRecord,
   type AuditEntry,
   type AuditRecord,
   type ExecutionId,
 } from '../model/index.js'
+import { QuickAppender } from './append-quickly.js'
 import { linesOf, openIfThere, parseRecord, ReadPlaces, readRecords } from './audit-lines.js'
 import type { AuditLedger, AuditLog, AuditSink, AuditTicket } from '../ports/index.js'
 
@@ -29,8 +30,9 @@ export type AuditVerdict =
 export function createAuditFile(options: AuditFileOptions): AuditSink & AuditLog {
   mkdirSync(options.dir, { recursive: true, mode: 0o700 })
   const places = new ReadPlaces()
+  const appender = new QuickAppender()
   return {
-    open: (executionId) => AuditFileLedger.open(options, executionId),
+    open: (executionId) => AuditFileLedger.open(options, executionId, appender),
     read: (executionId, after, limit) =>
       readRecords(recordsPath(options.dir, executionId), places, after, limit),
     remove: async (executionId) => {
@@ -59,6 +61,7 @@ const NOTES_BYTES_KEPT = 64 * 1024
 
 class AuditFileLedger implements AuditLedger {
   readonly #records: FileHandle
+  readonly #appender: QuickAppender
   #begun: FileHandle
   readonly #begunPath: string
   readonly #bytesMax: number
@@ -68,16 +71,18 @@ class AuditFileLedger implements AuditLedger {
   #attempt = 0
   /** Attempt → its note, as written. */
   readonly #open = new Map<number, string>()
+  #openBytes = 0
   #begunBytes = 0
   #waiting: Compose[] = []
   #flushing: Promise<void> | undefined
   #closed = false
 
   private constructor(
-    files: { records: FileHandle; begun: FileHandle; begunPath: string },
+    files: { records: FileHandle; begun: FileHandle; begunPath: string; appender: QuickAppender },
     state: ChainState,
     bytesMax: number,
   ) {
+    this.#appender = files.appender
     this.#records = files.records
     this.#begun = files.begun
     this.#begunPath = files.begunPath
@@ -87,7 +92,11 @@ class AuditFileLedger implements AuditLedger {
     this.#bytesMax = bytesMax
   }
 
-  static async open(options: AuditFileOptions, executionId: ExecutionId): Promise<AuditFileLedger> {
+  static async open(
+    options: AuditFileOptions,
+    executionId: ExecutionId,
+    appender: QuickAppender,
+  ): Promise<AuditFileLedger> {
     const opened: FileHandle[] = []
     try {
       const recordsFile = recordsPath(options.dir, executionId)
@@ -99,7 +108,7 @@ class AuditFileLedger implements AuditLedger {
       const begun = await open(begunFile, 'a', 0o600)
       opened.push(begun)
       const ledger = new AuditFileLedger(
-        { records, begun, begunPath: begunFile },
+        { records, begun, begunPath: begunFile, appender },
         state,
         options.bytesMax ?? 64 * 1024 * 1024,
       )
@@ -123,6 +132,7 @@ class AuditFileLedger implements AuditLedger {
       // The record will be as long as the note; both have to fit.
       this.#checkRoom(line.length * (this.#open.size + 1))
       this.#open.set(attempt, line)
+      this.#openBytes += line.length
       batch.begun.push(attempt)
       batch.notes += line
       return { attempt }
@@ -131,13 +141,12 @@ class AuditFileLedger implements AuditLedger {
 
   append(entry: AuditEntry, ticket?: AuditTicket): Promise<AuditRecord> {
     return this.#inLine((batch) => {
-      const unhashed = { ...entry, sequence: this.#sequence + 1, previousHash: this.#head, hash: '' }
-      const record: AuditRecord = { ...unhashed, hash: auditHash(unhashed) }
-      const line = `${JSON.stringify(record)}\n`
+      const sealed = sealAuditRecord({ ...entry, sequence: this.#sequence + 1, previousHash: this.#head })
+      const { record } = sealed
+      const line = `${sealed.line}\n`
       // A record of an attempt that was begun has its room already: refusing it would lose it.
       if (ticket === undefined) this.#checkRoom(line.length)
-      else if (this.#open.delete(ticket.attempt))
-        batch.notes += `${JSON.stringify({ ended: ticket.attempt })}\n`
+      else if (this.#forget(ticket.attempt)) batch.notes += `{"ended":${ticket.attempt}}\n`
       batch.records += line
       this.#bytes += Buffer.byteLength(line)
       this.#sequence = record.sequence
@@ -154,7 +163,12 @@ class AuditFileLedger implements AuditLedger {
     await this.#begun.close()
   }
 
-  /** Calls that come while the disk works are written together: one order, whole lines, few writes. */
+  #forget(attempt: number): boolean {
+    this.#openBytes -= this.#open.get(attempt)?.length ?? 0
+    return this.#open.delete(attempt)
+  }
+
+  /** Calls of one turn, and those that come while the disk works, are written together: one order, whole lines, few writes. */
   #inLine<T>(compose: (batch: Batch) => T): Promise<T> {
     if (this.#closed) return Promise.reject(new WeirError('egress.audit_failed', 'The audit file is closed'))
     return new Promise((resolve, reject) => {
@@ -167,7 +181,9 @@ class AuditFileLedger implements AuditLedger {
           return undefined
         }
       })
-      this.#flushing ??= this.#flush()
+      this.#flushing ??= new Promise((flushed) => {
+        setImmediate(() => flushed(this.#flush()))
+      })
     })
   }
 
@@ -177,13 +193,14 @@ class AuditFileLedger implements AuditLedger {
       const batch: Batch = { records: '', notes: '', begun: [] }
       const calls = this.#waiting.splice(0).flatMap((compose) => compose(batch) ?? [])
       try {
-        await this.#write(batch)
+        const writing = this.#write(batch)
+        if (writing !== undefined) await writing
         for (const call of calls) call.written()
       } catch (error) {
         this.#bytes = before.bytes
         this.#sequence = before.sequence
         this.#head = before.head
-        for (const attempt of batch.begun) this.#open.delete(attempt)
+        for (const attempt of batch.begun) this.#forget(attempt)
         await this.#records.truncate(before.bytes).catch(() => {
           // The disk is gone altogether; the next write fails as well, and nothing leaves.
         })
@@ -195,17 +212,26 @@ class AuditFileLedger implements AuditLedger {
     this.#flushing = undefined
   }
 
-  async #write({ records, notes }: Batch): Promise<void> {
-    if (records !== '') await this.#records.appendFile(records)
-    if (notes === '') return
-    await this.#begun.appendFile(notes)
+  /** Undefined when it is written already. */
+  #write({ records, notes }: Batch): Promise<void> | undefined {
+    const writing = records === '' ? undefined : this.#appender.append(this.#records, records)
+    if (notes === '') return writing
+    return writing === undefined ? this.#note(notes) : writing.then(() => this.#note(notes))
+  }
+
+  #note(notes: string): Promise<void> | undefined {
+    const writing = this.#appender.append(this.#begun, notes)
     this.#begunBytes += notes.length
-    if (this.#open.size === 0 && this.#begunBytes > NOTES_BYTES_KEPT) {
-      await this.#begun.truncate(0)
-      this.#begunBytes = 0
-    } else if (this.#begunBytes > NOTES_BYTES_MAX) {
-      await this.#tidyNotes()
-    }
+    const isIdle = this.#open.size === 0 && this.#begunBytes > NOTES_BYTES_KEPT
+    // What cannot be tidied away counts twice: else with many open attempts each new one would write all of them again.
+    const isLong = this.#begunBytes > NOTES_BYTES_MAX + 2 * this.#openBytes
+    if (!isIdle && !isLong) return writing
+    return Promise.resolve(writing).then(() => (isIdle ? this.#clearNotes() : this.#tidyNotes()))
+  }
+
+  async #clearNotes(): Promise<void> {
+    await this.#begun.truncate(0)
+    this.#begunBytes = 0
   }
 
   /** Leaves only the notes of attempts that still run; a long tunnel would otherwise let the file grow for ever. */

@@ -55,6 +55,10 @@ function bytesRead(): number {
   return Number(/^rchar: (\d+)$/m.exec(readFileSync('/proc/self/io', 'utf8'))?.[1])
 }
 
+function bytesWritten(): number {
+  return Number(/^wchar: (\d+)$/m.exec(readFileSync('/proc/self/io', 'utf8'))?.[1])
+}
+
 describe('the audit file', () => {
   it('numbers and chains records in the order of the calls, and reads them in pages', async () => {
     const file = createAuditFile({ dir })
@@ -182,6 +186,17 @@ describe('the notes of running attempts', () => {
     expect(statSync(join(dir, 'e-1.begun')).size).toBeLessThan(1_100_000)
     await (await createAuditFile({ dir }).open('e-1')).close()
     expect((await file.read('e-1', 2_500, 10)).map((record) => record.host)).toEqual(['tunnel.test'])
+    await ledger.close()
+  })
+
+  it('are not written again for each attempt that begins beside thousands of open ones', async () => {
+    const ledger = await createAuditFile({ dir }).open('e-1')
+    const open = 4_000
+    await Promise.all(Array.from({ length: open }, () => ledger.begin(entry('tunnel.test'))))
+    const before = bytesWritten()
+    for (let index = 0; index < 50; index++) await ledger.begin(entry('tunnel.test'))
+    // One of those open lines takes more than 400 bytes; a note of all would be over a megabyte each time.
+    expect(bytesWritten() - before).toBeLessThan(1_000_000)
     await ledger.close()
   })
 })

@@ -4,6 +4,7 @@ import { ByteBudgets } from '../../src/egress/limits/byte-budget.js'
 import { FairQueue } from '../../src/egress/limits/fair-queue.js'
 import { HostConnections } from '../../src/egress/limits/host-connections.js'
 import { Level } from '../../src/egress/limits/level.js'
+import { TokenBucket } from '../../src/egress/limits/token-bucket.js'
 import {
   askedEgressLimits,
   type EgressLimits,
@@ -22,6 +23,32 @@ const NODE: EgressLimits = {
   hostNamesMax: 1_000,
   budgets: [],
 }
+
+describe('a token bucket', () => {
+  it('keeps what a late timer needs, so that a high rate is reached; slices grow with it', () => {
+    let now = 0
+    const end = new AbortController()
+    const passedAtOnce = (bucket: TokenBucket) => {
+      for (let bytes = 0; ; bytes += bucket.sliceBytes) {
+        const turn = bucket.take(bucket.sliceBytes, end.signal)
+        if (turn === undefined) continue
+        turn.catch(() => {})
+        return bytes
+      }
+    }
+    const usual = new TokenBucket(10_000_000, { now: () => now })
+    const fast = new TokenBucket(1_000_000_000, { now: () => now })
+    expect(usual.sliceBytes).toBe(8_192)
+    expect(fast.sliceBytes).toBe(65_536)
+    expect(passedAtOnce(usual)).toBe(32_768)
+    // 26 ms of the rate: less than 3 % of a second, more than the timer is ever late on a quiet machine.
+    expect(passedAtOnce(fast) / 125_000).toBeGreaterThan(25)
+    expect(passedAtOnce(fast)).toBe(0)
+    now = 5_000
+    expect(passedAtOnce(new TokenBucket(1_000_000_000, { now: () => now })) / 125_000).toBeLessThan(27)
+    end.abort(new Error('the test is over'))
+  })
+})
 
 describe('a level', () => {
   const steps = fc.array(

@@ -44,11 +44,13 @@ export class ByteBudget {
 
 /** All budgets of one execution: one for everything, and those of single domains inside it. */
 export class ByteBudgets {
-  readonly #whole: ByteBudget
+  readonly #whole: ByteAccount
+  readonly #budget: ByteBudget
   readonly #domains: readonly { budget: ByteBudget; pattern: HostPattern; set: HostPatternSet }[]
 
   constructor({ bytesUpMax, bytesDownMax, budgets }: EgressLimits) {
-    this.#whole = new ByteBudget('', bytesUpMax, bytesDownMax)
+    this.#budget = new ByteBudget('', bytesUpMax, bytesDownMax)
+    this.#whole = new ByteAccount([this.#budget])
     this.#domains = budgets.map(({ domain, bytesUpMax: up, bytesDownMax: down }) => {
       const pattern = parseHostPattern(domain, { allowPublicSuffix: true, allowPrivate: true })
       return { budget: new ByteBudget(domain, up, down), pattern, set: new HostPatternSet([pattern]) }
@@ -57,10 +59,11 @@ export class ByteBudgets {
 
   /** What traffic with this host is charged to. */
   account(host: string, port: number): ByteAccount {
+    if (this.#domains.length === 0) return this.#whole
     const domains = this.#domains.filter(({ pattern, set }) =>
       pattern.port === undefined ? set.matchHost(host) !== undefined : set.match(host, port) !== undefined,
     )
-    return new ByteAccount([...domains.map(({ budget }) => budget), this.#whole])
+    return new ByteAccount([...domains.map(({ budget }) => budget), this.#budget])
   }
 }
 
@@ -75,15 +78,15 @@ export class ByteAccount {
   /** How many of `bytes` may pass, which are taken from every budget. Throws `egress.quota_*` when it is none of them. */
   draw(direction: Direction, bytes: number): number {
     this.check(direction)
-    const granted = this.#budgets.reduce((least, budget) => Math.min(least, budget.left(direction)), bytes)
+    let granted = bytes
+    for (const budget of this.#budgets) granted = Math.min(granted, budget.left(direction))
     for (const budget of this.#budgets) budget.spend(direction, granted)
     return granted
   }
 
   /** Throws `egress.quota_*` when not a single byte may pass. */
   check(direction: Direction): void {
-    const empty = this.#budgets.find((budget) => budget.left(direction) <= 0)
-    if (empty !== undefined) throw empty.exhausted(direction)
+    for (const budget of this.#budgets) if (budget.left(direction) <= 0) throw budget.exhausted(direction)
   }
 
   spend(direction: Direction, bytes: number): void {

@@ -4,13 +4,21 @@ import { Level } from './level.js'
 /** Monotonic time in milliseconds; never the wall clock, which can jump. */
 export type MonotonicClock = () => number
 
-/** One slice of payload: the unit of the fair turn. */
+/** One slice of payload, the unit of the fair turn, where a rate is not so high that it would pass many in a moment. */
 export const SLICE_BYTES = 8 * 1024
+
+/** What a socket is read in. */
+const SLICE_BYTES_MAX = 64 * 1024
+
+/** What may be stored: enough to bridge the delays of the timer and the event loop, far less than 3 % of a second. */
+const BURST_MS = 26
 
 /** Where payload pays for its way. */
 export interface Meter {
+  /** At most so many bytes are asked for at once. */
+  readonly sliceBytes: number
   /**
-   * Resolves when `bytes` (at most one slice) may pass; undefined: at once. Rejects with the signal's reason; nothing is taken
+   * Resolves when `bytes` (at most {@link sliceBytes}) may pass; undefined: at once. Rejects with the signal's reason; nothing is taken
    * then. A stream must not ask again before its last question was answered.
    */
   take(bytes: number, signal: AbortSignal): Promise<void> | undefined
@@ -19,15 +27,16 @@ export interface Meter {
 /**
  * Lets `bitsPerSecond` of payload pass, shared fairly by any number of streams.
  *
- * Each stream asks for one slice at a time and waits in line, so streams take turns whatever their number or speed; where
+ * Each stream asks for one slice (8 KiB; what passes in a millisecond where that is more) at a time and waits in line, so streams take turns whatever their number or speed; where
  * streams belong to flows ({@link TokenBucket.flow}), the flows take turns.
- * What is not used is stored only up to `burstBytes` (default 32 KiB, about 26 ms at 10 Mbit/s): small enough that no
+ * What is not used is stored only up to `burstBytes` (default 32 KiB, about 26 ms at 10 Mbit/s) or 26 ms: small enough that no
  * second exceeds the rate by 3 %, large enough to bridge the timer's and the event loop's delays.
  */
 export class TokenBucket implements Meter {
+  readonly sliceBytes: number
   readonly #level: Level
   readonly #now: MonotonicClock
-  readonly #line = new FairQueue<object, Turn>(SLICE_BYTES)
+  readonly #line: FairQueue<object, Turn>
   readonly #waited: (ms: number) => void
   #timer: NodeJS.Timeout | undefined
 
@@ -36,7 +45,11 @@ export class TokenBucket implements Meter {
     options: { burstBytes?: number; now?: MonotonicClock; onWait?: (ms: number) => void } = {},
   ) {
     this.#now = options.now ?? (() => performance.now())
-    this.#level = new Level(bitsPerSecond / 8 / 1000, options.burstBytes ?? 32 * 1024, this.#now())
+    const perMs = bitsPerSecond / 8 / 1000
+    const burst = Math.max(options.burstBytes ?? 32 * 1024, Math.ceil(perMs * BURST_MS))
+    this.#level = new Level(perMs, burst, this.#now())
+    this.sliceBytes = Math.min(SLICE_BYTES_MAX, Math.max(SLICE_BYTES, Math.floor(perMs)))
+    this.#line = new FairQueue(this.sliceBytes)
     this.#waited = options.onWait ?? (() => {})
   }
 
@@ -47,7 +60,10 @@ export class TokenBucket implements Meter {
   /** The same bucket for streams that share one turn of the round. */
   flow(): Meter {
     const flow = {}
-    return { take: (bytes, signal) => this.#take(flow, bytes, signal) }
+    return {
+      sliceBytes: this.sliceBytes,
+      take: (bytes, signal) => this.#take(flow, bytes, signal),
+    }
   }
 
   #take(flow: object, bytes: number, signal: AbortSignal): Promise<void> | undefined {
@@ -95,6 +111,7 @@ export class TokenBucket implements Meter {
 export function inSeries(own: Meter, shared: Meter | undefined): Meter {
   if (shared === undefined) return own
   return {
+    sliceBytes: Math.min(own.sliceBytes, shared.sliceBytes),
     take: (bytes, signal) => {
       const turn = own.take(bytes, signal)
       return turn === undefined ? shared.take(bytes, signal) : turn.then(() => shared.take(bytes, signal))

@@ -89,7 +89,7 @@ export class ClientConnection {
     this.cut = (reason) => {
       if (!this.#controller.signal.aborted) this.#controller.abort(reason)
     }
-    socket.on('close', () => this.cut(new SocketGone('the client went away')))
+    socket.on('close', () => this.cut(CLIENT_GONE))
     this.#watchIdle()
   }
 
@@ -294,7 +294,7 @@ export class ClientConnection {
 
   release(): void {
     clearTimeout(this.#idleTimer)
-    this.cut(new SocketGone('the connection ended'))
+    this.cut(ENDED)
   }
 
   #tell(refusal: Refusal): void {
@@ -401,6 +401,10 @@ export function isWorthReading(received: Buffer, newest: Buffer): boolean {
 }
 
 const TLS_HANDSHAKE = 22
+
+/** Most connections end so: one reason for all of them costs nothing. */
+const CLIENT_GONE = new SocketGone('the client went away')
+const ENDED = new SocketGone('the connection ended')
 
 const HEAD_UNREAD_MAX = 16 * 1024
 

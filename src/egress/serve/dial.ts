@@ -52,7 +52,14 @@ export async function dialFirst(
     )
   }, timeoutMs)
   try {
-    return await raceAddresses(dial, interleaved(addresses).slice(0, 8), port, race)
+    const [only] = addresses
+    if (only === undefined || addresses.length > 1)
+      return await raceAddresses(dial, interleaved(addresses).slice(0, 8), port, race)
+    const socket = await dial(only, port, race.signal)
+    if (!race.signal.aborted) return { socket, address: only }
+    socket.on('error', () => {})
+    socket.destroy()
+    throw race.signal.reason
   } catch (error) {
     if (race.signal.aborted) throw race.signal.reason
     throw upstreamFailed(addresses, error)

@@ -1,5 +1,5 @@
 import type { Duplex } from 'node:stream'
-import { type Meter, SLICE_BYTES } from '../limits/token-bucket.js'
+import type { Meter } from '../limits/token-bucket.js'
 
 /** What a client is served on: a connection, or what stands for one. */
 export interface ClientSocket extends Duplex {
@@ -16,6 +16,9 @@ export class SocketGone extends Error {
   override readonly name = 'SocketGone'
 }
 
+/** Most connections end: nobody looks where in the program that was noticed. */
+const CLOSED = new SocketGone('the connection was closed')
+
 /** Bytes kept for a reader that does not read: then the source is paused. */
 const BUFFERED_BYTES_MAX = 64 * 1024
 
@@ -30,14 +33,17 @@ export class SocketReader {
   #ended = false
   #gone: Error | undefined
   #wake: (() => void) | undefined
+  #signal: AbortSignal | undefined
+  readonly #onAbort = () => this.#wake?.()
 
   constructor(socket: Duplex) {
     this.#socket = socket
     socket.on('data', (bytes: Buffer) => {
       this.#queue.push(bytes)
       this.#queuedBytes += bytes.length
-      if (this.#queuedBytes >= BUFFERED_BYTES_MAX) socket.pause()
-      this.#wake?.()
+      // Whoever waits takes them at once.
+      if (this.#wake !== undefined) this.#wake()
+      else if (this.#queuedBytes >= BUFFERED_BYTES_MAX) socket.pause()
     })
     socket.on('end', () => {
       this.#ended = true
@@ -48,8 +54,9 @@ export class SocketReader {
       this.#wake?.()
     })
     socket.on('close', () => {
-      this.#gone ??= new SocketGone('the connection was closed')
+      this.#gone ??= CLOSED
       this.#wake?.()
+      this.release()
     })
   }
 
@@ -85,15 +92,23 @@ export class SocketReader {
     this.#queuedBytes += bytes.length
   }
 
+  /** Forgets the signal of the last read, so that nothing of who read then is held any longer. */
+  release(): void {
+    this.#signal?.removeEventListener('abort', this.#onAbort)
+    this.#signal = undefined
+  }
+
   #change(signal: AbortSignal): Promise<void> {
+    if (this.#signal !== signal) {
+      this.release()
+      this.#signal = signal
+      signal.addEventListener('abort', this.#onAbort)
+    }
     return new Promise((resolve) => {
-      const wake = () => {
+      this.#wake = () => {
         this.#wake = undefined
-        signal.removeEventListener('abort', wake)
         resolve()
       }
-      this.#wake = wake
-      signal.addEventListener('abort', wake, { once: true })
     })
   }
 }
@@ -118,20 +133,22 @@ export async function writeMetered(
   toll: Toll,
   signal: AbortSignal,
 ): Promise<void> {
+  const { meter } = toll
   for (let at = 0; at < bytes.length; ) {
-    const granted = toll.draw(Math.min(SLICE_BYTES, bytes.length - at))
-    const slice = bytes.subarray(at, at + granted)
+    const granted = toll.draw(Math.min(meter.sliceBytes, bytes.length - at))
+    const slice = granted === bytes.length ? bytes : bytes.subarray(at, at + granted)
     try {
-      const turn = toll.meter.take(granted, signal)
+      const turn = meter.take(granted, signal)
       if (turn !== undefined) await turn
-      if (socket.destroyed || !socket.writable) throw new SocketGone('the connection was closed')
+      if (socket.destroyed || !socket.writable) throw CLOSED
     } catch (error) {
       toll.giveBack(granted)
       throw error
     }
     toll.count(granted)
     at += granted
-    if (!socket.write(slice)) await drained(socket, signal)
+    // Without bytes left over the kernel took all of them, whatever the size of the stream's own buffer.
+    if (!socket.write(slice) && socket.writableLength > 0) await drained(socket, signal)
   }
 }
 
@@ -144,7 +161,7 @@ function drained(socket: Duplex, signal: AbortSignal): Promise<void> {
       settle()
     }
     const onDrain = () => finish(resolve)
-    const onClose = () => finish(() => reject(new SocketGone('the connection was closed')))
+    const onClose = () => finish(() => reject(CLOSED))
     const onAbort = () => finish(() => reject(signal.reason as Error))
     socket.on('drain', onDrain)
     socket.on('close', onClose)
