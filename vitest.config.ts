@@ -1,12 +1,15 @@
 import { defineConfig } from 'vitest/config'
+import { LongestFirst } from './test/longest-first.js'
 
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     testTimeout: 30_000,
     hookTimeout: 120_000,
-    // Two cores: files that start containers or sandboxes are slow side by side, so at most two at once.
-    maxWorkers: 2,
+    // For two cores: half of the time a file waits, for a container, a deadline or a process. More at once would only be slower
+    // each, until something that has a deadline misses it.
+    maxWorkers: 3,
+    sequence: { sequencer: LongestFirst },
     pool: 'forks',
     globalSetup: ['test/global-setup.ts'],
   },

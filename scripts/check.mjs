@@ -1,5 +1,5 @@
 // Everything that is checked without running weir: format, types, lint, import directions, cycles, catalogues.
-import { spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { checkCatalogue } from './check-catalogue.mjs'
@@ -26,9 +26,11 @@ const steps = [
   ['words', () => checkWords(root)],
 ]
 
+// Those that are processes of their own run side by side.
+const running = steps.map(([name, step]) => [name, step()])
 let failed = 0
-for (const [name, step] of steps) {
-  const problems = step()
+for (const [name, result] of running) {
+  const problems = await result
   if (problems.length === 0) console.log(`check: ${name} ok`)
   else {
     failed += 1
@@ -39,7 +41,14 @@ for (const [name, step] of steps) {
 process.exit(failed === 0 ? 0 : 1)
 
 function run(command, args) {
-  const result = spawnSync(command, args, { cwd: root, encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 })
-  if (result.error) return [String(result.error)]
-  return result.status === 0 ? [] : `${result.stdout}${result.stderr}`.trimEnd().split('\n')
+  return new Promise((resolve) => {
+    let output = ''
+    const child = spawn(command, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] })
+    for (const stream of [child.stdout, child.stderr])
+      stream.setEncoding('utf8').on('data', (text) => {
+        output += text
+      })
+    child.on('error', (error) => resolve([String(error)]))
+    child.on('close', (code) => resolve(code === 0 ? [] : output.trimEnd().split('\n')))
+  })
 }

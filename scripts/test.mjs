@@ -1,8 +1,12 @@
-// All checks and all tests; the last line counts them. Skipped tests are listed with their reason.
+// All checks and all tests; the last line counts them. Skipped tests are listed with their reason. Arguments are vitest's, but for
+// --note-durations: writes test/durations.json, by which the longest files begin first.
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
+
+const NOTE_DURATIONS = '--note-durations'
+const NOTED_FROM_MS = 5_000
 
 const root = join(import.meta.dirname, '..')
 const scratch = mkdtempSync(join(tmpdir(), 'weir-test-'))
@@ -19,10 +23,11 @@ const vitest = spawnSync(
     '--reporter=default',
     '--reporter=json',
     `--outputFile.json=${report}`,
-    ...process.argv.slice(2),
+    ...process.argv.slice(2).filter((argument) => argument !== NOTE_DURATIONS),
   ],
   { cwd: root, stdio: 'inherit', env: { ...process.env, WEIR_TEST_BUILT: '1' } },
 )
+if (process.argv.includes(NOTE_DURATIONS)) noteDurations()
 const { passed, failed, skipped, skippedTitles } = count(vitest.status)
 rmSync(scratch, { recursive: true })
 
@@ -60,4 +65,16 @@ function count(status) {
     skipped: of('skipped', 'pending', 'todo').length,
     skippedTitles: of('skipped', 'pending', 'todo').map((test) => test.fullName),
   }
+}
+
+function noteDurations() {
+  const files = JSON.parse(readFileSync(report, 'utf8')).testResults.map(({ name, startTime, endTime }) => [
+    relative(root, name),
+    endTime - startTime,
+  ])
+  const noted = files
+    .filter(([, ms]) => ms >= NOTED_FROM_MS)
+    .map(([name, ms]) => [name, Math.round(ms / 1_000)])
+  const sorted = noted.toSorted(([a, long], [b, longer]) => longer - long || a.localeCompare(b))
+  writeFileSync(join(root, 'test/durations.json'), `${JSON.stringify(Object.fromEntries(sorted), null, 2)}\n`)
 }

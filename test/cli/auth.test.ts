@@ -1,5 +1,5 @@
 import { spawn, type ChildProcess } from 'node:child_process'
-import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -241,11 +241,17 @@ describe('weir auth against a server that asks', () => {
   const examples = Object.entries(EXAMPLES).flatMap(([words, lines]) =>
     words.startsWith('auth ') ? lines : [],
   )
-  it.each(examples)('%s', async (example) => {
+  let made: CliResult
+  beforeAll(async () => {
     await login('reader', rootFile)
-    const made = await as('reader', ['auth', 'token', 'create', '--namespace', '*'])
+    made = await as('reader', ['auth', 'token', 'create', '--namespace', '*'])
     writeFileSync(join(dir, 'token'), made.stdout)
     writeFileSync(join(dir, 'password'), 'correct horse battery\n')
+  })
+  it.each(examples)('%s', async (example) => {
+    // Each is logged in, whatever those before have done.
+    const own = mkdtempSync(join(dir, 'example-'))
+    cpSync(join(dir, 'reader'), own, { recursive: true })
     const line = example
       .replace('~/.weir/root-token', rootFile)
       .replace('https://weir.example.com:1234', url)
@@ -253,7 +259,7 @@ describe('weir auth against a server that asks', () => {
       .replace('t-abcdefghjkmn', `t-${made.stdout.slice(5, 17)}`)
     const child = spawn('sh', ['-c', line.replace(/^weir /, `'${process.execPath}' '${PROGRAM}' `)], {
       cwd: dir,
-      env: { PATH: process.env.PATH, NO_COLOR: '1', WEIR_DIR: join(dir, 'reader'), WEIR_API_HOST: url },
+      env: { PATH: process.env.PATH, NO_COLOR: '1', WEIR_DIR: own, WEIR_API_HOST: url },
       stdio: ['ignore', 'pipe', 'pipe'],
     })
     let seen = ''
