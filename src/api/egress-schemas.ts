@@ -37,6 +37,7 @@ export const EgressReceipt = Type.Object(
     jobId: Text,
     executionId: Text,
     network: Type.Enum(['none', 'http', 'full']),
+    learning: Type.Optional(Type.Literal(true)),
     startTimeMs: Count,
     endTimeMs: Count,
     records: Count,

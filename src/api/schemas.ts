@@ -453,6 +453,12 @@ const NodeInfoAnswer = Type.Object({
   Roles: Texts,
   Egress: Type.Object({
     AcceptsNetworkedJobs: Type.Boolean(),
+    Learning: Type.Optional(
+      Type.Object(
+        { Users: Texts, TimeoutMaxSeconds: Type.Number() },
+        { description: 'Whose jobs may learn which hosts they need' },
+      ),
+    ),
     Mode: Type.Enum(['none', 'list', 'all']),
     Generation: Type.Optional(Count),
     NetworkVersion: Type.Optional(Count),

@@ -1,6 +1,6 @@
 import { isWeirError, WeirError } from '../errors.js'
 import { coversNamespace } from '../model/access.js'
-import { isFullId, type Job, type JobId } from '../model/index.js'
+import { isFullId, isLearning, type Job, type JobId, SUBMITTER_META, submitterOf } from '../model/index.js'
 import type { AdminLog, JobQuery, JobService, JobView, SubmitRequest } from '../ports/index.js'
 import type { Caller, CallerScope } from './caller.js'
 import { ForeignTouches } from './foreign-touches.js'
@@ -13,9 +13,6 @@ export interface ScopedJobsOptions {
   /** Log and egress streams of one principal at the same time. */
   streamsMax: number
 }
-
-/** Whose job it is; only the server sets it. */
-const OWNER_META = 'bacalhau.org/client.id'
 
 /**
  * The jobs as the caller of the request may see them. All routes work with this and with nothing else, so what a principal
@@ -72,7 +69,7 @@ export function scopedJobs(options: ScopedJobsOptions): JobService {
     return {
       ...request,
       idempotencyToken: ownToken(request.idempotencyToken, 'submit', namespace),
-      clientMeta: { ...request.clientMeta, [OWNER_META]: principal.id },
+      clientMeta: { ...request.clientMeta, [SUBMITTER_META]: principal.id },
     }
   }
 
@@ -81,7 +78,7 @@ export function scopedJobs(options: ScopedJobsOptions): JobService {
     const { principal, address } = caller()
     if (principal.kind === 'everyone' || adminLog === undefined) return
     const job = await jobs.job(id, { namespace: view.namespace })
-    const owner = job.spec.Meta[OWNER_META] ?? ''
+    const owner = job.spec.Meta[SUBMITTER_META] ?? ''
     if (owner === principal.id || !touches.take(principal, action, job.id)) return
     await adminLog.append({
       principal: principal.id,
@@ -92,6 +89,12 @@ export function scopedJobs(options: ScopedJobsOptions): JobService {
       outcome: 'allowed',
       details: { owner, namespace: job.spec.Namespace },
     })
+  }
+
+  /** Every host was opened for the one who asked: nobody else's wish can open them again. */
+  const refuseForeignLearning = async (id: string, view: JobView): Promise<void> => {
+    const { spec } = await jobs.job(id, view)
+    if (isLearning(spec) && submitterOf(spec) !== caller().principal.id) throw foreignLearning()
   }
 
   /** A submission that replaces the job of its name touches that one. */
@@ -135,6 +138,7 @@ export function scopedJobs(options: ScopedJobsOptions): JobService {
     diff: async (request) => jobs.diff(scoped(request)),
     rerun: async (idOrPrefix, request) => {
       const id = await resolve(idOrPrefix, request)
+      await refuseForeignLearning(id, request)
       await noteForeign(id, 'job.rerun', request)
       const idempotencyToken =
         caller().principal.kind === 'everyone'
@@ -177,8 +181,12 @@ export function scopedJobs(options: ScopedJobsOptions): JobService {
       return jobs.node(idOrPrefix)
     },
     checkEgress: async (request) => {
-      caller()
-      return jobs.checkEgress(request)
+      const { principal } = caller()
+      const { spec } = request
+      if (spec === undefined || principal.kind === 'everyone') return jobs.checkEgress(request)
+      // Who asks would submit it.
+      const Meta = { ...spec.Meta, [SUBMITTER_META]: principal.id }
+      return jobs.checkEgress({ ...request, spec: { ...spec, Meta } })
     },
     explainEgress: async (idOrPrefix, question) => {
       caller()
@@ -277,6 +285,13 @@ export function foreignNamespace(namespace: string): WeirError {
   return new WeirError('api.forbidden', 'Request Forbidden', {
     hint: 'Submit with --namespace into a namespace of your token; `weir auth whoami` lists them.',
     details: { reason: `the credential does not hold in the namespace ${quote(namespace)}` },
+  })
+}
+
+function foreignLearning(): WeirError {
+  return new WeirError('api.forbidden', 'Request Forbidden', {
+    hint: 'Submit the job yourself with --learn, or run a version of it that names its hosts.',
+    details: { reason: 'a learning job can only be run again by whoever submitted it' },
   })
 }
 

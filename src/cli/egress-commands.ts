@@ -21,6 +21,8 @@ export function addEgressCommands(leaf: Leaf, egress: WeirCommand, context: CliC
       'host that it may reach: host, .host, *.host, each with :port; repeatable (default none)',
     )
     .collected('--outbound-url <URL>', 'the same with a scheme: https://host; repeatable')
+    .option('--learn', 'open every public host to it, and say at the end which it needs')
+    .option('--group', 'with --learn: neighbours as one pattern, .example.com, which holds more')
     .option('--rate <RATE>', 'bits per second at most: 2mbit, or up:500kbit,down:5mbit (default no limit)')
     .collected(
       '--budget <[DOMAIN=]BYTES>',

@@ -34,6 +34,7 @@ export interface JobFlags {
   network?: string
   domain?: string[]
   outboundUrl?: string[]
+  learn?: boolean
   egressRate?: string
   egressBudget?: string[]
   egressRequests?: string
@@ -226,16 +227,24 @@ async function jobOf(
           Type: flags.network,
           Domains: flags.domain ?? [],
           ...(flags.outboundUrl === undefined ? {} : { OutboundURLs: flags.outboundUrl }),
+          ...(flags.learn === true ? { Learn: true } : {}),
           Limits: egressLimits(flags, problems),
         },
         Timeouts: {
           TotalTimeout: number('--timeout', flags.timeout),
+          // What learns has an end.
+          ...(flags.learn === true && flags.timeout === undefined
+            ? { ExecutionTimeout: LEARNING_SECONDS }
+            : {}),
           QueueTimeout: number('--queue-timeout', flags.queueTimeout),
         },
       },
     ],
   }
 }
+
+/** Time limit of a learning job that sets none. */
+const LEARNING_SECONDS = 600
 
 function readCount(flags: JobFlags): number {
   return wholeNumber('--count', oneOf('--count', flags.count, '--concurrency', flags.concurrency)) ?? 1

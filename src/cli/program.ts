@@ -226,6 +226,7 @@ function addJobFlags(command: WeirCommand): void {
       '--outbound-url <URL>',
       'the same with a scheme: https://host for TLS only, http://host:8080; repeatable',
     )
+    .option('--learn', 'open every public host to it and say at the end which it needs; needs the operator')
     .option('--egress-rate <RATE>', 'bits per second of an http job at most: 2mbit, or up:500kbit,down:5mbit')
     .collected(
       '--egress-budget <[DOMAIN=]BYTES>',
@@ -397,6 +398,7 @@ function addJobCommands(leaf: Leaf, job: WeirCommand, context: CliContext): void
       '--suggest',
       'instead: the flags, or with --output yaml the Network of a job file, that would allow it',
     )
+    .option('--group', 'with --suggest: neighbours as one pattern, .example.com, which holds more')
     .option('-e, --execution-id <ID>', 'of this execution (default all)')
     .option('--limit <NUMBER>', 'at most so many')
     .option('--next-token <TOKEN>', 'the page that this token begins')

@@ -7,6 +7,7 @@ import { suggest } from './context.js'
 import { egressTotals, refusedLines } from './egress-lines.js'
 import { eventLine } from './event-line.js'
 import { EXIT } from './exit-codes.js'
+import { learnFrom, networkFlags, sayChecked, sayContacted } from './learned.js'
 import { followLogs } from './follow-logs.js'
 import { listenForInterrupts } from './interrupt.js'
 import { wholeNumber } from './whole-number.js'
@@ -300,7 +301,33 @@ class Run {
     }
     const hasResults = executions.some(({ PublishedResult }) => (PublishedResult?.Type ?? '') !== '')
     if (hasResults && (flags.download === true || isEmbedded)) await this.download(flags)
-    return this.conclude(Job, executions, { flags, hasResults, isEmbedded })
+    const exitCode = this.conclude(Job, executions, { flags, hasResults, isEmbedded })
+    if (Job.Tasks[0]?.Network.Learn === true && !this.plan.quiet) await this.sayLearned(Job, isEmbedded)
+    return exitCode
+  }
+
+  /** The list that the job needs; a node of its own is gone afterwards, so that nobody else is to be asked about it. */
+  private async sayLearned(job: WireJob, isEmbedded: boolean): Promise<void> {
+    const { terminal } = this.context
+    const learned = await learnFrom(this.client, job, { checks: !isEmbedded }).catch((error: unknown) => {
+      const reason = error instanceof Error ? printable(error.message, 200) : ''
+      terminal.talk(terminal.talkStyle.yellow(`What was learnt cannot be read: ${reason}`))
+      return undefined
+    })
+    if (learned === undefined) return
+    terminal.talk(terminal.talkStyle.dim('── Learnt'))
+    sayContacted(learned.suggestion, terminal)
+    sayChecked(learned, terminal)
+    if (learned.domains.length === 0) {
+      terminal.talk('The job reached nothing, so it needs no network')
+      return
+    }
+    suggest(terminal, [
+      ['Run it with:', networkFlags(learned.domains)],
+      ...(isEmbedded
+        ? []
+        : [['For a job file:', `weir job egress --suggest --output yaml ${shortId(this.jobId)}`] as const]),
+    ])
   }
 
   /**

@@ -31,7 +31,12 @@ export interface WireTask {
   InputSources?: { Source: WireSpecConfig; Alias: string; Target: string }[]
   ResultPaths?: { Name: string; Path: string }[]
   Resources: { CPU?: string; Memory?: string; Disk?: string; GPU?: string }
-  Network: { Type: 'None' | 'HTTP' | 'Full'; Domains?: string[]; Limits?: Record<string, unknown> }
+  Network: {
+    Type: 'None' | 'HTTP' | 'Full'
+    Domains?: string[]
+    Learn?: boolean
+    Limits?: Record<string, unknown>
+  }
   Timeouts: { ExecutionTimeout?: number; QueueTimeout?: number; TotalTimeout?: number }
 }
 
@@ -220,6 +225,8 @@ export interface WireNodeInfo {
   Roles: string[]
   Egress: {
     AcceptsNetworkedJobs: boolean
+    /** Whose jobs may learn which hosts they need; absent: nobody's. */
+    Learning?: { Users: string[]; TimeoutMaxSeconds: number }
     /** Absent: an older server, where it is always `list`. */
     Mode?: 'none' | 'list' | 'all'
     /** +1 with each change of the rules since the node's start. */

@@ -1,6 +1,7 @@
 import { toWeirError, WeirError } from '../errors.js'
 import { matchConstraints } from '../model/constraints.js'
-import type { TaskSpec } from '../model/job-spec.js'
+import type { JobSpec, TaskSpec } from '../model/job-spec.js'
+import { learningWish } from '../model/learning.js'
 import { resourceShortfalls, type Resources } from '../model/resources.js'
 import type { DesiredExecution } from '../model/sync.js'
 import { fetchedInputs, task, taskResources } from '../model/task-accessors.js'
@@ -66,7 +67,7 @@ export async function admit(
     ...admitEngine(of, view),
     ...admitResources(of, view),
     ...(await admitData(of, view, signal)),
-    ...admitTaskNetwork(of, view),
+    ...admitTaskNetwork(desired.jobSpec, view),
     ...admitLabels(desired, view),
     ...(await admitByEngine(of, view, signal)),
     ...admitState(of, view),
@@ -75,16 +76,22 @@ export async function admit(
 }
 
 /** The network check alone, for the moment before an execution that waited in the queue starts. */
-export function admitTaskNetwork(of: TaskSpec, view: AdmissionView): Refusal[] {
+export function admitTaskNetwork(spec: JobSpec, view: AdmissionView): Refusal[] {
+  const of = task(spec)
   const engine = kind(of.Engine.Type)
   const status = view.health.get(engine)
-  return admitNetwork(of.Network, view.rules, {
-    engine,
-    http: status?.http ?? false,
-    full: status?.full ?? false,
-    problems: status?.networkProblems ?? [],
-    gateway: view.hasGateway,
-  })
+  return admitNetwork(
+    of.Network,
+    view.rules,
+    {
+      engine,
+      http: status?.http ?? false,
+      full: status?.full ?? false,
+      problems: status?.networkProblems ?? [],
+      gateway: view.hasGateway,
+    },
+    learningWish(spec),
+  )
 }
 
 function admitEngine({ Engine }: TaskSpec, { health, executors }: AdmissionView): Refusal[] {

@@ -105,7 +105,7 @@ async function outcomeOf(
   if (own.held.release === undefined) {
     own.held.release = await enterGate(memory, parts, signal)
     // The operator may have changed the rules while the execution waited.
-    const [withdrawn] = admitTaskNetwork(task(desired.jobSpec), parts.view())
+    const [withdrawn] = admitTaskNetwork(desired.jobSpec, parts.view())
     if (withdrawn !== undefined) {
       return failed(
         new WeirError(withdrawn.code, withdrawn.message, { hint: withdrawn.hint, retryable: true }),

@@ -3,6 +3,7 @@ import { HostPatternSet } from '../model/host-pattern-set.js'
 import { type EgressOffering, type UncoveredPattern, uncoveredPatterns } from '../model/egress-coverage.js'
 import type { EgressMode } from '../model/egress-lists.js'
 import type { HostPattern } from '../model/host-pattern.js'
+import { LEARNING_HINT, type LearningOffer, learningObjection, type LearningWish } from '../model/learning.js'
 import type { NetworkSpec } from '../model/job-spec.js'
 import type { ComputePolicy } from './options.js'
 import { type ToldLists, tellLists } from './told-lists.js'
@@ -21,6 +22,8 @@ export interface NetworkRules extends EgressOffering {
   readonly acceptNetworkedJobs: boolean
   readonly acceptFullNetwork: boolean
   readonly mode: EgressMode
+  /** Whose jobs may learn. Absent: nobody's. */
+  readonly learning?: LearningOffer | undefined
   /** What the node tells of `allow` and `deny`. */
   readonly told: ToldLists
   readonly networkVersion: number | undefined
@@ -47,6 +50,7 @@ export function networkRules(policy: ComputePolicy): NetworkRules {
     acceptNetworkedJobs: policy.acceptNetworkedJobs === true,
     acceptFullNetwork: policy.acceptFullNetwork === true,
     mode,
+    learning: policy.acceptNetworkedJobs === true && mode !== 'none' ? policy.learning : undefined,
     allow: mode === 'all' ? HostPatternSet.everything() : allowed,
     deny: denied,
     network: network === undefined ? undefined : HostPatternSet.parse(network, OPERATORS),
@@ -65,17 +69,27 @@ function texts({ patterns }: HostPatternSet): string[] {
 
 /**
  * Judges what the job asks for, in this order: no network is always fine · networked jobs are accepted · the mode is
- * accepted · the engine can provide it · (http) there are hosts, none denied, all covered. All reasons are given.
+ * accepted · the engine can provide it · (http) there are hosts, none denied, all covered; or, for a job that learns, that it
+ * may. All reasons are given.
  */
 export function admitNetwork(
   network: NetworkSpec,
   rules: NetworkRules,
   abilities: NetworkAbilities,
+  wish?: LearningWish,
 ): Refusal[] {
   if (network.Type === 'None') return []
   if (network.Type === 'Full')
     return [...refuseFullByRules(rules), ...(abilities.full ? [] : [missingMode('full', abilities)])]
-  return [...refuseNetworked(rules), ...refuseHttp(abilities), ...refuseHosts(network.Domains, rules)]
+  const hosts = wish === undefined ? refuseHosts(network.Domains, rules) : refuseLearning(wish, rules)
+  return [...refuseNetworked(rules), ...refuseHttp(abilities), ...hosts]
+}
+
+/** Who submitted is what the orchestrator says; whose jobs learn here is the operator's own word. */
+function refuseLearning(wish: LearningWish, { learning }: NetworkRules): Refusal[] {
+  const objection = learningObjection(wish, learning)
+  if (objection === undefined) return []
+  return [{ code: 'compute.network', message: `This node does not ${objection}`, hint: LEARNING_HINT }]
 }
 
 function refuseNetworked({ acceptNetworkedJobs }: NetworkRules): Refusal[] {

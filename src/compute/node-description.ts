@@ -33,6 +33,7 @@ export function describeNode(
       generation,
       ...(rules.networkVersion === undefined ? {} : { networkVersion: rules.networkVersion }),
       acceptsNetworkedJobs: rules.acceptNetworkedJobs,
+      ...(rules.learning === undefined ? {} : { learning: rules.learning }),
       httpEngines: hasGateway ? names(available.filter(([, { http }]) => http)) : [],
       fullEngines: offersFull(rules) ? names(available.filter(([, { full }]) => full)) : [],
       problems: rules.acceptNetworkedJobs

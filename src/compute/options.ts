@@ -8,6 +8,7 @@ import type {
   StorageSource,
   Transport,
 } from '../ports/index.js'
+import type { LearningOffer } from '../model/learning.js'
 import type { EgressMode, NetworkEgressPolicy } from '../model/egress-lists.js'
 import type { ReceiptSigner } from '../model/egress-receipt.js'
 import type { NodeId, NodeInfo } from '../model/state.js'
@@ -32,6 +33,8 @@ export interface ComputePolicy {
   acceptFullNetwork?: boolean
   /** Which public hosts are open to jobs that name them. Absent: `list`. */
   mode?: EgressMode
+  /** Whose jobs may learn here; counts only where networked jobs are accepted and `mode` is not `none`. Absent: nobody's. */
+  learning?: LearningOffer
   /** Canonical host patterns. Every pattern of an http job must be covered. Absent and empty: nothing is covered. */
   allow?: readonly string[]
   /** A job pattern that lies wholly inside this list is refused. Absent and empty: nothing is denied. */

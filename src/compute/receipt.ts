@@ -1,4 +1,5 @@
 import { type EgressReceipt, signReceipt } from '../model/egress-receipt.js'
+import { isLearning } from '../model/learning.js'
 import type { EgressSummary, TimeMs } from '../model/state.js'
 import { task } from '../model/task-accessors.js'
 import type { Run } from './run.js'
@@ -22,6 +23,7 @@ export function receiptOf(
     jobId,
     executionId,
     network,
+    ...(isLearning(jobSpec) && { learning: true as const }),
     startTimeMs: Math.floor(startTimeMs),
     endTimeMs: Math.floor(clock.now()),
     records: counted.records,

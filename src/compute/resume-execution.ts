@@ -162,7 +162,7 @@ function tell(run: Run, { hadEnded = false }: RunningExecution, view: () => Admi
   run.note({ topic: TOPIC, message })
   if (hadEnded) return
   // Running jobs are the gateway's matter: it judges every attempt by the lists of now.
-  const [withdrawn] = admitTaskNetwork(task(run.desired.jobSpec), view())
+  const [withdrawn] = admitTaskNetwork(run.desired.jobSpec, view())
   if (withdrawn !== undefined) {
     run.note({
       topic: TOPIC,

@@ -1,5 +1,6 @@
 import { WeirError, toWeirError } from '../errors.js'
 import type { JobSpec } from '../model/job-spec.js'
+import { isLearning } from '../model/learning.js'
 import { askedEgressLimits, type EgressLimits } from '../model/network-limits.js'
 import type { EgressSummary } from '../model/state.js'
 import { task } from '../model/task-accessors.js'
@@ -70,6 +71,11 @@ async function withLease(run: Run, slot: NetworkSlot, how: Opening): Promise<Run
   if (slot.mode === 'full') return withFullAccess(run, slot)
   if (slot.mode !== 'http') return { slot, env: {}, closeEgress: async () => undefined }
   const lease = await openLease(run, slot, how)
+  if (isLearning(run.desired.jobSpec) && !how.again)
+    run.note({
+      topic: 'Preparing Environment',
+      message: 'Learning: every public host is open to the program, and recorded',
+    })
   let closed: Promise<EgressSummary | undefined> | undefined
   const closeEgress = () => (closed ??= closeLease(run, lease))
   run.closing.add('egress lease', closeEgress)
@@ -169,7 +175,12 @@ async function openLease(
     )
   }
   const { Domains, Limits } = task(jobSpec).Network
-  const policy = { mode: 'http' as const, allow: Domains, limits: askedEgressLimits(Limits, jobSpec.Count) }
+  const policy = {
+    mode: 'http' as const,
+    allow: Domains,
+    ...(isLearning(jobSpec) && { learning: true }),
+    limits: askedEgressLimits(Limits, jobSpec.Count),
+  }
   try {
     return await bounded(() => gateway.open({ jobId, executionId }, policy, attachment, { again }), {
       clock,

@@ -309,6 +309,14 @@ export const CONFIG_SCHEMA = {
   ),
   'Egress.Hosts': map({}, 'Addresses of names that the gateway does not ask DNS for: `name=address`'),
   'Egress.DnsServers': list([], 'DNS servers of the gateway; empty = those of the machine'),
+  'Egress.Learning.Users': list(
+    [],
+    'Whose jobs may learn which hosts they need, with every public host open to them (--learn): ids as weir auth whoami shows them, or everyone where nobody has to log in; empty = nobody',
+  ),
+  'Egress.Learning.TimeoutMax': duration(HOUR, 'Longest time limit of a learning job', {
+    minimum: SECOND,
+    maximum: 24 * HOUR,
+  }),
   'Egress.AllowPublicSuffixes': boolean(
     false,
     'Accept patterns such as `.com` or `.github.io` that cover everybody below a public suffix',

@@ -218,7 +218,7 @@ async function answer(
 async function suitPorts(gateway: Gateway, doors: Doors, doorId: string, policy: LeasePolicy): Promise<void> {
   const namespace = doors.namespaces.get(doorId)
   if (namespace === undefined) return
-  const ports = transparentPorts(compileJobRules(policy).patterns)
+  const ports = transparentPorts(compileJobRules(policy).patterns, policy.learning)
   const more = [...ports].filter((port) => !WEB_PORTS.includes(port))
   gateway.keepTransparentPorts(doorId, ports)
   if (more.length > 0) gateway.hold(doorId, await listenOnMorePorts(namespace, more))

@@ -197,6 +197,7 @@ export class Gateway {
       }
       // The rules may have been replaced while the records were read.
       lease.replaceNodeRules(this.#node)
+      if (lease.isLearning) this.#meter.learns()
       door.lease = lease
       this.#leases.set(who.executionId, { lease, doorId })
       return effectiveLimits(this.#limits, policy)

@@ -3,7 +3,7 @@ import type { ExecutionId, JobId, NodeId, TimeMs } from './state.js'
 
 /**
  * `transparent`: of a program that used no proxy; its connection arrived by whatever address it dialled, or its question
- * for a name was refused (method `DNS`, port 0).
+ * for a name was refused (method `DNS`, port 0). Of a learning execution names that were answered are recorded as well.
  *
  * `wasm`: of a program in a sandbox, whatever it asked for; its method says what that was.
  *
@@ -43,6 +43,8 @@ export interface AuditRecord {
   /** The generation that withdrew the permission; absent unless `end` is `revoked`. */
   revokedByGeneration?: number
   kind: EgressKind
+  /** True when the execution was a learning one, to which every public host was open. Absent: it was not. */
+  learning?: true
   /** Upper case for HTTP, `CONNECT` for tunnels, `TLS` and `DNS` for kind `transparent`, `RESTART` for kind `restart`, `CHANNEL` for a sandbox that broke the rules of its channel (the reason stands in `hostAsSent`), empty when the request was unreadable. */
   method: string
   /** Canonical host; empty when the host could not be read. */
@@ -75,6 +77,11 @@ export interface AuditRecord {
   msTotal: number
   end: EgressEnd
   hash: string
+}
+
+/** False for what is noted beside attempts to leave: restarts of the gateway, and names that were only answered. */
+export function isAttempt({ kind, method, decision }: AuditRecord): boolean {
+  return kind !== 'restart' && (method !== 'DNS' || decision === 'deny')
 }
 
 /** What the gateway fills in; the sink adds sequence and chain. */

@@ -19,6 +19,8 @@ export interface EgressReceipt {
   jobId: JobId
   executionId: ExecutionId
   network: 'none' | 'http' | 'full'
+  /** True when every public host was open to the execution, to learn what it needs. Absent: its list held. */
+  learning?: true
   /** When the program began and ended, by the node's clock. */
   startTimeMs: TimeMs
   endTimeMs: TimeMs
@@ -92,14 +94,20 @@ function sortedJson(value: unknown): string {
 
 function statementOf({
   network,
+  learning,
   records,
   allowed,
   refused,
   bytesUp,
   bytesDown,
-}: Pick<EgressReceipt, 'network' | 'records' | 'allowed' | 'refused' | 'bytesUp' | 'bytesDown'>): string {
+}: Pick<
+  EgressReceipt,
+  'network' | 'learning' | 'records' | 'allowed' | 'refused' | 'bytesUp' | 'bytesDown'
+>): string {
   if (network === 'none') return 'The execution had no network: nothing left it.'
   if (network === 'full') return 'The execution had the whole internet; what left it was not recorded.'
   if (records === 0) return 'The execution tried to reach nothing: nothing left it.'
-  return `Of ${allowed + refused} attempts ${allowed} were allowed; ${bytesUp} bytes left and ${bytesDown} came in.`
+  const open =
+    learning === true ? 'Every public host was open to the execution, which was a learning one. ' : ''
+  return `${open}Of ${allowed + refused} attempts ${allowed} were allowed; ${bytesUp} bytes left and ${bytesDown} came in.`
 }

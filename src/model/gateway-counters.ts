@@ -17,6 +17,8 @@ export interface GatewayCounters {
   bytesUp: number
   bytesDown: number
   auditFailures: number
+  /** Executions that were opened to learn. */
+  learningLeases: number
   /** Name, lookup and addresses of an attempt that was allowed. */
   decision: DurationCounts
   dial: DurationCounts

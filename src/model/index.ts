@@ -7,6 +7,7 @@ export type {
   EgressKind,
   RuleOwner,
 } from './audit.js'
+export { isAttempt } from './audit.js'
 export {
   FAVOUR_PREFIX,
   checkConstraint,
@@ -209,6 +210,16 @@ export {
   parseOutputArgument,
   parsePublisherArgument,
 } from './input-argument.js'
+export {
+  LEARNING_HINT,
+  SUBMITTER_META,
+  isLearning,
+  learningObjection,
+  learningWish,
+  principalIdProblem,
+  submitterOf,
+} from './learning.js'
+export type { LearningOffer, LearningWish } from './learning.js'
 export { nearestName } from './nearest-name.js'
 export { parseJobSpec } from './parse-job.js'
 export type { ParseJobOptions, ParsedJob } from './parse-job.js'

@@ -1,6 +1,7 @@
 import { checkConstraint } from './constraints.js'
 import { HostPatternSet } from './host-pattern-set.js'
 import { fieldPlace, itemPlace } from './spec-problem.js'
+import { runsToEnd } from './task-accessors.js'
 import type { Constraint, JobSpec, TaskSpec } from './job-spec.js'
 import type { Place, ProblemList } from './spec-problem.js'
 
@@ -10,6 +11,7 @@ export function checkJob(spec: JobSpec, root: Place, problems: ProblemList): voi
   const at = itemPlace(fieldPlace(root, 'Tasks'), 0)
   checkConstraints(spec.Constraints, fieldPlace(root, 'Constraints'), problems)
   checkNetwork(task, fieldPlace(at, 'Network'), problems)
+  checkLearning(spec, fieldPlace(fieldPlace(at, 'Network'), 'Learn'), problems)
   checkNetworkLimits(spec, fieldPlace(fieldPlace(at, 'Network'), 'Limits'), problems)
   checkDuplicates(task, at, problems)
   checkProgramSize(task, at, problems)
@@ -26,6 +28,12 @@ export function checkCompleteJob(spec: JobSpec, root: Place, problems: ProblemLi
     })
   }
   const { ExecutionTimeout, QueueTimeout, TotalTimeout } = task.Timeouts
+  if (task.Network.Learn === true && ExecutionTimeout === 0 && TotalTimeout === 0) {
+    problems.add(fieldPlace(at, 'Timeouts'), {
+      message: 'a learning job needs a time limit',
+      hint: 'Set one, for example --timeout 600',
+    })
+  }
   if (TotalTimeout > 0 && ExecutionTimeout + QueueTimeout > TotalTimeout) {
     problems.add(fieldPlace(at, 'Timeouts'), {
       message:
@@ -47,7 +55,7 @@ function checkConstraints(constraints: readonly Constraint[], at: Place, problem
 }
 
 function checkNetwork({ Network }: TaskSpec, at: Place, problems: ProblemList): void {
-  if (Network.Type === 'HTTP' && Network.Domains.length === 0) {
+  if (Network.Type === 'HTTP' && Network.Domains.length === 0 && Network.Learn !== true) {
     problems.add(at, {
       message: 'at least one domain is required when HTTP networking is enabled',
       hint: 'Name the hosts, for example --domain example.com',
@@ -57,6 +65,23 @@ function checkNetwork({ Network }: TaskSpec, at: Place, problems: ProblemList): 
     problems.add(fieldPlace(at, 'Domains'), {
       message: `domains can only be set for HTTP network mode, found ${Network.Type}`,
       hint: 'Use --network http',
+    })
+  }
+}
+
+/** What learns has an end: nobody leaves every host open by mistake. */
+function checkLearning({ Type, Tasks: [{ Network }] }: JobSpec, at: Place, problems: ProblemList): void {
+  if (Network.Learn !== true) return
+  if (Network.Type !== 'HTTP') {
+    problems.add(at, {
+      message: `learning is for HTTP network mode, found ${Network.Type}`,
+      hint: 'Use --network http --learn',
+    })
+  }
+  if (!runsToEnd(Type)) {
+    problems.add(at, {
+      message: `a ${Type} job runs until it is stopped, so it cannot learn`,
+      hint: 'Run the same program as a batch job to learn what it needs',
     })
   }
 }

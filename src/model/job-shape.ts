@@ -7,7 +7,7 @@ import { quoted } from './printable.js'
 import { publisherShape } from './publisher-shapes.js'
 import { parseBitRate, parseBudgetBytes } from './network-limits.js'
 import { compactQuantity, parseBytes, parseCpu, parseGpu } from './resources.js'
-import { integer, list, map, object, text } from './shape.js'
+import { flag, integer, list, map, object, text } from './shape.js'
 import { shapeJsonSchema } from './shape-json-schema.js'
 import { inputSource } from './source-shapes.js'
 import {
@@ -193,6 +193,12 @@ const task = object('One program to run', {
     Domains: list('Hosts that an HTTP task may reach; empty never means all', hostPattern, DOMAINS_MAX),
     OutboundURLs: {
       shape: list('The same as URLs; they are added to Domains', outboundUrl, DOMAINS_MAX),
+      optional: true,
+    },
+    Learn: {
+      shape: flag(
+        'Open every public host, to learn which the program needs; only where the node lets this user',
+      ),
       optional: true,
     },
     Limits: { shape: networkLimits, optional: true },

@@ -58,6 +58,11 @@ export interface NetworkSpec {
   Type: NetworkType
   /** Canonical host patterns (see `host-pattern.ts`). Filled only when `Type` is `HTTP`; empty never means "all". */
   Domains: string[]
+  /**
+   * Find out what the program needs: every public host is open to it, on nodes that take learning jobs of this user. Only
+   * for `HTTP`. Absent = false.
+   */
+  Learn?: boolean
   /** Less than the node gives; only for `HTTP`. Absent = whatever the node gives. */
   Limits?: NetworkLimitsSpec
 }

@@ -128,7 +128,8 @@ function finish(read: JobAsRead, value: unknown, problems: ProblemList): JobSpec
 }
 
 /** One list and one grammar: a URL is a pattern with a scheme. */
-function withOutboundUrls({ OutboundURLs = [], ...network }: NetworkAsRead): NetworkSpec {
+function withOutboundUrls({ OutboundURLs = [], Learn, ...read }: NetworkAsRead): NetworkSpec {
+  const network = Learn === true ? { ...read, Learn } : read
   if (OutboundURLs.length === 0) return network
   return { ...network, Domains: [...new Set([...network.Domains, ...OutboundURLs])] }
 }

@@ -1,5 +1,6 @@
 import type { EgressMode } from './egress-lists.js'
 import type { JobSpec, SpecConfig } from './job-spec.js'
+import type { LearningOffer } from './learning.js'
 import type { EgressReceipt } from './egress-receipt.js'
 import type { EgressLimits } from './network-limits.js'
 import type { Resources } from './resources.js'
@@ -222,6 +223,8 @@ export interface NodeEgressInfo {
   denyCount?: number
   /** False: only jobs with network type None. */
   acceptsNetworkedJobs: boolean
+  /** Whose jobs may learn here. Absent: nobody's. */
+  learning?: LearningOffer
   /** Engines that can be given HTTP egress here. */
   httpEngines: string[]
   /** Engines that can be given full egress here. */

@@ -1,40 +1,121 @@
 import { parseHostPattern } from './host-pattern.js'
-import type { AuditRecord } from './audit.js'
+import { type AuditRecord, isAttempt } from './audit.js'
 
-/** One exact host that a job tried to reach and that its own list would have to name. */
+/** One exact host that a job needs in its own list. */
 export interface SuggestedDomain {
   /** What `--domain` takes: an exact host, with its port where that is not 80 or 443. */
   domain: string
+  /** How often it was tried to reach it, and how often that was refused. */
   attempts: number
+  refused: number
+  bytesUp: number
+  bytesDown: number
 }
 
-/** The smallest addition to a job's list that would let what it refused pass. */
+/** The smallest list that a job needs, by what it did. */
 export interface DomainSuggestion {
   domains: SuggestedDomain[]
+  /** Names that the program asked for and never connected to. Only known of learning executions. */
+  onlyAsked: string[]
+  /** Names that it tried to reach and that do not exist. Only known of learning executions. */
+  unknown: string[]
   /** Sentences about what no list of the job changes, or what would be tempting and wide. */
   warnings: string[]
 }
 
 /**
- * Reads refusals: exact names only, never a suffix, however many names of one domain there are; the warnings say what a
- * suffix would open beyond them. What somebody else refused is told, not suggested.
+ * Reads records. Of learning executions everything that was contacted becomes part of the list, of others what their own list
+ * refused. Exact names only, never a suffix, however many names of one domain there are, and nothing that was not tried; the
+ * warnings say what a suffix would open beyond them. What somebody else refused is told, not suggested.
  */
 export function suggestDomains(records: Iterable<AuditRecord>): DomainSuggestion {
-  const wanted = new Map<string, number>()
-  const beyond = new Map<string, number>()
-  for (const { decision, code, host, port } of records) {
-    if (decision !== 'deny' || host === '') continue
-    const domain = domainOf(host, port)
-    if (OF_THE_JOB.has(code) && domain !== undefined) wanted.set(domain, (wanted.get(domain) ?? 0) + 1)
-    else if (OF_OTHERS[code] !== undefined) beyond.set(`${host}: ${OF_OTHERS[code]}`, 1)
+  const wanted = new Map<string, SuggestedDomain>()
+  const named = new Set<string>()
+  const asked = new Set<string>()
+  const unknown = new Set<string>()
+  const beyond = new Set<string>()
+  for (const record of records) {
+    const { host, learning } = record
+    if (host === '') continue
+    const domain = domainOf(record)
+    const isLearnt = learning === true && record.decision === 'allow'
+    if (isLearnt && !isAttempt(record)) asked.add(host)
+    else if (isLearnt && record.code === 'egress.dns_failed') unknown.add(host)
+    else if (isLearnt || isRefusedByJob(record)) {
+      if (domain === undefined) {
+        if (isLearnt) beyond.add(`${host}: no list of a job can hold it`)
+        continue
+      }
+      named.add(host)
+      count(wanted, domain, record)
+    } else if (record.decision === 'deny') {
+      const why = OF_OTHERS[record.code] ?? (learning === true ? ofLearning(record) : undefined)
+      if (why !== undefined) beyond.add(`${host}: ${why}`)
+    }
   }
-  const domains = [...wanted].map(([domain, attempts]) => ({ domain, attempts }))
-  domains.sort((a, b) => b.attempts - a.attempts || (a.domain < b.domain ? -1 : 1))
-  return { domains, warnings: [...wideSuffixes(domains), ...beyond.keys()] }
+  const domains = [...wanted.values()].toSorted(
+    (a, b) => b.attempts - a.attempts || (a.domain < b.domain ? -1 : 1),
+  )
+  return {
+    domains,
+    onlyAsked: [...asked].filter((host) => !named.has(host) && !unknown.has(host)).toSorted(),
+    unknown: [...unknown].filter((host) => !named.has(host)).toSorted(),
+    warnings: [...wideSuffixes(domains), ...beyond],
+  }
+}
+
+/**
+ * The same list shorter and wider: two or more names directly below one parent, or one and the parent itself, become one
+ * pattern with a leading dot, which holds every other name below the parent as well. Never one of a public suffix.
+ */
+export function groupDomains(domains: readonly string[]): string[] {
+  const groups = new Map<string, string[]>()
+  for (const domain of domains) {
+    for (const pattern of suffixesOf(domain)) groups.set(pattern, [...(groups.get(pattern) ?? []), domain])
+  }
+  const taken = new Map<string, string>()
+  for (const [pattern, members] of groups) {
+    const free = members.filter((member) => !taken.has(member))
+    if (free.length > 1) for (const member of free) taken.set(member, pattern)
+  }
+  return [...new Set(domains.map((domain) => taken.get(domain) ?? domain))]
+}
+
+function count(
+  wanted: Map<string, SuggestedDomain>,
+  domain: string,
+  { decision, bytesUp, bytesDown }: AuditRecord,
+): void {
+  const known = wanted.get(domain) ?? { domain, attempts: 0, refused: 0, bytesUp: 0, bytesDown: 0 }
+  known.attempts++
+  known.refused += Number(decision === 'deny')
+  known.bytesUp += bytesUp
+  known.bytesDown += bytesDown
+  wanted.set(domain, known)
+}
+
+function isRefusedByJob(record: AuditRecord): boolean {
+  return record.decision === 'deny' && OF_THE_JOB.has(record.code) && !isNeverOpen(record)
+}
+
+/** Mail, TLS to the port of plain HTTP and the reverse: whatever is listed. */
+function isNeverOpen({ code, kind, method, port, learning }: AuditRecord): boolean {
+  if (code !== 'egress.port') return false
+  if (port === 25) return true
+  if (learning !== true) return false
+  const isTls = kind === 'connect' || method === 'TLS'
+  return port === (isTls ? 80 : 443)
+}
+
+function ofLearning(record: AuditRecord): string | undefined {
+  if (isNeverOpen(record)) return `port ${record.port} is not open for this kind of request`
+  return OF_LIMITS.test(record.code)
+    ? `refused by a limit (${record.code}), so the list may lack what came after it`
+    : undefined
 }
 
 /** Undefined for what no list may hold, for example a name that is not public. */
-function domainOf(host: string, port: number): string | undefined {
+function domainOf({ host, port }: AuditRecord): string | undefined {
   const shown = host.includes(':') ? `[${host}]` : host
   // Port 0: a question for the name, of a program that knows nothing of proxies.
   const text = port === 0 || port === 80 || port === 443 ? host : `${shown}:${port}`
@@ -53,11 +134,25 @@ function wideSuffixes(domains: readonly SuggestedDomain[]): string[] {
     if (parent.includes('.')) below.set(parent, (below.get(parent) ?? 0) + 1)
   }
   return [...below]
-    .filter(([, count]) => count > 1)
+    .filter(([, names]) => names > 1)
     .map(
-      ([parent, count]) =>
-        `.${parent} would cover ${count} of these, and every other name below ${parent} as well`,
+      ([parent, names]) =>
+        `.${parent} would cover ${names} of these, and every other name below ${parent} as well`,
     )
+}
+
+/** Patterns that hold this name and its neighbours; none for addresses and directly below public suffixes. */
+function suffixesOf(domain: string): string[] {
+  const { host, port, isAddress } = parseHostPattern(domain)
+  if (isAddress) return []
+  const behind = port === undefined ? '' : `:${port}`
+  return [host.slice(host.indexOf('.') + 1), host].flatMap((parent) => {
+    try {
+      return [parseHostPattern(`.${parent}${behind}`).text]
+    } catch {
+      return []
+    }
+  })
 }
 
 const OF_THE_JOB: ReadonlySet<string> = new Set([
@@ -65,6 +160,8 @@ const OF_THE_JOB: ReadonlySet<string> = new Set([
   'egress.ip_literal',
   'egress.port',
 ])
+
+const OF_LIMITS = /^egress\.(?:names|rate|connections|quota_up|quota_down|overload)$/
 
 const OF_OTHERS: Readonly<Record<string, string>> = {
   'egress.not_in_node_list': "not in the node's list: only its operator can allow it",

@@ -36,7 +36,13 @@ import { keyPairOf } from '../transports/index.js'
 import { VERSION } from '../version.js'
 import { ownReachableAddresses } from './door/job-addresses.js'
 import { EgressInForce, type EgressRulesInForce } from './egress-in-force.js'
-import { NODE_ALLOW_FILE, PatternMemo, readEgressPolicy, watchEgressLists } from './egress-policy.js'
+import {
+  NODE_ALLOW_FILE,
+  PatternMemo,
+  readEgressPolicy,
+  readLearning,
+  watchEgressLists,
+} from './egress-policy.js'
 import type { NodeIdentity } from './identity.js'
 import type { NodeLogger } from './logger.js'
 import { openNetworkEgress } from './network-egress.js'
@@ -191,10 +197,12 @@ function nodeRoles(roles: { orchestrator: boolean; compute: boolean }): NodeInfo
 function computePolicy(values: ConfigValues, policy: EgressRulesInForce): ComputePolicy {
   const { mode, allow, deny, privateExceptions, network, networkDeny, networkVersion } = policy
   const probeExec = values['JobAdmissionControl.ProbeExec']
+  const learning = readLearning(values)
   return {
     acceptNetworkedJobs: values['JobAdmissionControl.AcceptNetworkedJobs'],
     acceptFullNetwork: values['Egress.Full.Enabled'],
     ...(mode === undefined ? {} : { mode }),
+    ...(learning === undefined ? {} : { learning }),
     allow,
     deny,
     privateExceptions,

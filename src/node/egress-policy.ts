@@ -5,6 +5,7 @@ import { WeirError, toWeirError } from '../errors.js'
 import {
   type EgressMode,
   type HostPatternOptions,
+  type LearningOffer,
   type NetworkEgressPolicy,
   NOTHING,
   NO_PRESETS,
@@ -13,6 +14,7 @@ import {
   parseHostPattern,
   patternLines,
   type Presets,
+  principalIdProblem,
   readPresets,
 } from '../model/index.js'
 import { quoted } from '../model/printable.js'
@@ -67,13 +69,30 @@ export async function readEgressPolicy(
   const selfLines = values['Egress.Self'].map((text, index) => ({ text, where: `Egress.Self[${index}]` }))
   const ownNames = canonical(selfLines, { allowPublicSuffix: true, allowPrivate: true }, problems)
   refuseProblems(problems)
+  const mayLearn = readLearning(values) !== undefined
   return {
+    ...(mayLearn && { learning: true }),
     mode: values['Egress.Mode'] as EgressMode,
     allow,
     deny,
     privateExceptions,
     self: [...ownNames, ...self],
   }
+}
+
+/** Whose jobs may learn on this node; undefined: nobody's. Throws `config.invalid`, naming every wrong user. */
+export function readLearning(values: ConfigValues): LearningOffer | undefined {
+  const users = [...new Set(values['Egress.Learning.Users'])]
+  const problems = users.flatMap((user, index) => {
+    const problem = principalIdProblem(user)
+    return problem === undefined ? [] : [`Egress.Learning.Users[${index}]: ${problem}`]
+  })
+  if (problems.length > 0)
+    throw new WeirError('config.invalid', ['Cannot let these users learn:', ...problems].join('\n  '), {
+      hint: 'weir auth whoami shows the id of whoever is logged in',
+      details: { problems },
+    })
+  return users.length === 0 ? undefined : { users, timeoutMaxMs: values['Egress.Learning.TimeoutMax'] }
 }
 
 /**

@@ -29,6 +29,8 @@ export async function startEmbedded(
         'Egress.AllowFile': own.values['Egress.AllowFile'] || standardList(own.dataDir),
         // Its socket is this user's own.
         'API.Auth.Mode': 'off',
+        // So whoever submits is the operator.
+        'Egress.Learning.Users': ['everyone'],
         'Engines.Disabled': [...own.values['Engines.Disabled'], ...otherEngines(engine)],
         // One job: a pool would make sandboxes and namespaces that nobody uses, and nobody would use its code again.
         'Engines.Types.Docker.HolderPoolSize': 0,

@@ -1,9 +1,17 @@
-import { HostPatternSet, fetchedInputs, task, taskResources, uncoveredPatterns } from '../model/index.js'
+import {
+  HostPatternSet,
+  fetchedInputs,
+  learningWish,
+  task,
+  taskResources,
+  uncoveredPatterns,
+} from '../model/index.js'
 import type {
   Constraint,
   EgressOffering,
   HostPattern,
   JobSpec,
+  LearningWish,
   NetworkType,
   Resources,
   UncoveredPattern,
@@ -18,6 +26,8 @@ export interface JobDemand {
   readonly network: NetworkType
   /** Hosts that an http job names. */
   readonly domains: readonly HostPattern[]
+  /** Set for a job that is to learn which hosts it needs: no list of a node is compared then. */
+  readonly learning?: LearningWish | undefined
   /** Which of them a node does not offer. Found out once for all nodes with the same lists. */
   uncovered(offering: EgressOffering): readonly UncoveredPattern[]
   readonly constraints: readonly Constraint[]
@@ -39,6 +49,7 @@ export function readDemand(spec: JobSpec): JobDemand {
     publisher: type === 'noop' ? '' : type,
     network,
     domains: network === 'HTTP' ? readDomains(of.Network.Domains) : [],
+    learning: learningWish(spec),
     constraints: spec.Constraints,
     resources: taskResources(of),
   })
@@ -58,29 +69,31 @@ class Demand implements JobDemand {
   readonly publisher: string
   readonly network: NetworkType
   readonly domains: readonly HostPattern[]
+  readonly learning: LearningWish | undefined
   readonly constraints: readonly Constraint[]
   readonly resources: Resources
   readonly offerKey: string
   readonly labelKey: string
   readonly #known = new WeakMap<EgressOffering, readonly UncoveredPattern[]>()
 
-  constructor({ engine, sources, publisher, network, domains, constraints, resources }: Asked) {
+  constructor({ engine, sources, publisher, network, domains, learning, constraints, resources }: Asked) {
     this.engine = engine
     this.sources = sources
     this.publisher = publisher
     this.network = network
     this.domains = domains
+    this.learning = learning
     this.constraints = constraints
     this.resources = resources
     const hosts = domains.map((domain) => domain.text)
-    this.offerKey = JSON.stringify([engine, publisher, network, sources.toSorted(), hosts])
+    this.offerKey = JSON.stringify([engine, publisher, network, sources.toSorted(), hosts, learning])
     this.labelKey = constraints.length === 0 ? '' : JSON.stringify(constraints)
   }
 
   uncovered(offering: EgressOffering): readonly UncoveredPattern[] {
     let found = this.#known.get(offering)
     if (found === undefined) {
-      found = uncoveredPatterns(this.domains, offering)
+      found = this.learning === undefined ? uncoveredPatterns(this.domains, offering) : []
       this.#known.set(offering, found)
     }
     return found

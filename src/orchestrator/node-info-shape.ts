@@ -1,4 +1,4 @@
-import type { GatewayStanding, NodeInfo, Resources } from '../model/index.js'
+import type { GatewayStanding, LearningOffer, NodeInfo, Resources } from '../model/index.js'
 
 const LIST_LENGTH_MAX = 10_000
 const TEXT_LENGTH_MAX = 4_096
@@ -25,6 +25,7 @@ export function isNodeInfo(info: unknown): info is NodeInfo {
     lists.every(isTextList) &&
     (info.addresses === undefined || isTextList(info.addresses)) &&
     (info.publicKey === undefined || isText(info.publicKey)) &&
+    (egress.learning === undefined || isLearningOffer(egress.learning)) &&
     (egress.gateway === undefined || isGateway(egress.gateway)) &&
     [info.labels, info.engineProblems, info.engineDetails ?? {}].every(isTextRecord) &&
     [info.maxCapacity, info.maxJobRequirements].every(isResources) &&
@@ -43,6 +44,10 @@ function isTextRecord(value: unknown): boolean {
 
 function isText(value: unknown): boolean {
   return typeof value === 'string' && value.length <= TEXT_LENGTH_MAX
+}
+
+function isLearningOffer(value: unknown): value is LearningOffer {
+  return isRecord(value) && isTextList(value.users) && Number.isSafeInteger(value.timeoutMaxMs)
 }
 
 function isGateway(value: unknown): value is GatewayStanding {

@@ -1,5 +1,5 @@
 import { NO_RESOURCES, addResources } from '../model/index.js'
-import type { JobId, NodeId, NodeInfo, NodeRecord, Resources, TimeMs } from '../model/index.js'
+import type { JobId, LearningOffer, NodeId, NodeInfo, NodeRecord, Resources, TimeMs } from '../model/index.js'
 import { type EgressOffer, readEgressOffer } from './egress-offers.js'
 
 /** What a node offers, in a form that is quick to ask. Equal nodes may share one. Says nothing of labels and load. */
@@ -10,6 +10,8 @@ export interface NodeOffer {
   readonly sources: ReadonlySet<string>
   readonly publishers: ReadonlySet<string>
   readonly acceptsNetworkedJobs: boolean
+  /** Whose jobs may learn there. Absent: nobody's. */
+  readonly learning?: LearningOffer | undefined
   readonly httpEngines: ReadonlySet<string>
   readonly fullEngines: ReadonlySet<string>
   /** Why it cannot give networks; the first is the one to name. */
@@ -74,6 +76,7 @@ export function readOffer(info: NodeInfo, egressOffer = readEgressOffer(info.egr
     sources: lowerCase(info.sources),
     publishers: lowerCase(info.publishers),
     acceptsNetworkedJobs: egress.acceptsNetworkedJobs,
+    learning: egress.learning,
     httpEngines: lowerCase(egress.httpEngines),
     fullEngines: lowerCase(egress.fullEngines),
     networkProblems: egress.problems,
@@ -93,6 +96,7 @@ export function offerText(info: NodeInfo, egressKey: string): string {
     info.sources,
     info.publishers,
     egress.acceptsNetworkedJobs,
+    egress.learning,
     egress.httpEngines,
     egress.fullEngines,
     egress.problems,

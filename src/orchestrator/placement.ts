@@ -1,4 +1,11 @@
-import { fitsResources, matchConstraints, resourceShortfalls, subtractResources } from '../model/index.js'
+import {
+  LEARNING_HINT,
+  fitsResources,
+  learningObjection,
+  matchConstraints,
+  resourceShortfalls,
+  subtractResources,
+} from '../model/index.js'
 import type { NodeId, Resources, UncoveredPattern } from '../model/index.js'
 import type { EgressOffer } from './egress-offers.js'
 import type { JobDemand } from './job-demand.js'
@@ -259,6 +266,10 @@ export function refuseNetworkMode(demand: JobDemand, offer: NodeOffer): Refusal 
     const problem = first === undefined ? '' : ` (${clip(first, REASON_LENGTH_MAX)})`
     const jobs = demand.engine === '' ? 'any' : demand.engine
     return lacks('compute.network', `offer network ${demand.network} to ${jobs} jobs${problem}`)
+  }
+  if (demand.learning !== undefined) {
+    const objection = learningObjection(demand.learning, offer.learning)
+    return objection === undefined ? undefined : lacks('compute.network', objection, { hint: LEARNING_HINT })
   }
   if (demand.network === 'HTTP' && offer.egress.isPending) {
     const [one, many] = ['has not told its egress lists yet', 'have not told their egress lists yet']

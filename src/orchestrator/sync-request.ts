@@ -147,6 +147,7 @@ function boundReceipt(receipt: Record<string, unknown>): EgressReceipt {
     jobId: text(receipt.jobId),
     executionId: text(receipt.executionId),
     network,
+    ...(receipt.learning === true && { learning: true as const }),
     ...counts(receipt, ['startTimeMs', 'endTimeMs', 'records']),
     chainHead: text(receipt.chainHead, 64),
     ...counts(receipt, ['allowed', 'refused', 'bytesUp', 'bytesDown']),

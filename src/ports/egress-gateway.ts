@@ -32,6 +32,11 @@ export interface LeasePolicy {
   mode: 'http'
   /** Canonical host patterns; empty means nothing is allowed. */
   allow: string[]
+  /**
+   * Ask for every public host on the ports of the web besides, to learn which are needed; counts only where the node's
+   * rules have `learning`. Every record says so. Absent: false.
+   */
+  learning?: boolean
   /** Less than the gateway gives; its own maxima win. Absent = the gateway's own. */
   limits?: Partial<EgressLimits>
 }
@@ -60,6 +65,11 @@ export interface NodeEgressPolicy {
    * addresses and the ports a job did not name stay closed. Absent: `list`.
    */
   mode?: EgressMode
+  /**
+   * Leases that ask for it may reach every public host, and the private exceptions; whatever is denied, the network's
+   * list, the network itself and private addresses stay closed. Absent: false.
+   */
+  learning?: boolean
   allow: string[]
   /** Wins over everything but `self`. */
   deny: string[]

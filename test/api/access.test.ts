@@ -250,6 +250,23 @@ describe('a server that asks who is calling', () => {
       },
     )
 
+    it('runs the learning job of somebody else for nobody, whoever sees it', async () => {
+      const Tasks = [
+        {
+          ...HELLO.Tasks[0],
+          Network: { Type: 'HTTP', Learn: true },
+          Timeouts: { ExecutionTimeout: 60 },
+        },
+      ]
+      const [owner, other] = [spaces.token('submitter', ['learning']), spaces.token('admin')]
+      const Job = { ...HELLO, Namespace: 'learning', Meta: { 'bacalhau.org/client.id': other.id }, Tasks }
+      const { json } = await spaces.as(owner.text, 'PUT', '/api/v1/orchestrator/jobs', { Job })
+      const path = `/api/v1/orchestrator/jobs/${json.JobID}/rerun`
+      const foreign = await spaces.as(other.text, 'PUT', path, {})
+      expect([foreign.status, foreign.text]).toEqual([403, expect.stringContaining('whoever submitted it')])
+      expect((await spaces.as(owner.text, 'PUT', path, {})).status).toBe(200)
+    })
+
     it('changes no foreign job', async () => {
       for (const [method, suffix] of [
         ['DELETE', ''],

@@ -160,6 +160,50 @@ describe.skipIf(missing !== '')(`bad luck and bad input, with real containers${s
     expect(yaml.stdout.match(/^---$/gm)).toHaveLength(3)
   })
 
+  it('learns which hosts a job needs, and the suggested flags let it run without a refusal', async () => {
+    const script = 'wget -q -O- http://example.com/ && wget -q -O- http://data.example.com/'
+    const learnt = await docker(['--network', 'http', '--learn'], script)
+    expect(learnt).toMatchObject({ code: 0, stdout: 'hello from example.com\nhello from data.example.com\n' })
+    expect(learnt.stderr).toContain('Learning: every public host is open to the program, and recorded')
+    expect(learnt.stderr).toMatch(/^data\.example\.com +1 +0 +\d+ B +\d+ B$/m)
+    const flags = '--network http --domain data.example.com --domain example.com'
+    expect(learnt.stderr).toContain(`Run it with:     ${flags}\n`)
+    expect(learnt.stderr).toContain('1 of 1 node would take a job with these hosts')
+
+    const id = idIn(learnt.stderr)
+    const suggested = await world.weir(['job', 'egress', '--suggest', id])
+    expect(suggested.stdout).toBe(`${flags}\n`)
+    const json = JSON.parse((await world.weir(['job', 'egress', '--suggest', '--output', 'json', id])).stdout)
+    expect(json).toMatchObject({
+      Network: { Type: 'HTTP', Domains: ['data.example.com', 'example.com'] },
+      OnlyAsked: [],
+      Fitting: 1,
+    })
+    const grouped = await world.weir(['job', 'egress', '--suggest', '--group', '--output', 'yaml', id])
+    expect(grouped.stdout).toBe('Network:\n  Type: HTTP\n  Domains:\n    - .example.com\n')
+    const described = await world.weir(['job', 'describe', id])
+    expect(described.stdout).toContain('Learning = every public host is open to it, and recorded\n')
+    const facts = JSON.parse((await world.weir(['job', 'describe', '--output', 'json', id])).stdout)
+    expect(facts.Executions.Items[0].EgressReceipt).toMatchObject({
+      learning: true,
+      statement: expect.stringMatching(/^Every public host was open to the execution/),
+    })
+    expect((await world.weir(['audit', 'verify', id])).code).toBe(0)
+
+    const again = await docker(suggested.stdout.trim().split(' '), script)
+    expect(again).toMatchObject({ code: 0, stdout: learnt.stdout })
+    expect(again.stderr).not.toMatch(/Refused|Learn/)
+    const records = await world.weir(['job', 'egress', '--output', 'json', idIn(again.stderr)])
+    expect(JSON.parse(records.stdout).map(({ decision }: { decision: string }) => decision)).toEqual([
+      'allow',
+      'allow',
+    ])
+
+    const long = await docker(['--network', 'http', '--learn', '--timeout', '7200'], script)
+    expect(long.code).toBe(126)
+    expect(long.stderr).toContain('does not let jobs learn for 7200 s, only for 3600 s')
+  })
+
   it('stops a queued job on Ctrl-C', async () => {
     let isSent = false
     const { code, stderr } = await world.weir(

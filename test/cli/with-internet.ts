@@ -61,6 +61,7 @@ async function startParts(
   const server = await startDemoServer(join(dir, 'server'), {
     'JobAdmissionControl.AcceptNetworkedJobs': true,
     'Egress.Allow': ['.example.com'],
+    'Egress.Learning.Users': ['everyone'],
     'Egress.Hosts': Object.fromEntries(names.map((name) => [name, internet.address])),
     'Egress.PrivateExceptions': ['example.com:80', 'data.example.com:80'],
     'Compute.OutputBytesMax': 100_000,

@@ -112,6 +112,29 @@ describe('admitNetwork', () => {
     expect(refusals.every(({ message, hint }) => message !== '' && hint !== '')).toBe(true)
   })
 
+  it('lets a job learn that its operator names, with a limit of time, whatever hosts it lists', () => {
+    const learning = { users: ['t-own', 'user:eve'], timeoutMaxMs: 60_000 }
+    const judge = (user: string, timeoutMs: number | undefined, policy: ComputePolicy) =>
+      admitNetwork(http(), networkRules(policy), able, { user, timeoutMs }).map(({ message }) => message)
+    const mine = { ...open, learning }
+    expect(judge('t-own', 60_000, mine)).toEqual([])
+    expect(judge('t-other', 1_000, mine)).toEqual(['This node does not accept learning jobs of t-other'])
+    expect(judge('everyone', 1_000, mine)).toHaveLength(1)
+    expect(judge('user:eve', undefined, mine)).toEqual([
+      'This node does not accept learning jobs without a time limit',
+    ])
+    expect(judge('t-own', 61_000, mine)).toEqual([
+      'This node does not let jobs learn for 61 s, only for 60 s',
+    ])
+    for (const policy of [
+      open,
+      { ...mine, mode: 'none' as const },
+      { ...open, learning: { ...learning, users: [] } },
+    ])
+      expect(judge('t-own', 1_000, policy)).toEqual(['This node does not accept learning jobs'])
+    expect(judge('t-own', 1_000, { learning })).toContain('This node does not accept networked jobs')
+  })
+
   it('names every host that the node lacks', () => {
     const [refusal] = admitNetwork(http('a.net', 'exact.org', 'b.net'), networkRules(open), able)
     expect(refusal?.message).toBe('This node lacks domain a.net, b.net')

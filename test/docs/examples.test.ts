@@ -50,6 +50,7 @@ beforeAll(async () => {
   server = await startDemoServer(join(directory, 'server'), {
     'JobAdmissionControl.AcceptNetworkedJobs': true,
     'Egress.Allow': ['.demo.test'],
+    'Egress.Learning.Users': ['everyone'],
     ...(typeof internet === 'string'
       ? {}
       : {

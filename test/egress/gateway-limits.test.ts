@@ -178,6 +178,7 @@ describe('what the gateway counts', () => {
       bytesUp: record?.bytesUp,
       bytesDown: record?.bytesDown,
       auditFailures: 0,
+      learningLeases: 0,
     })
     for (const durations of [counters.decision, counters.dial, counters.firstByte])
       expect(durations.counts.reduce((sum, count) => sum + count, 0)).toBe(1)

@@ -3,8 +3,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type GatewayClient, startGateway } from '../../src/egress/index.js'
 import type { AuditRecord } from '../../src/model/index.js'
-import type { EgressLease } from '../../src/ports/index.js'
+import type { EgressLease, NodeEgressPolicy } from '../../src/ports/index.js'
 import { createAuditFile } from '../../src/stores/audit-file.js'
+import type { CorpusRow } from './corpus-row.js'
 import { type CorpusTarget, DEFAULT_LIST } from './corpus-runner.js'
 import { nodePolicyOf, QUICK_LIMITS } from './in-process-target.js'
 import { createTestWorld, DNS_SERVER, Namespace } from '../../src/conformance/index.js'
@@ -12,6 +13,7 @@ import { createTestWorld, DNS_SERVER, Namespace } from '../../src/conformance/in
 export interface ProcessTarget extends CorpusTarget {
   readonly gateway: GatewayClient
   job: Namespace
+  prepare(row: CorpusRow, learning?: { node: Partial<NodeEgressPolicy> }): Promise<void>
   /** Records since the last row was prepared. */
   records(): Promise<AuditRecord[]>
   /** Closes the lease of the last row. */
@@ -48,18 +50,22 @@ export async function createProcessTarget(): Promise<ProcessTarget> {
     witnesses,
     gateway: usual,
     job,
-    async prepare(row) {
-      const key = JSON.stringify(row.policy ?? {})
+    async prepare(row, learning) {
+      const key = JSON.stringify([row.policy ?? {}, learning])
       if (current?.key !== key) {
         await current?.lease.close()
         if (row.policy?.allowEch === true) lenient ??= await start(true)
         const gateway = row.policy?.allowEch === true && lenient !== undefined ? lenient : usual
-        await gateway.setNodePolicy(nodePolicyOf(row))
+        await gateway.setNodePolicy({ ...nodePolicyOf(row), ...learning?.node })
         const executionId = `e-corpus-${++count}`
         const attachment = await gateway.attach(job.path)
         const lease = await gateway.open(
           { jobId: 'j-corpus', executionId },
-          { mode: 'http', allow: row.policy?.job ?? DEFAULT_LIST },
+          {
+            mode: 'http',
+            allow: row.policy?.job ?? DEFAULT_LIST,
+            ...(learning === undefined ? {} : { learning: true }),
+          },
           attachment,
         )
         current = { key, lease, executionId, after: 0 }

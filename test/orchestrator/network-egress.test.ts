@@ -197,3 +197,49 @@ describe('checkEgress', () => {
     expect(job.nodes.filter(({ fits }) => fits).map(({ nodeId }) => nodeId)).toEqual(['n-2', 'n-4'])
   })
 })
+
+describe('a learning job', () => {
+  const learn = (user?: string, ExecutionTimeout = 60) =>
+    sampleSpec({
+      Meta: user === undefined ? {} : { 'bacalhau.org/client.id': user },
+      task: {
+        Network: { Type: 'HTTP', Domains: [], Learn: true },
+        Timeouts: { ExecutionTimeout, QueueTimeout: 0, TotalTimeout: 0 },
+      },
+    })
+
+  it('is placed only where its user may learn, for as long as it asks', async () => {
+    const { orchestrator, say } = await network()
+    await say('n-1', { mode: 'all', allow: [] })
+    await say('n-2', { learning: { users: ['t-own'], timeoutMaxMs: 3_600_000 } })
+    await say('n-3', { learning: { users: ['everyone', 't-own'], timeoutMaxMs: 30_000 } })
+    const check = async (spec: ReturnType<typeof learn>) =>
+      (await orchestrator.checkEgress({ domains: [], spec })).nodes.map(
+        ({ fits, reasons }) => fits || reasons.map(({ message }) => message).join(),
+      )
+    expect(await check(learn('t-own'))).toEqual([
+      'does not accept learning jobs',
+      true,
+      'does not let jobs learn for 60 s, only for 30 s',
+    ])
+    expect(await check(learn('t-other'))).toEqual([
+      'does not accept learning jobs',
+      'does not accept learning jobs of t-other',
+      'does not accept learning jobs of t-other',
+    ])
+    // Where nobody has to say who they are.
+    expect(await check(learn(undefined, 30))).toEqual([expect.any(String), expect.any(String), true])
+    const { jobId } = await orchestrator.submit({
+      spec: learn(),
+      clientMeta: { 'bacalhau.org/client.id': 't-x' },
+    })
+    await expect.poll(async () => (await orchestrator.job(jobId)).state, { timeout: 5_000 }).toBe('Failed')
+    expect((await orchestrator.job(jobId)).message).toContain('learning jobs of t-x')
+  })
+
+  it('is not judged by what a node says without sense', async () => {
+    const { say } = await network()
+    const nonsense = { users: 'all', timeoutMaxMs: 1 } as unknown as NodeInfo['egress']['learning']
+    await expect(say('n-1', nonsense === undefined ? {} : { learning: nonsense })).rejects.toThrow()
+  })
+})

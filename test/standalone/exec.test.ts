@@ -101,6 +101,23 @@ describe.skipIf(missing !== '')(missing === '' ? title : `${title} (skipped: ${m
       expect(stderr).toMatch(/www\.demo\.test:80 +4 +0/)
     })
 
+    it('learns what a program needs, and says the flags with which it runs without a refusal', async () => {
+      const script = 'curl -sS http://www.demo.test/; curl -sS http://fetch.demo.test/ > denied; exit 3'
+      const policy = ['--policy', join(dir, 'policy.yaml')]
+      const learnt = await exec([...policy, '--learn', '--', 'sh', '-c', script], { ...options, cwd })
+      expect(learnt).toMatchObject({ code: 3, stdout: 'hello from www.demo.test\n' })
+      expect(learnt.stderr).toContain('Learning: every public host is open to the program\n')
+      expect(learnt.stderr).toContain('fetch.demo.test: denied by the operator\n')
+      const [, flags = ''] = /^Run it with: +(.*)$/m.exec(learnt.stderr) ?? []
+      expect(flags).toBe('--domain www.demo.test')
+      const again = await exec(
+        [...policy, ...flags.split(' '), '--', 'curl', '-sS', 'http://www.demo.test/'],
+        { ...options, cwd },
+      )
+      expect(again.stdout).toBe('hello from www.demo.test\n')
+      expect(again.stderr).toContain('── 1 allowed, 0 refused; ')
+    })
+
     it.skipIf(!has('python3'))('holds it in, whatever it tries', { timeout: 60_000 }, async () => {
       const outside = await prepareOutside(cwd, dir)
       try {

@@ -43,6 +43,7 @@ function taskToWire(task: TaskSpec): WireObject {
     Network: {
       Type: task.Network.Type,
       Domains: listOrNothing(task.Network.Domains),
+      Learn: task.Network.Learn,
       Limits: task.Network.Limits,
     },
     Timeouts: timeoutsToWire(task.Timeouts),

@@ -36,6 +36,13 @@ export function nodeInfoToWire(info: NodeInfo, bacalhauVersion: WireObject): Wir
     Roles: info.roles,
     Egress: {
       AcceptsNetworkedJobs: info.egress.acceptsNetworkedJobs,
+      Learning:
+        info.egress.learning === undefined
+          ? undefined
+          : {
+              Users: info.egress.learning.users,
+              TimeoutMaxSeconds: info.egress.learning.timeoutMaxMs / 1000,
+            },
       Mode: info.egress.mode ?? 'list',
       Generation: info.egress.generation,
       NetworkVersion: info.egress.networkVersion,

@@ -102,6 +102,7 @@ export async function authWhoAmI(
     const lines = [
       `Server       ${server}`,
       `You are      ${who.Authenticated ? describe(who) : 'anybody: this server asks nobody who they are'}`,
+      ...(who.Authenticated ? [`Your id      ${printable(who.ID)}`] : []),
       `Namespaces   ${who.Namespaces.includes('*') ? 'all' : who.Namespaces.join(', ')}`,
       `You may      ${who.Permissions.join(', ')}`,
       ...(who.ExpiresAt === undefined ? [] : [`Until        ${who.ExpiresAt}`]),

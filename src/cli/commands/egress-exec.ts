@@ -8,18 +8,24 @@ import { askedEgressLimits } from '../../model/network-limits.js'
 import { formatBytes } from '../../model/resources.js'
 import { egressLimits } from '../egress-limit-flags.js'
 import { type EgressPatternFlags, egressPatterns } from '../egress-pattern-flags.js'
+import { suggest } from '../context.js'
+import { groupDomains } from '../../model/suggest-domains.js'
 import { FlagProblems } from '../flag-problems.js'
 import { destinationRows, EGRESS_COLUMNS } from '../egress-lines.js'
+import { domainFlags, sayContacted } from '../learned.js'
 import { jsonOf, tableLayout, yamlOf } from '../output-format.js'
 import { renderTable } from '../table.js'
 import type { FileHandle } from 'node:fs/promises'
 import type { EgressSummary } from '../../model/state.js'
+import type { DomainSuggestion } from '../../model/suggest-domains.js'
 import type { ExecResult } from '../../standalone/index.js'
 import type { CliContext, GlobalFlags } from '../context.js'
 import type { Terminal } from '../terminal.js'
 
 export interface ExecFlags extends GlobalFlags, EgressPatternFlags {
   policy?: string
+  learn?: boolean
+  group?: boolean
   rate?: string
   budget?: string[]
   requests?: string
@@ -57,6 +63,8 @@ export async function egressExec(
       flags.policy === undefined ? parsePolicy('') : await readPolicyFile(resolve(cwd, flags.policy))
     const allow = [...new Set([...policy.allow, ...domains])]
     const dnsServers = policy.dnsServers.length === 0 ? {} : { dnsServers: policy.dnsServers }
+    if (flags.learn === true && flags.quiet !== true)
+      terminal.talk(terminal.talkStyle.yellow('Learning: every public host is open to the program'))
     const result = await execConfined({
       command,
       files: {
@@ -69,17 +77,29 @@ export async function egressExec(
       environment: context.environment,
       environmentWishes: { clear: flags.clearEnv, set: Object.fromEntries(variables) },
       unixSockets: flags.unixSockets,
-      lease: { mode: 'http', allow, limits: { ...limitsOf(policy.limits), ...wanted } },
+      lease: {
+        mode: 'http',
+        allow,
+        ...(flags.learn === true && { learning: true }),
+        limits: { ...limitsOf(policy.limits), ...wanted },
+      },
       limits: NO_BOUND,
-      policy: { allow, deny: policy.deny, privateExceptions: policy.privateExceptions, self: [] },
+      // Whoever runs a program of this machine here is its operator.
+      policy: {
+        allow,
+        deny: policy.deny,
+        privateExceptions: policy.privateExceptions,
+        self: [],
+        ...(flags.learn === true && { learning: true }),
+      },
       hosts: policy.hosts,
       ...dnsServers,
       ...(flags.auditDir === undefined ? {} : { auditDir: flags.auditDir }),
       onNote: (note) => flags.quiet !== true && terminal.talk(terminal.talkStyle.yellow(note)),
       onBegin: (program) => signals.give(program),
     })
-    await file?.writeFile(`${jsonOf(report(command, result), true)}\n`)
-    if (flags.quiet !== true) await say(command, result, flags.output, terminal)
+    await file?.writeFile(`${jsonOf(report(command, result, flags), true)}\n`)
+    if (flags.quiet !== true) await say(command, result, flags, terminal)
     return result.exitCode
   } finally {
     signals.dispose()
@@ -156,24 +176,48 @@ async function openSummary(path: string): Promise<FileHandle> {
   })
 }
 
-function report(command: readonly string[], { exitCode, summary, executionId }: ExecResult): object {
-  return { command, exitCode, executionId, egress: summary }
+function report(
+  command: readonly string[],
+  { exitCode, summary, executionId, learned }: ExecResult,
+  flags: ExecFlags,
+): object {
+  const found = learned === undefined ? {} : { learned: { allow: allowOf(learned, flags), ...learned } }
+  return { command, exitCode, executionId, egress: summary, ...found }
+}
+
+/** What a policy file would allow. */
+function allowOf({ domains }: DomainSuggestion, { group }: ExecFlags): string[] {
+  const exact = domains.map(({ domain }) => domain)
+  return group === true ? groupDomains(exact) : exact
 }
 
 async function say(
   command: readonly string[],
   result: ExecResult,
-  output: string | undefined,
+  flags: ExecFlags,
   terminal: Terminal,
 ): Promise<void> {
-  const { summary } = result
-  if (output === 'json') return terminal.talk(jsonOf(report(command, result), false))
-  if (output === 'yaml') return terminal.talk((await yamlOf(report(command, result))).trimEnd())
+  const { summary, learned } = result
+  const { output } = flags
+  if (output === 'json') return terminal.talk(jsonOf(report(command, result, flags), false))
+  if (output === 'yaml') return terminal.talk((await yamlOf(report(command, result, flags))).trimEnd())
   terminal.talk(terminal.talkStyle.dim(`── ${headline(summary)}`))
+  if (learned !== undefined) return sayLearned(learned, flags, terminal)
   const rows = destinationRows(summary.destinations)
   if (rows.length === 0) return
   const layout = { ...tableLayout(terminal, {}), plain: true, style: terminal.talkStyle }
   for (const line of renderTable(rows, EGRESS_COLUMNS, layout).trimEnd().split('\n')) terminal.talk(line)
+}
+
+/** Ready to paste: the flags for the next run, and the lines of a policy file. */
+function sayLearned(learned: DomainSuggestion, flags: ExecFlags, terminal: Terminal): void {
+  sayContacted(learned, terminal)
+  const allow = allowOf(learned, flags)
+  if (allow.length === 0) return terminal.talk('It reached nothing, so it needs no network')
+  suggest(terminal, [
+    ['Run it with:', domainFlags(allow)],
+    ['In a policy file:', `allow: [${allow.map((domain) => JSON.stringify(domain)).join(', ')}]`],
+  ])
 }
 
 function headline({ allowed, refused, bytesUp, bytesDown, records }: EgressSummary): string {

@@ -184,10 +184,11 @@ function networkText(
       ),
     ),
   ]
-  const head = `${mode}${limits.map((line) => `Limits = ${line}\n`).join('')}`
+  const learning = network?.Learn === true ? 'Learning = every public host is open to it, and recorded\n' : ''
+  const head = `${mode}${learning}${limits.map((line) => `Limits = ${line}\n`).join('')}`
   const totals = egressTotals(executions)
   if (totals === undefined) return head
-  const sum = `${totals.Records} attempts: ${totals.Allowed} allowed, ${totals.Refused} refused; ${formatBytes(totals.BytesUp)} up, ${formatBytes(totals.BytesDown)} down\n`
+  const sum = `${totals.Allowed + totals.Refused} attempts: ${totals.Allowed} allowed, ${totals.Refused} refused; ${formatBytes(totals.BytesUp)} up, ${formatBytes(totals.BytesDown)} down\n`
   const cut = totals.DestinationsTruncated ? 'More destinations: weir job egress\n' : ''
   return `${head}${sum}${renderTable(egressRows(executions), EGRESS_COLUMNS, { columns: terminal.columns, plain: true, style: terminal.dataStyle })}${cut}`
 }

@@ -22,6 +22,7 @@ export interface EgressFlags extends PageFlags {
   follow?: boolean
   denied?: boolean
   suggest?: boolean
+  group?: boolean
   executionId?: string
 }
 

@@ -1,12 +1,13 @@
 import { WeirError } from '../../errors.js'
 import { shortId } from '../../model/ids.js'
 import { suggest, withClient } from '../context.js'
+import { checkColumns, fittingLine } from '../egress-check-lines.js'
 import { EXIT } from '../exit-codes.js'
 import { printList, tableLayout } from '../output-format.js'
 import { shellWord } from '../shell-word.js'
 import { renderTable } from '../table.js'
 import { readJobFile, type TemplateFlags } from './job-run.js'
-import type { WireEgressCheck, WireEgressNodeCheck } from '../../client/index.js'
+import type { WireEgressCheck } from '../../client/index.js'
 import type { CliContext, GlobalFlags } from '../context.js'
 import type { ListFlags } from '../output-format.js'
 import type { Column } from '../table.js'
@@ -34,7 +35,7 @@ export async function networkCheck(
     await terminal.data(renderTable(domainRows(check), DOMAIN_COLUMNS, tableLayout(terminal, flags)))
     await terminal.data('\n')
   }
-  const columns = nodeColumns(flags.wide ?? false)
+  const columns = checkColumns(flags.wide ?? false)
   const format = await printList(terminal, { rows: check.Nodes, columns, items: check }, flags)
   if (format === 'table') conclude(check, { file, domains }, context)
   return check.Fitting > 0 ? EXIT.ok : EXIT.no
@@ -50,10 +51,7 @@ function conclude(
   { terminal }: CliContext,
 ): void {
   const { Fitting, Nodes } = check
-  const some = Fitting === 0 ? 'None' : String(Fitting)
-  terminal.talk(
-    `${some} of ${Nodes.length} ${Nodes.length === 1 ? 'node' : 'nodes'} would take ${file === undefined ? 'a job with these hosts' : 'this job'}`,
-  )
+  terminal.talk(fittingLine(check, file === undefined ? 'a job with these hosts' : 'this job'))
   const names = domains.map((domain) => `--domain ${shellWord(domain)}`).join(' ')
   if (Fitting > 0) {
     const run =
@@ -96,32 +94,6 @@ const DOMAIN_COLUMNS: readonly Column<DomainRow>[] = [
   { header: 'REFUSING', value: ({ refusing }) => String(refusing), alignRight: true, cutFirst: 0 },
   { header: 'MOST FREQUENT REASON', value: ({ reason }) => reason },
 ]
-
-function nodeColumns(isWide: boolean): Column<WireEgressNodeCheck>[] {
-  return [
-    { header: 'NODE', value: ({ NodeID }) => (isWide ? NodeID : shortId(NodeID)), cutFirst: 0 },
-    { header: 'FITS', value: ({ Fits }) => (Fits ? 'yes' : 'no'), cutFirst: 0 },
-    { header: 'WHAT PREVENTS IT', value: preventing },
-  ]
-}
-
-/** Patterns with the same fault together: `packages.example.net, github.com: not in the node's list`. */
-function preventing({ Reasons, Missing, MissingCount }: WireEgressNodeCheck): string {
-  const groups = new Map<string, string[]>()
-  for (const { Pattern, Owner, Code, Rule } of Missing) {
-    const isDenied = Code === 'egress.denied_by_operator'
-    const fault = isDenied
-      ? `denied by the ${Owner}${Rule === '' ? '' : ` (${Rule})`}`
-      : `not in the ${Owner}'s list`
-    groups.set(fault, [...(groups.get(fault) ?? []), Pattern])
-  }
-  const unnamed = MissingCount - Missing.length
-  return [
-    ...Reasons.map(({ Message }) => Message),
-    ...[...groups].map(([fault, patterns]) => `${patterns.join(', ')}: ${fault}`),
-    ...(unnamed > 0 ? [`and ${unnamed} more`] : []),
-  ].join('; ')
-}
 
 function isTable({ output = 'table' }: ListFlags): boolean {
   return output.trim().toLowerCase() === 'table'

@@ -3,10 +3,12 @@ import {
   classifyIpAddress,
   embeddedIpv4,
   type Host,
-  type HostPatternSet,
+  type HostPattern,
+  HostPatternSet,
   type IpAddress,
   isSpecialUseName,
   type RuleOwner,
+  SCHEME_PORTS,
   type WebScheme,
 } from '../../model/index.js'
 import type { EgressRules } from './egress-policy.js'
@@ -43,11 +45,14 @@ export interface EgressRefusal {
  * 7. the network's list, when there is one
  * 8. schemes and ports: 80 is for plain HTTP, 443 for TLS, others only where each list names them; 25 never
  *
+ * A learning execution asks for every host on the ports of the web, and gets what the operator excepts without naming it;
+ * where the node lets it, the node's list holds every host. Nothing else of the above changes for it.
+ *
  * Pure and synchronous.
  */
 export function decideHost(request: EgressRequest, rules: EgressRules): EgressDecision {
   for (const refusal of refusals(request, rules)) return refusal
-  const rule = rules.job.match(request.host.text, request.port, schemeOf(request))
+  const rule = firstMatch(askedFor(rules), request)
   return { allowed: true, rule: rule?.text ?? '', owner: 'job' }
 }
 
@@ -57,7 +62,7 @@ export function decideHost(request: EgressRequest, rules: EgressRules): EgressDe
  */
 export function* refusals(request: EgressRequest, rules: EgressRules): Iterable<EgressRefusal> {
   const { host, port } = request
-  const { node, job } = rules
+  const { node } = rules
   if (rules.mode === 'none') yield deny('egress.mode_none', 'job')
   if (isSelf(host, rules)) yield deny('egress.self', 'gateway')
 
@@ -69,9 +74,11 @@ export function* refusals(request: EgressRequest, rules: EgressRules): Iterable<
   if (denied !== undefined) yield denied
 
   const unlisted = host.kind === 'address' && !special
-  const byJob = job.matchHost(host.text)
+  const asked = askedFor(rules)
+  const byJob = firstHolding(asked, host)
   if (byJob === undefined) yield deny(unlisted ? 'egress.ip_literal' : 'egress.not_in_job_list', 'job')
-  const byNode = exception ?? node.allow.matchHost(host.text)
+  const nodeAllow = rules.learning === true && node.learning ? HostPatternSet.everything() : node.allow
+  const byNode = exception ?? nodeAllow.matchHost(host.text)
   if (byNode === undefined) yield deny(unlisted ? 'egress.ip_literal' : 'egress.not_in_node_list', 'node')
   const byNetwork = node.network?.matchHost(host.text)
   if (node.network !== undefined && byNetwork === undefined)
@@ -80,12 +87,40 @@ export function* refusals(request: EgressRequest, rules: EgressRules): Iterable<
   // Each list that holds the host has to hold the very triple of scheme, host and port.
   const scheme = schemeOf(request)
   const holds = (list: HostPatternSet) => list.match(host.text, port, scheme) !== undefined
-  if (byJob !== undefined && (port === 25 || !holds(job))) yield deny('egress.port', 'job', byJob.text)
-  if (byNode !== undefined && !holds(node.allow) && !holds(node.privateExceptions))
+  if (byJob !== undefined && (port === 25 || firstMatch(asked, request) === undefined))
+    yield deny('egress.port', 'job', byJob.text)
+  if (byNode !== undefined && !holds(nodeAllow) && !holds(node.privateExceptions))
     yield deny('egress.port', 'node')
   if (byNetwork !== undefined && node.network !== undefined && !holds(node.network))
     yield deny('egress.port', 'network')
 }
+
+/** What the execution asks for, the most specific first. */
+function askedFor({ learning, job, node }: EgressRules): readonly HostPatternSet[] {
+  return learning === true ? [job, node.privateExceptions, EVERY_HOST] : [job]
+}
+
+/** The pattern that holds the very triple of scheme, host and port. */
+function firstMatch(lists: readonly HostPatternSet[], request: EgressRequest): HostPattern | undefined {
+  const { host, port } = request
+  const scheme = schemeOf(request)
+  for (const list of lists) {
+    if (list === EVERY_HOST && port !== SCHEME_PORTS[scheme]) continue
+    const found = list.match(host.text, port, scheme)
+    if (found !== undefined) return found
+  }
+  return undefined
+}
+
+function firstHolding(lists: readonly HostPatternSet[], { text }: Host): HostPattern | undefined {
+  for (const list of lists) {
+    const found = list.matchHost(text)
+    if (found !== undefined) return found
+  }
+  return undefined
+}
+
+const EVERY_HOST = HostPatternSet.everything()
 
 /**
  * Decides whether a job may know that a name exists: whether there is a port among `ports` at which it may be reached.

@@ -5,6 +5,8 @@ import type { LeasePolicy, NodeEgressPolicy } from '../../ports/index.js'
 /** The operator's rules, compiled. */
 export interface NodeRules {
   readonly generation: number
+  /** True: learning executions may reach every public host that nobody denies. */
+  readonly learning: boolean
   /** With mode `all` everything; with mode `none` nothing. */
   readonly allow: HostPatternSet
   /** A denied host without port is denied on every port. */
@@ -24,6 +26,8 @@ export interface NodeRules {
 /** Everything a decision needs: the rules of the job and of the node. */
 export interface EgressRules {
   readonly mode: 'none' | 'http'
+  /** The execution learns what it needs: it asks for every public host on the ports of the web, and for what `job` holds. */
+  readonly learning?: boolean
   readonly job: HostPatternSet
   readonly node: NodeRules
   /** Canonical addresses of this machine now, loopback left out. */
@@ -52,6 +56,8 @@ export function compileNodeRules(policy: NodeEgressPolicy, generation: number): 
   const self = policy.self.map((text) => parseHostPattern(text, LENIENT))
   return {
     generation,
+    // Mode `none` is the operator's last word on hosts.
+    learning: policy.learning === true && policy.mode !== 'none',
     allow: allowed(policy),
     deny: compile(policy.deny, 'any'),
     network: policy.network === undefined ? undefined : compile(policy.network),

@@ -4,6 +4,7 @@ import {
   type EgressEnd,
   escapeForRecord,
   type Host,
+  isAttempt,
   type RuleOwner,
 } from '../../model/index.js'
 import type { AuditTicket } from '../../ports/index.js'
@@ -120,7 +121,7 @@ export class Attempt {
     for (const ending of this.#endings) ending()
     const record = await this.#written(this.#lease.ledger.append(this.#entry(outcome), this.#ticket))
     this.#lease.tally.add(record)
-    this.#lease.meter.ended(record)
+    if (isAttempt(record)) this.#lease.meter.ended(record)
   }
 
   async #written<T>(writing: Promise<T>): Promise<T> {
@@ -170,6 +171,7 @@ export class Attempt {
       policyGeneration: this.#generation,
       ...(revoked === undefined ? {} : { revokedByGeneration: revoked }),
       kind: this.#kind(),
+      ...(this.#lease.isLearning && { learning: true as const }),
       method: escapeForRecord(this.#about.method).slice(0, 32),
       host: host?.text ?? '',
       hostAsSent: escapeForRecord(this.#about.hostAsSent),

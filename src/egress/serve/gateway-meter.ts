@@ -9,6 +9,7 @@ export class GatewayMeter {
     bytesUp: 0,
     bytesDown: 0,
     auditFailures: 0,
+    learningLeases: 0,
     decision: noDurations(),
     dial: noDurations(),
     firstByte: noDurations(),
@@ -32,6 +33,10 @@ export class GatewayMeter {
   passed(direction: Direction, bytes: number): void {
     if (direction === 'up') this.#counters.bytesUp += bytes
     else this.#counters.bytesDown += bytes
+  }
+
+  learns(): void {
+    this.#counters.learningLeases++
   }
 
   auditFailed(): void {

@@ -81,7 +81,7 @@ export class Lease {
     this.ledger = parts.ledger
     this.now = parts.now
     this.#job = parts.job
-    this.transparentPorts = transparentPorts(parts.job.patterns)
+    this.transparentPorts = transparentPorts(parts.job.patterns, parts.policy.learning)
     this.#node = parts.node
     this.#ownAddresses = parts.ownAddresses
     this.limits = { ...parts.limits, ...effectiveLimits(parts.limits, parts.policy) }
@@ -101,9 +101,19 @@ export class Lease {
     return this.#closed
   }
 
+  get isLearning(): boolean {
+    return this.policy.learning === true
+  }
+
   /** The rules in force at this moment. */
   get rules(): EgressRules {
-    return { mode: this.policy.mode, job: this.#job, node: this.#node, ownAddresses: this.#ownAddresses() }
+    return {
+      mode: this.policy.mode,
+      ...(this.isLearning && { learning: true }),
+      job: this.#job,
+      node: this.#node,
+      ownAddresses: this.#ownAddresses(),
+    }
   }
 
   /** Puts new node rules in force and cuts every attempt that they do not allow any more. */

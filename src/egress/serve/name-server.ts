@@ -13,13 +13,14 @@ import {
 import { SyntheticAddresses } from '../dns/synthetic-addresses.js'
 import type { MonotonicClock } from '../limits/token-bucket.js'
 import { decideName } from '../policy/decide.js'
-import { Attempt } from './attempt.js'
+import { Attempt, type Outcome } from './attempt.js'
 import type { Lease } from './lease.js'
 
 /**
  * The name server of one namespace. It knows exactly the names that the lease's rules let a job reach, gives each a
  * synthetic address, and asks nobody: what a name really resolves to is looked up when it is connected to. Every other
- * name does not exist, at once; the first question for each becomes a record.
+ * name does not exist, at once; the first question for each becomes a record. To a learning execution every public name is
+ * one it may reach, and the first question for each is a record as well.
  */
 export class NameServer {
   readonly addresses = new SyntheticAddresses()
@@ -27,6 +28,7 @@ export class NameServer {
   readonly #hasIpv6: () => boolean
   readonly #now: MonotonicClock
   readonly #recorded = new Set<string>()
+  #refused = 0
   readonly #connections = new Set<Socket>()
   #credit = QUESTIONS_BURST
   #creditedAt = 0
@@ -113,7 +115,11 @@ export class NameServer {
     if (host.text === 'localhost' || host.text.endsWith('.localhost')) return localhost(question.type)
     const decision = decideName(host, lease.transparentPorts, lease.rules)
     if (!decision.allowed) return await this.#refuse(lease, host, question.name, decision)
-    return this.#addressOf(host.text, question.type)
+    const reply = this.#addressOf(host.text, question.type)
+    if (!lease.isLearning || reply.code !== RCODE.ok) return reply
+    // A program may ask for a name and never connect: who learns wants to know of it as well.
+    const noted = await this.#record(lease, host, question.name, { ...decision, code: '', end: 'client' })
+    return noted ? reply : { code: RCODE.failed }
   }
 
   #addressOf(name: string, type: number): DnsReply {
@@ -131,17 +137,30 @@ export class NameServer {
     hostAsSent: string,
     { code, rule, owner }: { code: WeirError['code']; rule: string; owner: Attempt['owner'] },
   ): Promise<DnsReply> {
-    if (this.#recorded.has(host.text) || this.#recorded.size >= RECORDED_NAMES_MAX)
-      return { code: RCODE.unknownName }
+    const noted = await this.#record(lease, host, hostAsSent, { code, rule, owner, end: 'refused' })
+    // Without a record there is no answer either; the ledger has reported its trouble.
+    return { code: noted ? RCODE.unknownName : RCODE.failed }
+  }
+
+  /** The first question for each name becomes a record. False when it could not be written. */
+  async #record(
+    lease: Lease,
+    host: Host,
+    hostAsSent: string,
+    outcome: Omit<Outcome, 'status'>,
+  ): Promise<boolean> {
+    if (this.#recorded.has(host.text)) return true
+    if (outcome.code !== '' && this.#refused >= REFUSED_NAMES_MAX) return true
     this.#recorded.add(host.text)
+    if (outcome.code !== '') this.#refused++
     const about = { method: 'DNS', hostAsSent, arrivedAt: '' }
     const attempt = new Attempt(lease, { kind: 'connect', host, port: 0 }, about, () => {})
     try {
-      await attempt.end({ code, rule, owner, status: 0, end: 'refused' })
-      return { code: RCODE.unknownName }
+      await attempt.end({ ...outcome, status: 0 })
+      return true
     } catch {
-      // Without a record there is no answer either; the ledger has reported its trouble.
-      return { code: RCODE.failed }
+      this.#recorded.delete(host.text)
+      return false
     }
   }
 
@@ -165,8 +184,8 @@ const CLASS_INTERNET = 1
 const QUESTIONS_PER_MS = 0.5
 const QUESTIONS_BURST = 1_000
 
-/** Refused names that become records, per namespace. */
-const RECORDED_NAMES_MAX = 256
+/** Refused names that become records, per namespace; those that are answered are bounded by their addresses. */
+const REFUSED_NAMES_MAX = 256
 
 const CONNECTIONS_MAX = 16
 const CONNECTION_IDLE_MS = 5_000

@@ -10,6 +10,7 @@ export function restartEntry(lease: Lease): AuditEntry {
     executionId: lease.who.executionId,
     policyGeneration: lease.rules.node.generation,
     kind: 'restart',
+    ...(lease.isLearning && { learning: true as const }),
     method: 'RESTART',
     host: '',
     hostAsSent: '',

@@ -1,4 +1,4 @@
-import type { AuditRecord, EgressDestination, EgressSummary } from '../../model/index.js'
+import { type AuditRecord, type EgressDestination, type EgressSummary, isAttempt } from '../../model/index.js'
 import { adviceFor } from '../policy/refusal.js'
 
 /** Destinations counted one by one; more are only part of the totals. */
@@ -25,7 +25,7 @@ export class EgressTally {
     this.#chainHead = record.hash
     this.#generations = [this.#generations[0] ?? record.policyGeneration, record.policyGeneration]
     if (record.code !== '') this.#codes[record.code] = (this.#codes[record.code] ?? 0) + 1
-    if (record.kind === 'restart') return
+    if (!isAttempt(record)) return
     if (record.decision === 'allow') this.#allowed++
     else this.#refused++
     const destination = this.#destination(record.host === '' ? record.hostAsSent : record.host, record.port)

@@ -29,6 +29,10 @@ export const METRICS = {
     type: 'counter',
     help: 'Records that could not be written; their attempts were refused or cut',
   },
+  weir_egress_learning_total: {
+    type: 'counter',
+    help: 'Executions to which every public host was opened, to learn what they need',
+  },
   weir_egress_connections: { type: 'gauge', help: 'Open connections of jobs to the gateway' },
   weir_egress_leases: { type: 'gauge', help: 'Executions that may leave now' },
   weir_egress_policy_generation: { type: 'gauge', help: 'Grows with each change of the rules' },

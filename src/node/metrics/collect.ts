@@ -48,6 +48,7 @@ async function addGateway(out: Exposition, gateway: EgressGateway): Promise<void
   out.add('weir_egress_bytes_total', counters.bytesUp, { direction: 'up' })
   out.add('weir_egress_bytes_total', counters.bytesDown, { direction: 'down' })
   out.add('weir_egress_audit_failures_total', counters.auditFailures)
+  out.add('weir_egress_learning_total', counters.learningLeases)
   out.addDurations('weir_egress_decision_seconds', counters.decision)
   out.addDurations('weir_egress_dial_seconds', counters.dial)
   out.addDurations('weir_egress_first_byte_seconds', counters.firstByte)

@@ -6,8 +6,9 @@ import { join, resolve } from 'node:path'
 import { WeirError } from '../../errors.js'
 import type { GatewayLimits } from '../../egress/index.js'
 import { NAME_SERVER, proxyEnvironment, proxyUrlOf, startGateway } from '../../egress/index.js'
-import type { EgressSummary } from '../../model/index.js'
-import type { LeasePolicy, NodeEgressPolicy } from '../../ports/index.js'
+import type { AuditRecord, EgressSummary } from '../../model/index.js'
+import { type DomainSuggestion, suggestDomains } from '../../model/suggest-domains.js'
+import type { AuditLog, LeasePolicy, NodeEgressPolicy } from '../../ports/index.js'
 import { createAuditFile } from '../../stores/index.js'
 import { confinedEnvironment, type EnvironmentWishes } from './environment.js'
 import { type FileView, type FileWishes, fileView, isBelow } from './mounts.js'
@@ -48,6 +49,8 @@ export interface ExecResult {
   summary: EgressSummary
   /** Name of the file of records in the audit directory. */
   executionId: string
+  /** What a learning program needs; absent: it did not learn. */
+  learned?: DomainSuggestion
 }
 
 /**
@@ -82,10 +85,11 @@ export async function execConfined(options: ExecOptions): Promise<ExecResult> {
         `The program can replace its policy file ${options.files.policyFile ?? ''} for its next run; keep it where the program cannot write`,
       )
     const { hosts, dnsServers, limits } = options
+    const audit = createAuditFile({ dir: auditDir })
     const gateway = await startGateway({
       nodeId: 'exec',
       auditDir,
-      audit: createAuditFile({ dir: auditDir }),
+      audit,
       ...(hosts === undefined ? {} : { hosts }),
       ...(dnsServers === undefined ? {} : { dnsServers }),
       ...(limits === undefined ? {} : { limits }),
@@ -112,11 +116,25 @@ export async function execConfined(options: ExecOptions): Promise<ExecResult> {
       options.onNote?.(`Programs that ignore proxy variables reach nothing: ${attachment.onlyProxy}`)
     options.onBegin?.(program)
     const exitCode = await program.run()
-    return { exitCode, summary: await lease.close(), executionId }
+    const summary = await lease.close()
+    if (options.lease.learning !== true) return { exitCode, summary, executionId }
+    return { exitCode, summary, executionId, learned: await learnedFrom(audit, executionId) }
   } finally {
     for (const close of closing.toReversed()) await close()
   }
 }
+
+async function learnedFrom(audit: AuditLog, executionId: string): Promise<DomainSuggestion> {
+  const records: AuditRecord[] = []
+  for (;;) {
+    const page = await audit.read(executionId, records.length, RECORDS_PAGE)
+    if (page.length === 0) return suggestDomains(records)
+    records.push(...page)
+  }
+}
+
+/** The file of records is bounded, and so is their number. */
+const RECORDS_PAGE = 1_000
 
 /** The gateway answers DNS inside, for programs that know nothing of proxies. */
 async function nameServerMount(temporary: string): Promise<string[]> {

@@ -1,0 +1,35 @@
+import { shortId } from '../model/ids.js'
+import type { WireEgressCheck, WireEgressNodeCheck } from '../client/index.js'
+import type { Column } from './table.js'
+
+/** Each node with what keeps a job from it. */
+export function checkColumns(isWide: boolean): Column<WireEgressNodeCheck>[] {
+  return [
+    { header: 'NODE', value: ({ NodeID }) => (isWide ? NodeID : shortId(NodeID)), cutFirst: 0 },
+    { header: 'FITS', value: ({ Fits }) => (Fits ? 'yes' : 'no'), cutFirst: 0 },
+    { header: 'WHAT PREVENTS IT', value: preventing },
+  ]
+}
+
+export function fittingLine({ Fitting, Nodes }: WireEgressCheck, what: string): string {
+  const some = Fitting === 0 ? 'None' : String(Fitting)
+  return `${some} of ${Nodes.length} ${Nodes.length === 1 ? 'node' : 'nodes'} would take ${what}`
+}
+
+/** Patterns with the same fault together: `packages.example.net, github.com: not in the node's list`. */
+function preventing({ Reasons, Missing, MissingCount }: WireEgressNodeCheck): string {
+  const groups = new Map<string, string[]>()
+  for (const { Pattern, Owner, Code, Rule } of Missing) {
+    const isDenied = Code === 'egress.denied_by_operator'
+    const fault = isDenied
+      ? `denied by the ${Owner}${Rule === '' ? '' : ` (${Rule})`}`
+      : `not in the ${Owner}'s list`
+    groups.set(fault, [...(groups.get(fault) ?? []), Pattern])
+  }
+  const unnamed = MissingCount - Missing.length
+  return [
+    ...Reasons.map(({ Message }) => Message),
+    ...[...groups].map(([fault, patterns]) => `${patterns.join(', ')}: ${fault}`),
+    ...(unnamed > 0 ? [`and ${unnamed} more`] : []),
+  ].join('; ')
+}
