@@ -1,4 +1,4 @@
-import type { JobDefaults, NodeId, NodeInfo, NodeRecord } from '../model/index.js'
+import type { JobDefaults, NodeId, NodeInfo, NodeRecord, Presets } from '../model/index.js'
 import type { Access, AdminLog, JobService, NodeTokenService } from '../ports/index.js'
 import type { AuthMethod } from './authentication.js'
 import type { ClientVersion } from './guards/client-version.js'
@@ -34,6 +34,8 @@ export interface ApiContext {
   debug: () => WireObject | Promise<WireObject>
   metrics: (() => Promise<string>) | undefined
   jobDefaults: JobDefaults
+  /** What `@name` stands for in jobs. */
+  presets: Presets
   authMethods: readonly AuthMethod[]
   /** Absent where nobody has to authenticate. */
   access: Access | undefined

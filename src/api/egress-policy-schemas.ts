@@ -6,7 +6,7 @@ const Count = Type.Integer({ minimum: 0 })
 
 const Patterns = Type.Array(Type.String(), {
   maxItems: 10_000,
-  description: 'Host patterns, as jobs name them',
+  description: 'Host patterns, as jobs name them; `@name` for a preset',
 })
 
 export const NetworkEgressAnswer = Type.Object({
@@ -14,6 +14,16 @@ export const NetworkEgressAnswer = Type.Object({
   Limited: Type.Boolean({ description: 'False: the network restricts nothing. True: only what it allows' }),
   Allow: Texts,
   Deny: Texts,
+})
+
+export const PresetsAnswer = Type.Object({
+  Presets: Type.Array(
+    Type.Object({
+      Name: Type.String({ description: 'Written `@name` among the domains of a job' }),
+      Digest: Type.String({ description: 'Equal for equal lists' }),
+      Domains: Texts,
+    }),
+  ),
 })
 
 export const CheckEgressBody = Type.Object({

@@ -130,6 +130,11 @@ export const EXAMPLES: Readonly<Record<string, OperationExample>> = {
   'GET /api/v1/orchestrator/egress': {
     answer: { Version: 3, Limited: true, Allow: ['.example.org'], Deny: [] },
   },
+  'GET /api/v1/orchestrator/egress/presets': {
+    answer: {
+      Presets: [{ Name: 'lab', Digest: 'ha1kVm0eM5xn2XjD', Domains: ['data.example.org', '.example.net'] }],
+    },
+  },
   'POST /api/v1/orchestrator/egress/check': {
     body: { Domains: ['example.org'], OutboundURLs: ['https://ipfs.io'] },
     answer: {

@@ -145,17 +145,22 @@ export const OPERATIONS: Readonly<Record<string, OperationText>> = {
   'POST /api/v1/orchestrator/nodes/{id}/explain': {
     id: 'explainEgress',
     summary: "What the node's gateway would decide about a host, and everything that stands against it",
-    errors: ['host.invalid', 'pattern.invalid', 'node.not_found', 'egress.unavailable'],
+    errors: ['host.invalid', 'pattern.invalid', 'preset.unknown', 'node.not_found', 'egress.unavailable'],
   },
   'GET /api/v1/orchestrator/egress': {
     id: 'getNetworkEgress',
     summary: 'The egress list of the whole network',
     errors: [],
   },
+  'GET /api/v1/orchestrator/egress/presets': {
+    id: 'listPresets',
+    summary: 'Named lists of hosts, which jobs may name as @name',
+    errors: [],
+  },
   'POST /api/v1/orchestrator/egress/check': {
     id: 'checkEgress',
     summary: 'Which nodes would take a job that names these hosts, or a whole job; nothing is run',
-    errors: ['api.bad_request', 'pattern.invalid', 'spec.invalid'],
+    errors: ['api.bad_request', 'pattern.invalid', 'preset.unknown', 'spec.invalid'],
   },
   'GET /api/v1/orchestrator/node_tokens': {
     id: 'listNodeTokens',

@@ -58,6 +58,7 @@ const RULES: Readonly<Record<string, RouteRule>> = {
   'POST /api/v1/orchestrator/nodes': ['write:node'],
   'POST /api/v1/orchestrator/nodes/:id/explain': ['read:node'],
   'GET /api/v1/orchestrator/egress': ['read:node'],
+  'GET /api/v1/orchestrator/egress/presets': ['read:node'],
   'POST /api/v1/orchestrator/egress/check': ['read:node'],
   'GET /api/v1/orchestrator/node_tokens': ['write:node'],
   'POST /api/v1/orchestrator/node_tokens': ['write:node'],

@@ -11,11 +11,13 @@ import fastify, {
 import { isWeirError, WeirError } from '../errors.js'
 import {
   type ListenOptions,
+  NO_PRESETS,
   STOCK_JOB_DEFAULTS,
   isLoopback,
   type JobDefaults,
   type NodeInfo,
   type NodeRecord,
+  type Presets,
 } from '../model/index.js'
 import type { Access, AdminLog, BlobStore, JobService, NodeTokenService } from '../ports/index.js'
 import { tokenMethod, type AuthMethod } from './authentication.js'
@@ -94,6 +96,8 @@ export interface ApiServerOptions {
   metrics?: () => Promise<string>
   /** What submissions leave open. Default: half a core and 1 GB. */
   jobDefaults?: JobDefaults
+  /** Named lists of hosts that jobs may name. Default: none. */
+  presets?: Presets
   logger?: ApiLogger
   limits?: Partial<ApiLimits>
   /** Default: with `access` one that asks for a token, else one challenge that accepts every key. Clients with several methods have to ask a human. */
@@ -237,6 +241,7 @@ function buildContext(options: ApiServerOptions, limits: ApiLimits, refusals: Re
     debug: options.debug ?? processDebug,
     metrics: options.metrics,
     jobDefaults: options.jobDefaults ?? STOCK_JOB_DEFAULTS,
+    presets: options.presets ?? NO_PRESETS,
     authMethods: options.authMethods ?? [
       options.access === undefined
         ? challengeMethod({ phrase: options.identity.nodeId })

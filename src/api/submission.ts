@@ -1,7 +1,8 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { Type } from 'typebox'
-import { jobJsonSchema, parseJobSpec, type JobDefaults } from '../model/index.js'
+import { jobJsonSchema, parseJobSpec } from '../model/index.js'
 import type { SubmitRequest } from '../ports/index.js'
+import type { ApiContext } from './context.js'
 import { bodyField, bodyFlag, bodyText } from './guards/json-body.js'
 import { isOlderThan, type ClientVersion } from './guards/client-version.js'
 import type { Schema } from './schemas.js'
@@ -32,17 +33,28 @@ export function readSubmission(
   body: unknown,
   tokenFromQuery: string | undefined,
   headers: IncomingHttpHeaders,
-  defaults: JobDefaults,
+  { jobDefaults: defaults, presets }: Pick<ApiContext, 'jobDefaults' | 'presets'>,
 ): { request: SubmitRequest; warnings: string[] } {
   const force = bodyFlag(body, 'Force')
-  const { spec, warnings } = parseJobSpec(bodyField(body, 'Job'), {
+  const {
+    spec,
+    warnings,
+    presets: used,
+  } = parseJobSpec(bodyField(body, 'Job'), {
     unknownFields: 'warn',
     serverFields: 'warn',
     defaults,
+    presets,
   })
   const token = bodyText(body, 'IdempotencyToken', TOKEN_CHARACTERS_MAX) || tokenFromQuery
   return {
-    request: { spec, idempotencyToken: token || undefined, force, clientMeta: clientMeta(headers) },
+    request: {
+      spec,
+      idempotencyToken: token || undefined,
+      force,
+      clientMeta: clientMeta(headers),
+      presets: used,
+    },
     warnings,
   }
 }

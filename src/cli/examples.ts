@@ -71,6 +71,7 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
     'weir network check --domain example.com --outbound-url https://example.com',
     'weir network check job.yaml --output json',
   ],
+  'network presets': ['weir network presets', 'weir network presets --output json'],
   'network explain': [
     'weir network explain https://ipfs.io --domain .ipfs.io',
     'weir network explain example.com --domain example.com --node n-1a2b3c4d',

@@ -42,7 +42,7 @@ export function addNetworkCommands(leaf: Leaf, network: WeirCommand, context: Cl
     command
       .collected(
         '--domain <PATTERN>',
-        'host that the job names: host, .host, *.host, each with :port; repeatable',
+        'host that the job names: host, .host, *.host, each with :port; @preset; repeatable',
       )
       .collected('--outbound-url <URL>', 'the same with a scheme: https://host; repeatable') as WeirCommand
   const check = leaf<import('./commands/network-check.js').NetworkCheckFlags>(
@@ -58,6 +58,16 @@ export function addNetworkCommands(leaf: Leaf, network: WeirCommand, context: Cl
     .option('-E, --template-envs <REGEX>', 'also values from environment variables with such names')
     .option('--no-template', 'take the file as it is')
   listFlags(check)
+
+  listFlags(
+    leaf<import('./output-format.js').ListFlags>(
+      network,
+      'presets [NAME]',
+      'Named lists of hosts, which jobs may name as --domain @NAME',
+      async (operands, flags) =>
+        (await import('./commands/network-presets.js')).networkPresets(operands[0], flags, context),
+    ),
+  )
 
   const explain = leaf<import('./commands/network-explain.js').NetworkExplainFlags>(
     network,

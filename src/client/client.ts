@@ -21,6 +21,7 @@ import type {
   WireEgressCheck,
   WireEgressExplanation,
   WireNetworkEgress,
+  WirePreset,
   WireNode,
   WireNodeInfo,
   WireNodeToken,
@@ -392,6 +393,12 @@ export class WeirClient {
   /** The egress list of the network. */
   networkEgress(options: CallOptions = {}): Promise<WireNetworkEgress> {
     return this.#json('GET', '/orchestrator/egress', 'ask for the egress list of the network', options)
+  }
+
+  /** The named lists of hosts that jobs may name. */
+  async presets(options: CallOptions = {}): Promise<WirePreset[]> {
+    const path = '/orchestrator/egress/presets'
+    return (await this.#json<{ Presets: WirePreset[] }>('GET', path, 'list the presets', options)).Presets
   }
 
   /** Which nodes would take a job that names these hosts, or this very job. */

@@ -41,6 +41,7 @@ export type {
   WireEgressNodeCheck,
   WireEgressVerdict,
   WireNetworkEgress,
+  WirePreset,
   WireNode,
   WireNodeInfo,
   WireNodeToken,

@@ -370,6 +370,14 @@ export interface WireNetworkEgress {
   Deny: string[]
 }
 
+/** A named list of hosts, written `@name` among the domains of a job. */
+export interface WirePreset {
+  Name: string
+  /** Equal for equal lists. */
+  Digest: string
+  Domains: string[]
+}
+
 /** Which nodes would take a job, and what keeps the others from it. */
 export interface WireEgressCheck {
   NetworkVersion: number

@@ -178,6 +178,7 @@ const SCHEMES: ReadonlyMap<string, WebScheme> = new Map([
 /** TLS is not opened, so that nobody could keep a promise about what stands behind the host. */
 function beyondHost(rest: string): string {
   const authority = rest.replace(/[/?#\\].*$/s, '')
+  if (authority.startsWith('@')) return 'it is the name of a preset, and here hosts are named one by one'
   if (authority.includes('@')) return 'it has credentials, which have no place in a list of hosts'
   if (rest.slice(authority.length) === '/') return 'it ends in "/", and a rule is for a whole host'
   if (rest.includes('\\')) return 'it has a backslash'

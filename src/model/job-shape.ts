@@ -1,6 +1,7 @@
 import { isWeirError } from '../errors.js'
 import { ARGUMENT_CHARACTERS_MAX, ENVIRONMENT_ENTRIES_MAX, engineShape } from './engine-shapes.js'
 import { parseHostPattern } from './host-pattern.js'
+import { checkPresetName, presetNameOf } from './presets.js'
 import { CONSTRAINT_OPERATORS, JOB_TYPES, NETWORK_TYPES } from './job-spec.js'
 import { checkLabelKey, checkLabelValue } from './labels.js'
 import { quoted } from './printable.js'
@@ -69,6 +70,16 @@ const hostPattern: TextShape = text(
     check: ruleOf(parseHostPattern),
   },
 )
+
+/** A host pattern, or `@name` for those of a preset. */
+const domain: TextShape = {
+  ...hostPattern,
+  description: `${hostPattern.description}; @name for a preset of the server`,
+  check: (text) => {
+    const name = presetNameOf(text)
+    return name === undefined ? hostPattern.check?.(text) : ruleOf(checkPresetName)(name)
+  },
+}
 
 const outboundUrl: TextShape = {
   ...hostPattern,
@@ -190,7 +201,7 @@ const task = object('One program to run', {
       fallback: 'None',
       wrongChoice: (word) => `unknown network type '${word}'`,
     }),
-    Domains: list('Hosts that an HTTP task may reach; empty never means all', hostPattern, DOMAINS_MAX),
+    Domains: list('Hosts that an HTTP task may reach; empty never means all', domain, DOMAINS_MAX),
     OutboundURLs: {
       shape: list('The same as URLs; they are added to Domains', outboundUrl, DOMAINS_MAX),
       optional: true,

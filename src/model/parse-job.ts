@@ -1,4 +1,6 @@
-import { RESERVED_META_PREFIX, SERVER_FIELDS, jobShape } from './job-shape.js'
+import { DOMAINS_MAX, RESERVED_META_PREFIX, SERVER_FIELDS, jobShape } from './job-shape.js'
+import { expandPresets, presetNameOf, requirePreset } from './presets.js'
+import { ruleOf } from './value-rules.js'
 import { applyJobDefaults } from './job-defaults.js'
 import { checkCompleteJob, checkJob } from './job-rules.js'
 import { ProblemList, ROOT_PLACE, fieldPlace, itemPlace } from './spec-problem.js'
@@ -7,7 +9,8 @@ import { readShape } from './shape-reader.js'
 import { resolveWasmModules } from './wasm-modules.js'
 import type { JobDefaults } from './job-defaults.js'
 import type { JobSpec, JobType, NetworkSpec, TaskSpec } from './job-spec.js'
-import type { Locate } from './spec-problem.js'
+import type { Locate, Place } from './spec-problem.js'
+import type { Preset, Presets } from './presets.js'
 
 export interface ParseJobOptions {
   /**
@@ -22,12 +25,19 @@ export interface ParseJobOptions {
    * them (a publisher for result paths, the sum of timeouts) are left to the server.
    */
   defaults?: JobDefaults
+  /**
+   * What `@name` among the domains stands for. Present on the server; absent elsewhere, and then such entries stay as they are
+   * for the server.
+   */
+  presets?: Presets
 }
 
 export interface ParsedJob {
   spec: JobSpec
   /** What was ignored, one sentence each. */
   warnings: string[]
+  /** Presets whose hosts the specification now holds, each once. */
+  presets: readonly Preset[]
 }
 
 /**
@@ -52,14 +62,19 @@ export function parseLocatedJob(value: unknown, options: ParseJobOptions, locate
     problems,
     unknownFields: options.unknownFields ?? 'error',
   }) as JobAsRead
-  const spec = finish(read, value, problems)
+  const used: Preset[] = []
+  const spec = finish(read, value, problems, (network, at) => {
+    const expanded = withPresets(network, options.presets, at, problems)
+    used.push(...expanded.used)
+    return expanded.network
+  })
   if (spec !== undefined) checkJob(spec, ROOT_PLACE, problems)
   const complete =
     spec === undefined || options.defaults === undefined ? spec : applyJobDefaults(spec, options.defaults)
   if (complete !== undefined && options.defaults !== undefined)
     checkCompleteJob(complete, ROOT_PLACE, problems)
   if (complete === undefined || !problems.isEmpty) throw problems.toError(locate)
-  return { spec: complete, warnings: problems.warnings }
+  return { spec: complete, warnings: problems.warnings, presets: used }
 }
 
 /** What the shape yields: any number of tasks, and a type that may be missing. */
@@ -108,14 +123,18 @@ function isEmptyObject(value: unknown): boolean {
   return typeof value === 'object' && value !== null && Object.keys(value).length === 0
 }
 
-function finish(read: JobAsRead, value: unknown, problems: ProblemList): JobSpec | undefined {
+type Expand = (network: NetworkAsRead, at: Place) => NetworkAsRead
+
+function finish(read: JobAsRead, value: unknown, problems: ProblemList, expand: Expand): JobSpec | undefined {
   const [task] = read.Tasks
   const tasksPlace = fieldPlace(ROOT_PLACE, 'Tasks')
   if (task === undefined) problems.add(tasksPlace, { message: 'missing job tasks' })
   if (task === undefined) return undefined
   if (read.Tasks.length > 1) problems.warn('only one task is supported per job; the others are ignored')
   problems.taskName = task.Name
-  const enginePlace = fieldPlace(itemPlace(tasksPlace, 0), 'Engine')
+  const taskPlace = itemPlace(tasksPlace, 0)
+  const network = expand(task.Network, fieldPlace(taskPlace, 'Network'))
+  const enginePlace = fieldPlace(taskPlace, 'Engine')
   const engine = resolveWasmModules(task.Engine, task.InputSources, enginePlace, problems)
   return {
     ...read,
@@ -123,8 +142,34 @@ function finish(read: JobAsRead, value: unknown, problems: ProblemList): JobSpec
     Type: read.Type === '' ? 'batch' : read.Type,
     Count: countOf(read, value, problems),
     Meta: withoutReserved(read.Meta, problems),
-    Tasks: [{ ...task, Engine: engine, Network: withOutboundUrls(task.Network) }],
+    Tasks: [{ ...task, Engine: engine, Network: withOutboundUrls(network) }],
   }
+}
+
+/** The hosts of presets in place of their names. Names that nobody knows become problems. */
+function withPresets(
+  network: NetworkAsRead,
+  presets: Presets | undefined,
+  at: Place,
+  problems: ProblemList,
+): { network: NetworkAsRead; used: readonly Preset[] } {
+  if (presets === undefined || network.Domains.every((text) => presetNameOf(text) === undefined))
+    return { network, used: [] }
+  const place = fieldPlace(at, 'Domains')
+  const unknown = network.Domains.filter((text, index) => {
+    const name = presetNameOf(text)
+    if (name === undefined || presets.has(name)) return false
+    const complaint = ruleOf(() => requirePreset(name, presets))(name)
+    if (complaint !== undefined) problems.add(itemPlace(place, index), complaint)
+    return true
+  })
+  if (unknown.length > 0) return { network, used: [] }
+  const { domains, used } = expandPresets(network.Domains, presets)
+  if (domains.length > DOMAINS_MAX)
+    problems.add(place, {
+      message: `${domains.length} domains with those of the presets are too many, at most ${DOMAINS_MAX} are allowed`,
+    })
+  return { network: { ...network, Domains: domains.slice(0, DOMAINS_MAX) }, used }
 }
 
 /** One list and one grammar: a URL is a pattern with a scheme. */

@@ -69,7 +69,7 @@ export function readPresets(lists: Readonly<Record<string, readonly string[]>>):
 }
 
 /** Throws `preset.unknown`, which names a near one and those that there are. */
-export function requirePreset(name: string, presets: Presets): Preset {
+export function requirePreset<Found>(name: string, presets: ReadonlyMap<string, Found>): Found {
   const found = presets.get(name)
   if (found !== undefined) return found
   checkPresetName(name)
@@ -97,7 +97,7 @@ export function expandPresets(
 
 const NAMES_SHOWN = 20
 
-function knownPresets(name: string, presets: Presets): string {
+function knownPresets(name: string, presets: ReadonlyMap<string, unknown>): string {
   if (presets.size === 0)
     return 'There are no presets here; an operator defines them with Egress.Presets, and hosts can be named one by one'
   const near = nearestName(name, presets.keys())

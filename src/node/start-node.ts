@@ -1,7 +1,13 @@
 import { join } from 'node:path'
 import { type Config, CONFIG_SCHEMA, type ConfigKey, type ConfigName, writeValue } from '../config/index.js'
 import { isWeirError } from '../errors.js'
-import { type ListenOptions, NO_RESOURCES, type NodeInfo, type NodeRecord } from '../model/index.js'
+import {
+  type ListenOptions,
+  NO_RESOURCES,
+  type NodeInfo,
+  type NodeRecord,
+  readPresets,
+} from '../model/index.js'
 import { createOrchestrator, neededBlobs, type Orchestrator } from '../orchestrator/index.js'
 import type {
   BlobStore,
@@ -157,6 +163,7 @@ async function start(
         }
       : {}),
     jobDefaults: jobDefaults(values),
+    presets: readPresets(values['Egress.Presets']),
     allowedHosts: values['API.AllowedHosts'],
     allowedOrigins: values['API.AllowedOrigins'],
     logger,

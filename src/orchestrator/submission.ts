@@ -5,6 +5,7 @@ import type { SubmitRequest } from '../ports/index.js'
 import { makeEvaluation } from './evaluations.js'
 import type { OrchestratorOptions } from './options.js'
 import { RESERVED_META_PREFIX as RESERVED_PREFIX } from './spec-diff.js'
+import { clip } from './wording.js'
 
 /** Leaves room in a message of 1 MiB, in which a node must receive the job. */
 const SPEC_BYTES_MAX = 700 * 1024
@@ -53,7 +54,7 @@ export function prepareSubmission(
       jobId: id,
       topic: 'Submission',
       message: 'Job submitted',
-      details: {},
+      details: presetDetails(request),
       timeMs: now,
       jobVersion: job.version,
     },
@@ -85,8 +86,27 @@ function filledSpec(request: SubmitRequest, options: OrchestratorOptions, id: st
       ...own(request.clientMeta, (key) => key.startsWith(`${RESERVED_PREFIX}client.`)),
       'bacalhau.org/orchestrator.id': nodeId,
       'bacalhau.org/requester.id': nodeId,
+      ...presetMeta(request),
       ...(installationId === undefined ? {} : { 'bacalhau.org/server.installation.id': installationId }),
       ...(instanceId === undefined ? {} : { 'bacalhau.org/server.instance.id': instanceId }),
     },
   }
+}
+
+const PRESETS_KEY = `${RESERVED_PREFIX}network.presets`
+const PRESETS_TEXT_MAX = 2_000
+
+/** Where the hosts of a job came from; which they are stands in its domains. */
+function presetMeta({ presets = [] }: SubmitRequest): Record<string, string> {
+  return presets.length === 0 ? {} : { [PRESETS_KEY]: presetText(presets) }
+}
+
+/** The same for the history: `@name digest`, one after the other. */
+export function presetDetails({ presets = [] }: Pick<SubmitRequest, 'presets'>): Record<string, string> {
+  return presets.length === 0 ? {} : { Presets: presetText(presets) }
+}
+
+function presetText(presets: NonNullable<SubmitRequest['presets']>): string {
+  const text = presets.map(({ name, digest }) => `@${name} ${digest}`).join(', ')
+  return clip(text, PRESETS_TEXT_MAX)
 }

@@ -8,7 +8,7 @@ import { newVersion, type NewVersion } from './new-version.js'
 import type { OrchestratorLimits, OrchestratorOptions } from './options.js'
 import { ProgramChecks } from './program-check.js'
 import { diffSpecs } from './spec-diff.js'
-import { completeSpec, prepareSubmission, readToken } from './submission.js'
+import { completeSpec, prepareSubmission, presetDetails, readToken } from './submission.js'
 import { Turns } from './turns.js'
 import { clip } from './wording.js'
 import type { Writer } from './writer.js'
@@ -131,7 +131,7 @@ export class Submissions {
       const spec = completeSpec(request, this.#options, existing.id)
       const stored = await this.#nextVersion(existing.id, (before) => {
         if (request.force !== true && diffSpecs(before.spec, spec).length === 0) throw unchanged(before)
-        return { spec, trigger: 'job-update', details: {}, idempotencyToken }
+        return { spec, trigger: 'job-update', details: presetDetails(request), idempotencyToken }
       })
       // Forgotten since it was found.
       return stored ?? this.#store(request)

@@ -14,6 +14,7 @@ import type {
 } from '../model/state.js'
 import type { ErrorCode } from '../errors.js'
 import type { NetworkEgressPolicy } from '../model/egress-lists.js'
+import type { Preset } from '../model/presets.js'
 import type { NodeId } from '../model/state.js'
 import type { EgressExplanation, EgressQuestion } from './egress-gateway.js'
 import type { HistoryQuery, JobQuery } from './job-store.js'
@@ -28,6 +29,8 @@ export interface SubmitRequest {
   force?: boolean
   /** Meta keys under `bacalhau.org/` learnt from the client's headers. */
   clientMeta: Record<string, string>
+  /** Presets whose hosts are in the specification, for the record. Absent = none. */
+  presets?: readonly Pick<Preset, 'name' | 'digest'>[]
 }
 
 export interface SubmitResponse {

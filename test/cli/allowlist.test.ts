@@ -2,7 +2,7 @@ import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync }
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { startServer, type TestServer, weir } from './with-cli.js'
+import { PROGRAMS, startServer, type TestServer, weir } from './with-cli.js'
 import type { CliResult } from './with-cli.js'
 
 const dir = mkdtempSync(join(tmpdir(), 'weir-allowlist-'))
@@ -56,10 +56,12 @@ describe('weir node allowlist without a node', () => {
   })
 })
 
+const PRESETS = { lab: ['data.example.com', '.example.net'], mirror: ['mirror.example.org'] }
+
 describe('weir node allowlist beside a node that runs', () => {
   let server: TestServer
   beforeAll(async () => {
-    server = await startServer()
+    server = await startServer([`Egress.Presets=${JSON.stringify(PRESETS)}`])
   })
   afterAll(async () => void (await server?.stop()))
 
@@ -76,6 +78,94 @@ describe('weir node allowlist beside a node that runs', () => {
     expect(await offered()).toBe('[".example.com"]')
     await server.weir(['node', 'allowlist', 'remove', '.example.com'])
     await expect.poll(offered, { timeout: 10_000 }).toBe('[]')
+  })
+
+  describe('with presets', () => {
+    const job = (domains: string[], name: string): string =>
+      JSON.stringify({
+        Name: name,
+        Type: 'batch',
+        Tasks: [
+          {
+            Name: 'main',
+            Engine: { Type: 'docker', Params: { Image: 'busybox' } },
+            Network: { Type: 'http', Domains: domains },
+          },
+        ],
+      })
+
+    it('shows what a job really asks for, and where it came from', async () => {
+      const ran = await server.weir(['job', 'run', '--id-only', '--wait=false', '-'], {
+        input: job(['@lab', 'www.example.com', 'data.example.com'], 'by-preset'),
+      })
+      const id = ran.stdout.trim()
+      const described = await server.weir(['job', 'describe', id, '--output', 'json'])
+      const { Job } = JSON.parse(described.stdout) as {
+        Job: { Tasks: [{ Network: { Domains: string[] } }]; Meta: Record<string, string> }
+      }
+      expect(Job.Tasks[0].Network.Domains).toEqual(['data.example.com', '.example.net', 'www.example.com'])
+      expect(Job.Meta['bacalhau.org/network.presets']).toMatch(/^@lab [\w-]{16}$/)
+      expect((await server.weir(['job', 'history', id, '--output', 'json'])).stdout).toMatch(
+        /"Presets":"@lab [\w-]{16}"/,
+      )
+      const listed = await server.weir(['network', 'presets', '--output', 'json'])
+      expect(listed.stdout).toContain(Job.Meta['bacalhau.org/network.presets']?.split(' ')[1])
+      expect((await server.weir(['network', 'presets', '@lab'])).stdout).toContain('.example.net')
+    })
+
+    it('names a near one, and those that there are, when nobody knows the name', async () => {
+      for (const args of [
+        ['job', 'run', '-'],
+        ['network', 'check', '--domain', '@labb'],
+        ['network', 'presets', 'labb'],
+      ]) {
+        const { code, stderr } = await server.weir(args, { input: job(['@labb'], 'unknown') })
+        expect([args[1], code !== 0, stderr]).toEqual([
+          args[1],
+          true,
+          expect.stringMatching(/"@labb"[\s\S]*Did you mean @lab\? There are: @lab, @mirror/),
+        ])
+      }
+      const { code, stderr } = await server.weir(['job', 'run', '-'], { input: job(['@No Name'], 'unknown') })
+      expect([code !== 0, stderr]).toEqual([true, expect.stringContaining('that is no name')])
+    })
+
+    it('is what a check and an explanation are about, and what lists of a node may hold', async () => {
+      const { stdout } = await server.weir(['network', 'check', '--domain', '@lab', '--output', 'json'])
+      expect(JSON.parse(stdout)).toMatchObject({
+        Domains: [{ Pattern: 'data.example.com' }, { Pattern: '.example.net' }],
+      })
+      const settings = ['-c', `Egress.Presets=${JSON.stringify(PRESETS)}`, '-c', 'Egress.Allow=@lab']
+      const allowed = await here(
+        'network',
+        'explain',
+        'https://data.example.com',
+        '--domain',
+        '@lab',
+        ...settings,
+      )
+      expect([allowed.code, allowed.stdout]).toEqual([0, expect.stringContaining('allowed')])
+      const other = ['-c', settings[1] ?? '', '-c', 'Egress.Allow=@mirror']
+      expect(
+        (await here('network', 'explain', 'https://data.example.com', '--domain', '@lab', ...other)).code,
+      ).toBe(1)
+      const nested = ['-c', 'Egress.Presets={"a": ["@b"], "b": ["example.com"]}']
+      const refused = await here('network', 'explain', 'example.com', '--domain', '@a', ...nested)
+      expect([refused.code, refused.stderr]).toEqual([
+        2,
+        expect.stringContaining('a preset cannot hold another'),
+      ])
+    })
+
+    it('is known to a run without a server as well', async () => {
+      writeFileSync(join(dir, 'hello.wasm'), PROGRAMS.hello)
+      const settings = ['-c', `Egress.Presets=${JSON.stringify(PRESETS)}`]
+      const { stderr } = await weir(
+        ['wasm', 'run', ...settings, '--network', 'http', '--domain', '@labb', 'hello.wasm'],
+        { cwd: dir, env: { WEIR_DIR: join(dir, 'data') } },
+      )
+      expect(stderr).toContain('Did you mean @lab?')
+    })
   })
 })
 

@@ -602,8 +602,16 @@ describe('parsing as algebra', () => {
     ]
     for (const sample of samples) {
       const once = parseJobSpec(sample, { defaults: STOCK_JOB_DEFAULTS }).spec
-      expect(parseJobSpec(once, { defaults: STOCK_JOB_DEFAULTS })).toEqual({ spec: once, warnings: [] })
-      expect(parseJobSpec(JSON.parse(JSON.stringify(once)))).toEqual({ spec: once, warnings: [] })
+      expect(parseJobSpec(once, { defaults: STOCK_JOB_DEFAULTS })).toEqual({
+        spec: once,
+        warnings: [],
+        presets: [],
+      })
+      expect(parseJobSpec(JSON.parse(JSON.stringify(once)))).toEqual({
+        spec: once,
+        warnings: [],
+        presets: [],
+      })
     }
   })
 

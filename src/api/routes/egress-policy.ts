@@ -3,6 +3,7 @@ import { WeirError } from '../../errors.js'
 import {
   type Destination,
   PATTERNS_MAX,
+  expandPresets,
   parseHostPatterns,
   parseJobSpec,
   readDestination,
@@ -16,6 +17,7 @@ import {
   ExplainEgressAnswer,
   ExplainEgressBody,
   NetworkEgressAnswer,
+  PresetsAnswer,
 } from '../egress-policy-schemas.js'
 import { NodePath } from '../schemas.js'
 import { egressVerdictToWire, type WireObject } from '../wire/index.js'
@@ -30,6 +32,14 @@ export function egressPolicyRoutes(app: FastifyInstance, context: ApiContext, jo
     return { Version: version, Limited: allow !== undefined, Allow: allow ?? [], Deny: deny }
   })
 
+  app.get('/api/v1/orchestrator/egress/presets', { schema: { tags, ...answers(PresetsAnswer) } }, () => ({
+    Presets: [...context.presets.values()].map(({ name, digest, domains }) => ({
+      Name: name,
+      Digest: digest,
+      Domains: domains,
+    })),
+  }))
+
   app.post(
     '/api/v1/orchestrator/egress/check',
     { schema: { tags, body: CheckEgressBody, ...answers(CheckEgressAnswer) } },
@@ -43,10 +53,11 @@ export function egressPolicyRoutes(app: FastifyInstance, context: ApiContext, jo
                 unknownFields: 'warn',
                 serverFields: 'warn',
                 defaults: context.jobDefaults,
+                presets: context.presets,
               }).spec,
             }
       const engine = bodyText(body, 'Engine', 256)
-      const domains = readDomains(body)
+      const domains = readDomains(body, context)
       if (job === undefined && domains.length === 0) throw nothingAsked()
       const check = await jobs.checkEgress({ domains, ...(engine === '' ? {} : { engine }), ...spec })
       return checkToWire(check)
@@ -59,7 +70,7 @@ export function egressPolicyRoutes(app: FastifyInstance, context: ApiContext, jo
     async ({ body, params }) => {
       const destination: Destination = readDestination(bodyText(body, 'Host', 4_096))
       const { host, services, oddities } = destination
-      const question = { host, services, domains: readDomains(body) }
+      const question = { host, services, domains: readDomains(body, context) }
       const { nodeId, policyGeneration, verdicts } = await jobs.explainEgress(params.id, question)
       return {
         NodeID: nodeId,
@@ -72,8 +83,8 @@ export function egressPolicyRoutes(app: FastifyInstance, context: ApiContext, jo
   )
 }
 
-/** The patterns of a job, canonical. Throws `pattern.invalid` as a submission would. */
-function readDomains(body: unknown): string[] {
+/** The patterns of a job, canonical. Throws `pattern.invalid` or `preset.unknown` as a submission would. */
+function readDomains(body: unknown, { presets }: Pick<ApiContext, 'presets'>): string[] {
   const texts = ['Domains', 'OutboundURLs'].flatMap((key) => {
     const value = bodyField(body, key) ?? []
     if (Array.isArray(value) && value.every((item) => typeof item === 'string')) return value as string[]
@@ -81,7 +92,8 @@ function readDomains(body: unknown): string[] {
   })
   if (texts.length > PATTERNS_MAX)
     throw new WeirError('api.bad_request', `Cannot take ${texts.length} domains, at most ${PATTERNS_MAX}`)
-  return parseHostPatterns(texts, { allowPrivate: true }).map(({ text }) => text)
+  const { domains } = expandPresets(texts, presets)
+  return parseHostPatterns(domains, { allowPrivate: true }).map(({ text }) => text)
 }
 
 function nothingAsked(): WeirError {

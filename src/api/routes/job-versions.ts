@@ -28,7 +28,7 @@ export function jobVersionRoutes(app: FastifyInstance, context: ApiContext, jobs
     url: '/api/v1/orchestrator/jobs/diff',
     schema: { tags, body: submissionBody(), ...answers(DiffAnswer) },
     handler: async (request) => {
-      const submission = readSubmission(request.body, undefined, request.headers, context.jobDefaults)
+      const submission = readSubmission(request.body, undefined, request.headers, context)
       const { diff, warnings } = await jobs.diff(submission.request)
       return { Diff: diff, Warnings: submissionWarnings(submission.warnings, warnings) }
     },

@@ -55,7 +55,7 @@ export function jobRoutes(app: FastifyInstance, context: ApiContext, jobs: JobSe
         request.body,
         request.query.idempotency_token,
         request.headers,
-        context.jobDefaults,
+        context,
       )
       const updatesByName = knowsNames(request.headers, request.clientVersion)
       const stored = await jobs.submit({ ...submission.request, updatesByName })

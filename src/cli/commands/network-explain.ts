@@ -2,6 +2,7 @@ import { readDestination } from '../../model/destination.js'
 import { parseHostPatterns } from '../../model/host-pattern.js'
 import { hostInUrl } from '../../model/host.js'
 import { shortId } from '../../model/ids.js'
+import { expandPresets, presetNameOf, readPresets } from '../../model/presets.js'
 import { readConfig, suggest, withClient } from '../context.js'
 import { EXIT } from '../exit-codes.js'
 import { OBJECT_FORMATS, printObject } from '../output-format.js'
@@ -35,8 +36,13 @@ export async function networkExplain(
   const { terminal } = context
   const format = flags.output === undefined ? undefined : readChoice('--output', flags.output, OBJECT_FORMATS)
   const asked = [...(flags.domain ?? []), ...(flags.outboundUrl ?? [])]
-  const domains = parseHostPatterns(asked, { allowPrivate: true }).map((pattern) => pattern.text)
   const { node } = flags
+  // What a preset stands for knows the server, or without one the configuration here.
+  const named = asked.filter((one) => presetNameOf(one) !== undefined)
+  const presets = node === undefined ? await presetHosts(named, flags, context) : named
+  const hosts = asked.filter((one) => !named.includes(one))
+  const patterns = parseHostPatterns(hosts, { allowPrivate: true }).map((pattern) => pattern.text)
+  const domains = [...new Set([...patterns, ...presets])]
   const explanation: Explanation =
     node === undefined
       ? await explainHere(text, domains, flags, context)
@@ -47,6 +53,16 @@ export async function networkExplain(
     if (node === undefined) suggestNode(domains, explanation, context)
   } else await printObject(terminal, explanation, format, flags.pretty ?? terminal.outIsTerminal)
   return isAllowed ? EXIT.ok : EXIT.no
+}
+
+async function presetHosts(
+  named: readonly string[],
+  flags: GlobalFlags,
+  context: CliContext,
+): Promise<string[]> {
+  if (named.length === 0) return []
+  const { values } = await readConfig(flags, context)
+  return expandPresets(named, readPresets(values['Egress.Presets'])).domains
 }
 
 async function explainHere(
