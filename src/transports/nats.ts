@@ -150,7 +150,7 @@ class NatsLink implements NatsTransport {
     if (connection !== undefined) {
       this.#subscribe(connection, subject, handler)
       // A connection that breaks meanwhile is replaced, and serves this subject too.
-      await connection.flush().catch(() => {})
+      await flushed(connection).catch(() => {})
     }
     return {
       close: async () => {
@@ -158,7 +158,7 @@ class NatsLink implements NatsTransport {
         this.#handlers.delete(subject)
         this.#subscriptions.get(subject)?.unsubscribe()
         this.#subscriptions.delete(subject)
-        await this.#connection?.flush().catch(() => {})
+        if (this.#connection !== undefined) await flushed(this.#connection).catch(() => {})
       },
     }
   }
@@ -193,7 +193,7 @@ class NatsLink implements NatsTransport {
     if (this.#closing.signal.aborted) return connection.close()
     this.#connection = connection
     for (const [subject, handler] of this.#handlers) this.#subscribe(connection, subject, handler)
-    await connection.flush()
+    await flushed(connection)
     const server = connection.getServer()
     logger.info({ server }, 'connected to the network')
     this.#become({ state: 'connected', server })
@@ -308,6 +308,17 @@ class NatsLink implements NatsTransport {
     if (TimeoutError !== undefined && error instanceof TimeoutError) return noAnswer(subject, timeoutMs)
     return noResponder(subject, error)
   }
+}
+
+/**
+ * Resolves when the server has heard everything that was sent. Rejects when the connection goes before: the library's own promise
+ * would be left as it is for ever.
+ */
+async function flushed(connection: NatsConnection): Promise<void> {
+  const gone = connection.closed().then((error) => {
+    throw error ?? new Error('the connection was closed')
+  })
+  await Promise.race([connection.flush(), gone])
 }
 
 /** Subjects that many ask and the orchestrator serves; who asks is the last word on the wire. */

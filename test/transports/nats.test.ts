@@ -1,10 +1,11 @@
 import { spawn } from 'node:child_process'
 import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
+import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { openNats, startNatsServer } from '../../src/transports/index.js'
+import { createNatsTransport, openNats, startNatsServer } from '../../src/transports/index.js'
 import {
+  CHANCE,
   CLOCK,
   eventually,
   newKey,
@@ -344,5 +345,38 @@ describe('a message server that cannot be started', () => {
       code: 'transport.unavailable',
       message: expect.stringContaining('/nonexistent.pem') as string,
     })
+  })
+})
+
+describe('a connection that goes before the server has answered', () => {
+  it('is made again, and closing waits for none that is gone', async () => {
+    let connections = 0
+    const server = createServer((socket) => {
+      connections += 1
+      let pings = 0
+      socket.on('error', () => {})
+      socket.write('INFO {"server_id":"test","version":"2.10.0","proto":1,"max_payload":1048576}\r\n')
+      socket.setEncoding('utf8').on('data', (text: string) => {
+        // The first belongs to the greeting.
+        for (const _ of text.matchAll(/PING\r\n/g))
+          if (++pings === 1) socket.write('PONG\r\n')
+          else if (connections < 3) socket.destroy()
+      })
+    })
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    const { port } = server.address() as AddressInfo
+    const transport = createNatsTransport({
+      identity: 'a',
+      connect: () =>
+        openNats({ url: `nats://127.0.0.1:${port}`, isTlsRequired: false, key: newKey(), identity: 'a' }),
+      clock: CLOCK,
+      chance: CHANCE,
+      logger: SILENT,
+    })
+    // The third stays open, and never answers.
+    await eventually('it is connected for the third time', () => connections === 3)
+    await transport.close()
+    expect(transport.status().state).toBe('closed')
+    await new Promise((resolve) => server.close(resolve))
   })
 })
