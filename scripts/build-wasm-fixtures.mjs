@@ -4,6 +4,8 @@
 //   node scripts/build-wasm-fixtures.mjs --wat    also WAT → test/fixtures/wasm/bin (committed; needs wat2wasm)
 //   npx --package assemblyscript@0.28.20 node scripts/build-wasm-fixtures.mjs --assembly
 //                                                 also AssemblyScript → test/fixtures/wasm/bin (committed)
+//   npx --package @bytecodealliance/jco@1.35.0 node scripts/build-wasm-fixtures.mjs --components
+//                                                 also components → test/fixtures/wasm/bin (committed; needs clang-14)
 import { spawnSync } from 'node:child_process'
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -32,6 +34,16 @@ if (process.argv.includes('--assembly')) {
     build('asc', [copy, '-o', join(from, 'bin', `assembly-${name}.wasm`), ...flags])
   }
   rmSync(dir, { recursive: true })
+}
+if (process.argv.includes('--components')) {
+  for (const file of sources('component', '.wat')) {
+    build('jco', ['parse', file, '-o', join(from, 'bin', `component-${basename(file, '.wat')}.wasm`)])
+  }
+  // The adapter from WASI preview 1 keeps its own state where this allocator puts it.
+  const core = join(out, 'c-files-core.wasm')
+  const c = [join(from, 'c/files.c'), join(from, 'component/realloc.c')]
+  build('clang-14', ['--target=wasm32-wasi', '-Oz', '-Wl,--strip-all', '-o', core, ...c])
+  build('jco', ['new', core, '--wasi-command', '-o', join(from, 'bin', 'component-c-files.wasm')])
 }
 for (const file of sources('c', '.c')) {
   const target = join(out, `c-${basename(file, '.c')}.wasm`)

@@ -19,7 +19,13 @@ export interface LookedAt {
 
 /** What `wasm validate --output json` prints. */
 export function reportAsObject({ file, cid, bytes, report }: LookedAt): Record<string, unknown> {
-  const { valid, problems, entryPoints, module, importGroups } = report
+  const { valid, problems, entryPoints, module, component, importGroups } = report
+  const imports = importGroups.map(({ module: name, imports: items, providedBy = '', belongsTo = '' }) => ({
+    Module: name,
+    ProvidedBy: providedBy,
+    BelongsTo: belongsTo,
+    Items: items.map((one) => ({ Name: one.name, Kind: one.kind, Signature: one.signature })),
+  }))
   return {
     File: file,
     CID: cid,
@@ -32,24 +38,30 @@ export function reportAsObject({ file, cid, bytes, report }: LookedAt): Record<s
       : {
           Kind: kindOf(module),
           Memory: memoryOf(module),
-          Imports: importGroups.map(({ module: name, imports, providedBy = '', belongsTo = '' }) => ({
-            Module: name,
-            ProvidedBy: providedBy,
-            BelongsTo: belongsTo,
-            Items: imports.map((one) => ({ Name: one.name, Kind: one.kind, Signature: one.signature })),
-          })),
+          Imports: imports,
           Exports: module.exports.map(({ name, kind, signature }) => ({
             Name: name,
             Kind: kind,
             Signature: signature,
           })),
         }),
+    ...(component === undefined
+      ? {}
+      : {
+          Kind: 'component',
+          CoreModules: component.modules.map(({ start, end, module: core }) => ({
+            Bytes: end - start,
+            Memory: memoryOf(core),
+          })),
+          Imports: imports,
+          Exports: component.exports.map((name) => ({ Name: name, Kind: 'instance', Signature: '' })),
+        }),
   }
 }
 
 /** The same for people: facts, then where the imports come from. */
 export function reportAsText({ file, cid, bytes, report }: LookedAt, terminal: Terminal): string {
-  const { module, importGroups, entryPoints } = report
+  const { module, component, importGroups, entryPoints } = report
   const facts: [string, string][] = [
     ['File', printable(file, 200)],
     ['CID', cid],
@@ -58,6 +70,10 @@ export function reportAsText({ file, cid, bytes, report }: LookedAt, terminal: T
   if (module !== undefined) {
     facts.push(['Kind', KINDS[kindOf(module)]], ['Memory', memoryText(module)])
     if (entryPoints.length > 0) facts.push(['Entry points', shortList(entryPoints)])
+  }
+  if (component !== undefined) {
+    facts.push(['Kind', 'component (WASI 0.2)'], ['Core modules', String(component.modules.length)])
+    facts.push(['Exports', component.exports.length === 0 ? 'none' : shortList(component.exports)])
   }
   const width = Math.max(...facts.map(([name]) => name.length)) + 2
   const head = facts.map(([name, value]) => `${name.padEnd(width)}${value}\n`).join('')

@@ -88,7 +88,7 @@ const KNOWN_HOSTS: readonly KnownHost[] = [
   {
     host: 'a WASI 0.2 component',
     advice:
-      'It is the inner module of a component: build for WASI preview 1 (cargo build --target wasm32-wasip1, clang --target=wasm32-wasip1)',
+      'It is the inner module of a component, which is not finished yet: `wasm-tools component new`, or cargo build --target wasm32-wasip2, makes the component',
     matches: (name) => /^(?:wasi|cm32p2\|wasi):/.test(name),
   },
   {

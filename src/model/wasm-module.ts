@@ -1,5 +1,5 @@
-import { WeirError } from '../errors.js'
 import { recogniseForeignFile } from './foreign-file.js'
+import { WasmReader, invalid, malformed, unsupported } from './wasm-reader.js'
 
 export type WasmExternKind = 'func' | 'table' | 'memory' | 'global' | 'tag'
 
@@ -42,7 +42,6 @@ const IMPORTS_MAX = 100_000
 const EXPORTS_MAX = 100_000
 const TYPES_MAX = 1_000_000
 const FUNCTIONS_MAX = 1_000_000
-const NAME_BYTES_MAX = 100_000
 const TABLES_MAX = 100_000
 const PARAMS_MAX = 1_000
 
@@ -57,7 +56,7 @@ const PARAMS_MAX = 1_000
  */
 export function readWasmModule(bytes: Uint8Array): WasmModule {
   checkHeader(bytes)
-  const reader = new Reader(bytes, 8, bytes.length, 'module')
+  const reader = new WasmReader(bytes, 8, bytes.length, 'module')
   const found: Sections = {
     types: [],
     functionTypes: [],
@@ -142,6 +141,14 @@ interface Sections {
   hasStart: boolean
 }
 
+/** Whether the bytes begin as those of a component do; whether it can be used is not looked at. */
+export function isWasmComponent(bytes: Uint8Array): boolean {
+  return bytes.length >= 8 && COMPONENT_START.every((byte, at) => at === 4 || bytes[at] === byte)
+}
+
+/** `\0asm`, a version of its own, and layer 1. */
+const COMPONENT_START = [0, 0x61, 0x73, 0x6d, 0, 0, 1, 0]
+
 function checkHeader(bytes: Uint8Array): void {
   if (bytes.length === 0) throw invalid('the file is empty')
   const magic = bytes[0] === 0 && bytes[1] === 0x61 && bytes[2] === 0x73 && bytes[3] === 0x6d
@@ -152,10 +159,10 @@ function checkHeader(bytes: Uint8Array): void {
   }
   if (bytes.length < 8) throw invalid('the module is truncated after its first bytes')
   const version = bytes.subarray(4, 8)
-  if (version[2] === 1 && version[3] === 0) {
+  if (isWasmComponent(bytes)) {
     throw invalid(
-      'this is a component (WASI 0.2 or later), not a core module',
-      'Build for WASI preview 1: cargo build --target wasm32-wasip1, clang --target=wasm32-wasip1, tinygo build -target=wasip1. `wasm-tools component new` was given the core module that is needed here; componentize-js and componentize-py make nothing else than components',
+      'this is a component (WASI 0.2), where a core module is needed',
+      'Components are programs of their own: `weir wasm run` starts them. Import modules must be core modules',
     )
   }
   if (version[0] !== 1 || version[1] !== 0 || version[2] !== 0 || version[3] !== 0) {
@@ -163,7 +170,7 @@ function checkHeader(bytes: Uint8Array): void {
   }
 }
 
-function readSection(id: number, section: Reader, found: Sections): void {
+function readSection(id: number, section: WasmReader, found: Sections): void {
   if (id === 1) readTypes(section, found)
   else if (id === 2) readImports(section, found)
   else if (id === 3) readFunctions(section, found)
@@ -177,7 +184,7 @@ function readSection(id: number, section: Reader, found: Sections): void {
   }
 }
 
-function readTypes(section: Reader, found: Sections): void {
+function readTypes(section: WasmReader, found: Sections): void {
   for (let left = section.count(TYPES_MAX, 'types'); left > 0; left--) {
     const form = section.byte()
     if (form !== 0x60)
@@ -191,21 +198,21 @@ function readTypes(section: Reader, found: Sections): void {
   section.end()
 }
 
-function readValueTypes(section: Reader): string {
+function readValueTypes(section: WasmReader): string {
   const types: string[] = []
   for (let left = section.count(PARAMS_MAX, 'parameters'); left > 0; left--)
     types.push(readValueType(section))
   return types.join(',')
 }
 
-function readValueType(section: Reader): string {
+function readValueType(section: WasmReader): string {
   const code = section.byte()
   const name = VALUE_TYPES[code]
   if (name !== undefined) return name
   throw unsupported(`the value type 0x${code.toString(16)}`)
 }
 
-function readImports(section: Reader, found: Sections): void {
+function readImports(section: WasmReader, found: Sections): void {
   for (let left = section.count(IMPORTS_MAX, 'imports'); left > 0; left--) {
     const module = section.name()
     const name = section.name()
@@ -235,14 +242,14 @@ function readImports(section: Reader, found: Sections): void {
   section.end()
 }
 
-function readFunctions(section: Reader, found: Sections): void {
+function readFunctions(section: WasmReader, found: Sections): void {
   for (let left = section.count(FUNCTIONS_MAX, 'functions'); left > 0; left--) {
     found.functionTypes.push(section.u32())
   }
   section.end()
 }
 
-function readTables(section: Reader, found: Sections): void {
+function readTables(section: WasmReader, found: Sections): void {
   // A table with an initialiser carries an expression; only its start is read, the rest is left to the compiler.
   for (let left = section.count(TABLES_MAX, 'tables'); left > 0; left--) {
     if (section.peek() === 0x40) throw unsupported('tables with initialisers')
@@ -252,12 +259,12 @@ function readTables(section: Reader, found: Sections): void {
   section.end()
 }
 
-function readMemories(section: Reader, found: Sections): void {
+function readMemories(section: WasmReader, found: Sections): void {
   for (let left = section.count(100, 'memories'); left > 0; left--) found.memories.push(readLimits(section))
   section.end()
 }
 
-function readExports(section: Reader, found: Sections): void {
+function readExports(section: WasmReader, found: Sections): void {
   const seen = new Set<string>()
   for (let left = section.count(EXPORTS_MAX, 'exports'); left > 0; left--) {
     const at = section.offset
@@ -271,7 +278,7 @@ function readExports(section: Reader, found: Sections): void {
   section.end()
 }
 
-function readLimits(section: Reader): WasmLimits {
+function readLimits(section: WasmReader): WasmLimits {
   const at = section.offset
   const flags = section.byte()
   if (flags > 7) throw malformed(`limits have the flags ${flags}`, at)
@@ -287,113 +294,4 @@ function signatureOf(found: Sections, type: number | undefined): string {
   if (signature === undefined)
     throw invalid(`it refers to the type or function ${String(type)}, which it does not define`)
   return signature
-}
-
-/** Reads one stretch of the file; never past its end. */
-class Reader {
-  readonly #bytes: Uint8Array
-  readonly #end: number
-  readonly #what: string
-  offset: number
-
-  constructor(bytes: Uint8Array, start: number, end: number, what: string) {
-    this.#bytes = bytes
-    this.#end = end
-    this.#what = what
-    this.offset = start
-  }
-
-  atEnd(): boolean {
-    return this.offset >= this.#end
-  }
-
-  end(): void {
-    if (!this.atEnd()) throw malformed(`the ${this.#what} section is longer than its contents`, this.offset)
-  }
-
-  peek(): number | undefined {
-    return this.atEnd() ? undefined : this.#bytes[this.offset]
-  }
-
-  byte(): number {
-    const value = this.peek()
-    if (value === undefined) throw malformed(`the ${this.#what} is truncated`, this.offset)
-    this.offset++
-    return value
-  }
-
-  u32(): number {
-    const at = this.offset
-    let value = 0
-    for (let factor = 1; ; factor *= 0x80) {
-      const byte = this.byte()
-      value += (byte & 0x7f) * factor
-      if (byte < 0x80) break
-      if (factor === 0x80 ** 4) throw malformed('a number (LEB128) is longer than allowed', at)
-    }
-    if (value > 0xffffffff) throw malformed('a number (LEB128) is larger than allowed', at)
-    return value
-  }
-
-  /** As a number: limits beyond 2^53 lose precision, which no check needs. */
-  u64(): number {
-    const at = this.offset
-    let value = 0n
-    for (let shift = 0; ; shift += 7) {
-      const byte = this.byte()
-      value |= BigInt(byte & 0x7f) << BigInt(shift)
-      if (byte < 0x80) break
-      if (shift + 7 >= 64) throw malformed('a number (LEB128) is longer than allowed', at)
-    }
-    if (value >> 64n !== 0n) throw malformed('a number (LEB128) is larger than allowed', at)
-    return Number(value)
-  }
-
-  /** A count of things of at least one byte each. */
-  count(max: number, what: string): number {
-    const at = this.offset
-    const count = this.u32()
-    if (count > max) throw invalid(`it has ${count} ${what}, more than the ${max} that are allowed`)
-    if (count > this.#end - this.offset)
-      throw malformed(`the ${this.#what} section is too short for ${count} ${what}`, at)
-    return count
-  }
-
-  name(): string {
-    const at = this.offset
-    const length = this.u32()
-    if (length > NAME_BYTES_MAX) throw invalid(`it has a name of ${length} bytes`)
-    if (length > this.#end - this.offset) throw malformed(`a name of ${length} bytes does not fit`, at)
-    const bytes = this.#bytes.subarray(this.offset, this.offset + length)
-    this.offset += length
-    try {
-      return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
-    } catch {
-      throw malformed('a name is not UTF-8', at)
-    }
-  }
-
-  slice(size: number, what: string): Reader {
-    if (size > this.#end - this.offset) {
-      throw malformed(
-        `the ${what} section claims ${size} bytes, ${this.#end - this.offset} are left`,
-        this.offset,
-      )
-    }
-    const part = new Reader(this.#bytes, this.offset, this.offset + size, what)
-    this.offset += size
-    return part
-  }
-}
-
-function invalid(problem: string, hint = 'Check that the file is a complete WebAssembly module'): WeirError {
-  return new WeirError('wasm.invalid', `Cannot use the WebAssembly module: ${problem}`, { hint })
-}
-
-function malformed(problem: string, offset: number): WeirError {
-  return invalid(`${problem} (at byte ${offset})`)
-}
-
-function unsupported(what: string, hint = 'Build without this feature'): WeirError {
-  return invalid(`it uses ${what}, which is not supported`, hint)
 }

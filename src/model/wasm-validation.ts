@@ -5,8 +5,11 @@ import { HOST_MODULES } from './wasm-host-modules.js'
 import { WEIR_HTTP_MODULE } from './weir-http.js'
 import { compileProblems } from './wasm-compile.js'
 import { groupImports, type ImportGroup } from './wasm-import-groups.js'
+import { type ComponentReport, validateComponent } from './wasm-component-validation.js'
 import { recogniseHost } from './wasm-hosts.js'
-import { type WasmImport, type WasmModule, readWasmModule } from './wasm-module.js'
+import { listSome, quote } from './wasm-lists.js'
+import { checkMemories } from './wasm-memories.js'
+import { type WasmImport, type WasmModule, isWasmComponent, readWasmModule } from './wasm-module.js'
 
 export interface WasmProblem {
   code: ErrorCode
@@ -17,11 +20,13 @@ export interface WasmProblem {
 export interface ValidationReport {
   valid: boolean
   problems: WasmProblem[]
-  /** Absent when the entry module cannot be read. */
+  /** Absent when the entry module cannot be read, and for a component. */
   module?: WasmModule
+  /** Absent when it is no component that can be read. */
+  component?: ComponentReport
   /** What it imports, by where from. */
   importGroups: ImportGroup[]
-  /** Exported functions without parameters and results: everything `entryPoint` may name. */
+  /** Everything `entryPoint` may name: exported functions without parameters and results, `wasi:cli/run` of a component. */
   entryPoints: string[]
   /** It, or a module it is made of, asks for HTTP: without a network it is told `denied`. */
   asksForHttp: boolean
@@ -46,9 +51,11 @@ export interface ValidationOptions {
 
 /**
  * Says whether weir can run a module: readable, complete, with its entry point, every import provided by the node (WASI
- * preview 1, HTTP) or by an import module. Never throws for a bad module; the report lists every problem found.
+ * preview 1, HTTP; for a component WASI 0.2) or by an import module. Never throws for a bad module; the report lists every
+ * problem found.
  */
 export function validateWasm(bytes: Uint8Array, options: ValidationOptions = {}): ValidationReport {
+  if (isWasmComponent(bytes)) return validateComponent(bytes, options)
   const problems: WasmProblem[] = []
   const module = readOrComplain(bytes, 'the entry module', problems)
   const libraries = readLibraries(options.imports ?? [], problems)
@@ -60,11 +67,11 @@ export function validateWasm(bytes: Uint8Array, options: ValidationOptions = {})
     .map((one) => one.name)
   problems.push(...checkEntryPoint(module, options.entryPoint ?? '_start', entryPoints))
   const unknown = new Set(options.unknownImports ?? [])
-  problems.push(...checkImports(module, libraries, unknown), ...checkThreads(module, 'the entry module'))
+  problems.push(...checkImports(module, libraries, unknown), ...checkMemories(module, 'the entry module'))
   for (const [name, library] of libraries) {
     problems.push(
       ...checkImports(library, libraries, unknown),
-      ...checkThreads(library, `the import module ${quote(name)}`),
+      ...checkMemories(library, `the import module ${quote(name)}`),
     )
   }
   problems.push(...checkCycles(libraries))
@@ -213,32 +220,6 @@ function missingProblem(
   return { code: 'wasm.imports', message: `Nobody provides ${shown}`, hint }
 }
 
-function checkThreads(module: WasmModule, what: string): WasmProblem[] {
-  const problems: WasmProblem[] = []
-  if (module.memories.some((one) => one.shared)) {
-    problems.push({
-      code: 'wasm.invalid',
-      message: `Threads are not supported, and ${what} shares its memory`,
-      hint: 'Build for wasm32-wasip1, without threads',
-    })
-  }
-  if (module.memories.some((one) => one.is64)) {
-    problems.push({
-      code: 'wasm.invalid',
-      message: `64-bit memories are not supported, and ${what} has one`,
-      hint: 'Build for wasm32',
-    })
-  }
-  if (module.memories.length > 1) {
-    problems.push({
-      code: 'wasm.invalid',
-      message: `Only one memory is supported, and ${what} has ${module.memories.length}`,
-      hint: 'Build without the multi-memory proposal',
-    })
-  }
-  return problems
-}
-
 /** Import modules are instantiated before those that need them, so they cannot need each other in a circle. */
 function checkCycles(libraries: ReadonlyMap<string, WasmModule>): WasmProblem[] {
   const done = new Set<string>()
@@ -260,14 +241,4 @@ function checkCycles(libraries: ReadonlyMap<string, WasmModule>): WasmProblem[] 
     return [{ code: 'wasm.imports', message, hint: 'Link them into one module' }]
   }
   return []
-}
-
-function listSome(names: readonly string[]): string {
-  const shown = names.slice(0, 8).map((one) => (one.length > 100 ? `${one.slice(0, 100)}…` : one))
-  const more = names.length - shown.length
-  return more > 0 ? `${shown.join(', ')} and ${more} more` : shown.join(', ')
-}
-
-function quote(text: string): string {
-  return JSON.stringify(text.length > 100 ? `${text.slice(0, 100)}…` : text)
 }

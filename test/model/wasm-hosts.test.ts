@@ -49,7 +49,7 @@ describe('a module for another host', () => {
     ['HTTP calls', '--input https://', ['wasi_experimental_http', 'req']],
     ['HTTP calls', '--input https://', ['wasi:http/outgoing-handler@0.2.0', 'handle']],
     ['a proposal for WASI', 'preview 1', ['wasi_ephemeral_crypto_common', 'array_output_len']],
-    ['a WASI 0.2 component', 'wasm32-wasip1', ['wasi:cli/exit@0.2.0', 'exit']],
+    ['a WASI 0.2 component', 'wasm32-wasip2', ['wasi:cli/exit@0.2.0', 'exit']],
     ['wasm-bindgen', 'wasm-pack', ['wbg', '__wbindgen_throw']],
     ['wasm-bindgen', 'wasm-pack', ['./main_bg.js', '__wbg_log_1']],
     ['Kotlin, Dart', 'container', ['dart2wasm', '_1']],
@@ -131,7 +131,7 @@ describe('a file that is no module', () => {
     ['a script', 'weir docker run', '#!/bin/sh\necho'],
     ['a text', 'text file', 'hello\n'],
     ['nothing', 'empty', ''],
-    ['a component', 'tinygo build -target=wasip1', Buffer.from('0061736d0d000100', 'hex')],
+    ['a component of another version', '0.2', Buffer.from('0061736d0e000100', 'hex')],
   ])('%s is called so: %s', (_what, words, content) => {
     const bytes = typeof content === 'string' ? Buffer.from(content, 'latin1') : content
     const [problem] = validateWasm(bytes).problems

@@ -1,6 +1,7 @@
 import { resolve } from 'node:path'
 import { WeirError } from '../../errors.js'
-import { readWasmModule } from '../../model/wasm-module.js'
+import { readWasmComponent } from '../../model/wasm-component.js'
+import { isWasmComponent, readWasmModule } from '../../model/wasm-module.js'
 import { formatBytes } from '../../model/resources.js'
 import { quoted } from '../../model/printable.js'
 import { suggest, withClient } from '../context.js'
@@ -53,7 +54,8 @@ const COLUMNS: Column<WireBlob>[] = [
 /** A module that needs others may be uploaded; what is none may not. */
 function checkForm(bytes: Uint8Array, file: string): void {
   try {
-    readWasmModule(bytes)
+    if (isWasmComponent(bytes)) readWasmComponent(bytes)
+    else readWasmModule(bytes)
   } catch (error) {
     if (!(error instanceof WeirError)) throw error
     throw new WeirError(error.code, `Cannot upload ${quoted(file, 200)}: ${error.message}`, {

@@ -15,10 +15,10 @@ export interface JobModule extends LoadedModule {
 /** Such a module is compiled faster than its code is found. */
 const CODE_MODULE_BYTES_MIN = 4_096
 
-/** The modules of a run with their code, the entry module first. */
+/** The modules that a run has compiled, with their code: the entry module first, or the parts of a component. */
 export async function findCode(codes: CodeCache | undefined, modules: LoadedModules): Promise<JobModule[]> {
   const found: JobModule[] = []
-  for (const { name, bytes } of [modules.entry, ...modules.imports]) {
+  for (const { name, bytes } of modules.parts ?? [modules.entry, ...modules.imports]) {
     const key = bytes.length < CODE_MODULE_BYTES_MIN ? undefined : codes?.keyOf(bytes)
     found.push({ name, bytes, key, code: key === undefined ? undefined : await codes?.find(key) })
   }
@@ -42,6 +42,18 @@ export function bringModules(slot: Slot, modules: JobModule[]): Promise<ModuleFi
       }
     }),
   )
+}
+
+/** Puts a component where the sandbox sees it; what is compiled are its parts. */
+export async function bringComponent(slot: Slot, { bytes }: LoadedModule): Promise<ModuleFile> {
+  await writeFile(join(slot.dir, 'mod', 'component'), bytes)
+  return { module: '/mod/component' }
+}
+
+/** Whether nothing had to be compiled but what is too small for its code to be kept. */
+export function isCached(modules: readonly JobModule[], fromCode: number): boolean {
+  const kept = modules.filter(({ key }) => key !== undefined).length
+  return kept > 0 && fromCode === kept
 }
 
 /** Has compiled for the next job what this one had to compile. `fromCode`: how many of the modules had code that V8 took. */

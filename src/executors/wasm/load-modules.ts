@@ -21,6 +21,8 @@ export interface LoadedModule {
 export interface LoadedModules {
   entry: LoadedModule
   imports: LoadedModule[]
+  /** The core modules of a component; undefined when the entry module is one itself. */
+  parts: (LoadedModule & { tableElements: number })[] | undefined
   /** Pages of 64 KiB that the modules' memories have at the start. */
   initialPages: number
 }
@@ -54,9 +56,16 @@ export async function loadModules(
   }
   const used = named.map((one) => readWasmModule(one.bytes))
   if (report.module !== undefined) used.push(report.module)
+  if (report.component !== undefined) used.push(...report.component.modules.map((one) => one.module))
   checkTables(used)
+  // Memories that a module imports are those of another one.
   const initialPages = used.reduce((sum, one) => sum + (one.memories[0]?.min ?? 0), 0)
-  return { entry, imports: named, initialPages }
+  const parts = report.component?.modules.map(({ module, start, end }, index) => ({
+    name: `${entry.name} (core module ${index})`,
+    bytes: entry.bytes.subarray(start, end),
+    tableElements: module.tables.reduce((sum, one) => sum + one.min, 0),
+  }))
+  return { entry, imports: named, parts, initialPages }
 }
 
 const TABLE_ELEMENTS_MAX = 10_000_000

@@ -5,9 +5,16 @@ import type { ExecutionId, TaskSpec } from '../../model/index.js'
 import { formatBytes, taskResources } from '../../model/index.js'
 import type { EngineHealth, Executor, NetworkProvider, RunSpec, RunningExecution } from '../../ports/index.js'
 import type { CgroupTree } from './cgroup.js'
-import { type JobModule, bringModules, compileForNext, findCode } from './job-modules.js'
+import {
+  type JobModule,
+  bringComponent,
+  bringModules,
+  compileForNext,
+  findCode,
+  isCached,
+} from './job-modules.js'
 import { type JobPlan, checkInitialMemory, planJob } from './job-plan.js'
-import { loadModules } from './load-modules.js'
+import { type LoadedModules, loadModules } from './load-modules.js'
 import {
   DEFAULT_WASM_LIMITS,
   SILENT,
@@ -35,7 +42,7 @@ import {
 } from './workshop.js'
 
 /**
- * Runs WASI preview 1 programs, each in a sandboxed process of its own that is used once.
+ * Runs WASI preview 1 programs and WASI 0.2 components, each in a sandboxed process of its own that is used once.
  *
  * `probe` builds a sandbox for real and keeps it for the first job. Nothing ever runs outside a sandbox: where none can
  * be built, `probe` says what to do and `start` rejects with `sandbox.unavailable`. With a gateway, programs of mode `http` ask
@@ -80,7 +87,7 @@ class WasmExecutor implements Executor {
       return {
         available: true,
         details: {
-          system: 'WASI preview 1',
+          system: 'WASI preview 1, WASI 0.2 components',
           node: toolbox.nodeVersion,
           v8: toolbox.v8Version,
           start: pool.startsFromSnapshot ? 'snapshot' : 'plain',
@@ -137,7 +144,7 @@ class WasmExecutor implements Executor {
       // Before the job: whoever runs in the sandbox then finds the gateway there, or nobody.
       if (plan.attachment !== undefined)
         await this.#options.gateway?.carry(plan.attachment, slot.takeConnection())
-      const job = await this.#hand(slot, plan, withCode, mounts, run)
+      const job = await this.#hand(slot, plan, modules, withCode, mounts, run)
       const details: Record<string, string> = { slot: isWarm ? 'warm' : 'cold' }
       const running = watchProgram(slot, run.output, {
         outputBytesMax: this.#limits.outputBytesMax,
@@ -146,7 +153,7 @@ class WasmExecutor implements Executor {
         details,
       })
       const fromCode = await this.#compiled(slot)
-      details.compiler = fromCode === withCode.length ? 'cached' : job.optimise ? 'optimising' : 'tiered'
+      details.compiler = isCached(withCode, fromCode) ? 'cached' : job.optimise ? 'optimising' : 'tiered'
       if (codes !== undefined) this.#background(compileForNext(codes, withCode, fromCode))
       signal.throwIfAborted()
       return running
@@ -273,11 +280,13 @@ class WasmExecutor implements Executor {
   async #hand(
     slot: Slot,
     plan: JobPlan,
+    { entry: program, parts }: LoadedModules,
     modules: JobModule[],
     mounts: SandboxMount[],
     run: RunSpec,
   ): Promise<SandboxJob> {
-    const [entry, ...imports] = await bringModules(slot, modules)
+    const files = await bringModules(slot, modules)
+    const [entry, ...imports] = parts === undefined ? files : [await bringComponent(slot, program)]
     if (entry === undefined) throw new WeirError('wasm.invalid', 'The run carries no WebAssembly module')
     const size = (some: JobModule[]): number => some.reduce((sum, { bytes }) => sum + bytes.length, 0)
     const toCompile = modules.filter(({ code }) => code === undefined)
@@ -285,8 +294,11 @@ class WasmExecutor implements Executor {
       kind: 'run',
       ...entry,
       imports: imports.map((file, index) => ({ name: modules[index + 1]?.name ?? '', ...file })),
+      ...(parts && {
+        parts: files.map((file, index) => ({ ...file, tableElements: parts[index]?.tableElements ?? 0 })),
+      }),
       entryPoint: plan.params.EntryPoint,
-      args: [modules[0]?.name ?? '', ...plan.params.Parameters],
+      args: [program.name, ...plan.params.Parameters],
       env: plan.env,
       mounts,
       preopens: preopensOf(mounts, plan, this.#options.preopens),
@@ -298,7 +310,11 @@ class WasmExecutor implements Executor {
       optimise: size(toCompile) <= this.#limits.optimiseBytesMax,
     }
     await slot.run(job, {
-      memoryBytes: plan.memoryPages * 65_536 + OVERHEAD_BYTES + size(modules) * COMPILE_BYTES_PER_BYTE,
+      memoryBytes:
+        plan.memoryPages * 65_536 +
+        OVERHEAD_BYTES +
+        size(modules) * COMPILE_BYTES_PER_BYTE +
+        (parts === undefined ? 0 : program.bytes.length),
       cpu: run.resources.cpu,
       pids: PIDS_MAX,
     })

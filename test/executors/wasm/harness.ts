@@ -20,6 +20,9 @@ const BUILT = join(PACKAGE_ROOT, 'dist/test-fixtures/wasm')
 /** A committed module. */
 export const wat = (name: string): string => join(FIXTURES, `${name}.wasm`)
 
+/** The example of a component. */
+export const HELLO_COMPONENT = join(PACKAGE_ROOT, 'examples/hello-component/hello.wasm')
+
 /** A module that is built where its compiler is; undefined elsewhere. */
 export function built(name: string): string | undefined {
   const file = join(BUILT, `${name}.wasm`)

@@ -2,10 +2,16 @@ import { readFileSync } from 'node:fs'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { isWeirError } from '../../../src/errors.js'
+import { InvalidComponent, MissingImport } from '../../../src/executors/wasm/sandbox/component/faults.js'
+import { linkComponent } from '../../../src/executors/wasm/sandbox/wasi2/program.js'
+import { wasmApi } from '../../../src/executors/wasm/sandbox/web-assembly.js'
 import { readWasmModule, validateWasm } from '../../../src/model/index.js'
-import { wat } from './harness.js'
+import { readWasmComponent } from '../../../src/model/wasm-component.js'
+import { HELLO_COMPONENT, wat } from './harness.js'
+import { WasiProgram } from './wasi-program.js'
 
 const read = (name: string): Buffer => readFileSync(wat(name))
+const hello = readFileSync(HELLO_COMPONENT)
 
 describe('reading and validating modules', () => {
   it('lists imports, exports and limits without compiling', () => {
@@ -47,7 +53,7 @@ describe('reading and validating modules', () => {
   it('names what a file is when it is not a module', () => {
     const first = (bytes: Uint8Array) => validateWasm(bytes).problems[0]
     expect(first(Buffer.from('(module)'))?.message).toContain('WebAssembly text')
-    expect(first(Buffer.from('0061736d0d000100', 'hex'))?.message).toContain('component')
+    expect(first(Buffer.from('0061736d0e000100', 'hex'))?.message).toContain('component format')
     expect(first(Buffer.from('\x7fELF\x02\x01\x01\x00', 'latin1'))?.message).toContain('native program')
     expect(first(Buffer.alloc(0))?.message).toContain('empty')
     expect(first(Buffer.from('hello'))?.code).toBe('wasm.invalid')
@@ -82,8 +88,70 @@ describe('reading and validating modules', () => {
     ])
   })
 
+  it('says what a component imports, and what of it nobody provides', () => {
+    const report = validateWasm(read('component-c-files'), { compile: true })
+    expect(report).toMatchObject({ valid: true, problems: [], entryPoints: ['wasi:cli/run@0.2.12'] })
+    expect(report.component?.modules).toHaveLength(4)
+    const streams = report.importGroups.find(({ module }) => module.startsWith('wasi:io/streams'))
+    expect(streams?.providedBy).toBe('WASI 0.2')
+    expect(streams?.imports.map(({ name }) => name)).toContain('[method]output-stream.check-write')
+
+    const foreign = validateWasm(read('component-foreign-imports'), { entryPoint: 'main' })
+    expect(foreign.problems.map(({ code, message }) => [code, message])).toEqual([
+      ['wasm.entry_point', 'A component is started at wasi:cli/run, not at "main"'],
+      ['wasm.imports', 'Nobody provides "example:billing/pay@1.0.0"'],
+      ['wasm.imports', expect.stringContaining('Nobody provides "wasi:cli/environment@0.3.0"')],
+      ['wasm.imports', 'Nobody provides wasi:clocks/wall-clock@0.2.0#leap-seconds'],
+    ])
+    const library = validateWasm(Buffer.from('0061736d0d000100', 'hex')).problems[0]
+    expect(library?.message).toContain('exports no wasi:cli/run')
+    const asImport = { imports: [{ name: 'math', bytes: hello }] }
+    expect(validateWasm(read('uses-math'), asImport).problems[0]?.message).toContain('this is a component')
+  })
+
+  it('links whatever component it is given, or refuses it, and nothing else happens', () => {
+    const seeds = [hello, ...['passes-values', 'resources'].map((name) => read(`component-${name}`))]
+    const program = new WasiProgram()
+    fc.assert(
+      fc.property(
+        fc.constantFrom(...seeds),
+        fc.array(fc.record({ at: fc.nat(), to: fc.nat(255) }), { minLength: 1, maxLength: 3 }),
+        (seed, changes) => {
+          // Its core modules stay as they are: what they do is bounded by the sandbox, not by the linker.
+          const { modules: ranges } = readWasmComponent(seed)
+          const outside = [...seed.keys()].filter(
+            (at) => !ranges.some(({ start, end }) => at >= start && at < end),
+          )
+          const bytes = Buffer.from(seed)
+          for (const { at, to } of changes) bytes[outside[at % outside.length] ?? 0] = to
+          const report = validateWasm(bytes)
+          expect(report.valid).toBe(report.problems.length === 0)
+          try {
+            const { component, modules } = readWasmComponent(bytes)
+            const parts = modules.map(({ start, end }) => ({
+              module: new wasmApi.Module(bytes.subarray(start, end)),
+              tableElements: 0,
+            }))
+            linkComponent(component, parts, program.state)
+          } catch (error) {
+            const isRefusal =
+              isWeirError(error, 'wasm.invalid') ||
+              error instanceof InvalidComponent ||
+              error instanceof MissingImport ||
+              error instanceof wasmApi.CompileError ||
+              error instanceof wasmApi.LinkError
+            if (!isRefusal) throw error
+          }
+        },
+      ),
+      { numRuns: 150 },
+    )
+    program.remove()
+  })
+
   it('never throws anything but a refusal, whatever the bytes are', () => {
-    const seeds = ['hello', 'uses-math', 'other-entry', 'table-bomb'].map(read)
+    const names = ['hello', 'uses-math', 'other-entry', 'table-bomb', 'component-passes-values']
+    const seeds = names.map(read)
     fc.assert(
       fc.property(
         fc.constantFrom(...seeds),

@@ -6,6 +6,8 @@ export interface SandboxJob extends ModuleFile {
   kind: 'run'
   /** Import modules by the name that others ask for. */
   imports: (ModuleFile & { name: string })[]
+  /** The core modules of a component, in the order of its file; absent = `module` is a core module itself. */
+  parts?: (ModuleFile & { tableElements: number })[]
   entryPoint: string
   /** argv[0] first. */
   args: string[]

@@ -2,32 +2,31 @@ import { WEIR_HTTP_MODULE } from '../../../model/weir-http.js'
 import type { HttpClient } from './http/http-client.js'
 import { WeirHttp } from './http/weir-http.js'
 import type { SandboxJob } from './job.js'
+import { importObject } from './import-object.js'
+import { ownValue } from './own-value.js'
 import { GuestMemory, type WasiState, wasiFunctions } from './wasi/index.js'
 import { type WasmInstance, type WasmMemory, wasmApi } from './web-assembly.js'
 
 const WASI_NAME = 'wasi_snapshot_preview1'
 
 export interface Program {
-  entry: WasmInstance
-  /** The entry module's memory, if it has one. */
-  memory: WasmMemory | undefined
+  /** The entry module's memory, if it has one; of a component the largest. */
+  readonly memory: WasmMemory | undefined
+  /** Runs it, and returns its exit code. Undefined: there is nothing to start. */
+  start: (() => number) | undefined
 }
 
 export interface CompiledModules {
   entry: object
   imports: Map<string, object>
-}
-
-interface ImportDescriptor {
-  module: string
-  name: string
+  /** Of a component, which has nothing else. */
+  parts: object[]
 }
 
 /**
  * Instantiates the entry module and, before it, the import modules it needs, each once.
  *
- * The names of WASI and of HTTP are taken before any import module is looked at, so these cannot be replaced. Names are plain strings
- * in objects without a prototype: `__proto__` and `constructor` are names like others.
+ * The names of WASI and of HTTP are taken before any import module is looked at, so these cannot be replaced.
  */
 export function link(job: SandboxJob, modules: CompiledModules, state: WasiState, http: HttpClient): Program {
   const host: Host = { state, http: new WeirHttp(http) }
@@ -44,7 +43,8 @@ export function link(job: SandboxJob, modules: CompiledModules, state: WasiState
   }
   const { instance, memory } = instantiate(modules.entry, instanceOf, host)
   if (job.entryPoint !== '_start') callInitialize(instance)
-  return { entry: instance, memory }
+  const start = ownValue(instance.exports, job.entryPoint)
+  return { memory, start: typeof start === 'function' ? () => returned(start as () => void) : undefined }
 }
 
 /** What all instances of a program share. */
@@ -63,32 +63,23 @@ function instantiate(
     [WASI_NAME]: wasiFunctions(state, guestMemory),
     [WEIR_HTTP_MODULE]: http.functions(guestMemory),
   }
-  const imports = Object.create(null) as Record<string, Record<string, unknown>>
-  let memory: WasmMemory | undefined
-  for (const wanted of importsOf(module)) {
-    const provided =
-      (ownValue(own, wanted.module) as object | undefined) ?? instanceOf(wanted.module)?.exports
-    const value = provided === undefined ? undefined : ownValue(provided, wanted.name)
-    imports[wanted.module] ??= Object.create(null) as Record<string, unknown>
-    const target = imports[wanted.module]
-    if (target !== undefined) target[wanted.name] = value
-    if (value instanceof wasmApi.Memory) memory = value
-  }
+  const found = importObject(
+    module,
+    (name) => (ownValue(own, name) as object | undefined) ?? instanceOf(name)?.exports,
+  )
+  let { memory } = found
   if (memory !== undefined) guestMemory.attach(memory)
-  const instance = new wasmApi.Instance(module, imports)
+  const instance = new wasmApi.Instance(module, found.imports)
   const exported = ownValue(instance.exports, 'memory')
   if (exported instanceof wasmApi.Memory) memory = exported
   if (memory !== undefined) guestMemory.attach(memory)
   return { instance, memory }
 }
 
-function importsOf(module: object): ImportDescriptor[] {
-  const api = wasmApi.Module as unknown as { imports(module: object): ImportDescriptor[] }
-  return api.imports(module)
-}
-
-export function ownValue(object: object, name: string): unknown {
-  return Object.getOwnPropertyDescriptor(object, name)?.value
+/** A core program that comes to its end has done well; others leave by `proc_exit`. */
+function returned(start: () => void): number {
+  start()
+  return 0
 }
 
 function callInitialize(instance: WasmInstance): void {

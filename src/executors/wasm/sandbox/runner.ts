@@ -4,7 +4,7 @@
  * It is bundled into one file, sees no module directory, and trusts the job message alone; the program's own words
  * never reach the status except as the text of a trap.
  */
-import { closeSync, readSync, writeSync } from 'node:fs'
+import { closeSync, readFileSync, readSync, writeSync } from 'node:fs'
 import v8 from 'node:v8'
 import { loadCode, loadModule, optimiseFrom, writeCode } from './compiled-code.js'
 import { GatewayChannel } from './http/channel.js'
@@ -19,9 +19,12 @@ import {
   type SandboxStatus,
   type SandboxTask,
 } from './job.js'
-import { type CompiledModules, type Program, link, ownValue } from './link.js'
+import { readWasmComponent } from '../../../model/wasm-component.js'
+import { InvalidComponent, MissingImport } from './component/faults.js'
+import { type CompiledModules, type Program, link } from './link.js'
 import { TRAP_FRAMES, trapText } from './trap-text.js'
 import { type WasiState, createWasiState } from './wasi/index.js'
+import { linkComponent } from './wasi2/program.js'
 import { wasmApi } from './web-assembly.js'
 
 const MESSAGE_CHARS_MAX = 4_000
@@ -68,40 +71,62 @@ function run(job: SandboxJob): void {
   try {
     // Enough to say where a trap happened.
     Error.stackTraceLimit = TRAP_FRAMES
-    program = link(job, modules, state, http)
-    const start = ownValue(program.entry.exports, job.entryPoint)
-    if (typeof start !== 'function')
-      refuse('wasm.entry_point', `The module exports no function "${job.entryPoint}"`)
-    else (start as () => void)()
+    program =
+      job.parts === undefined
+        ? link(job, modules, state, http)
+        : linkParts(job.module, job.parts, modules, state)
+    if (program.start === undefined)
+      return refuse('wasm.entry_point', `The module exports no function "${job.entryPoint}"`)
+    const code = program.start()
+    if (code !== 0) finish('exit', code)
   } catch (error) {
     const message = textOf(error)
     if (error instanceof wasmApi.LinkError) refuse('wasm.imports', message)
+    if (error instanceof MissingImport) refuse('wasm.imports', `Nobody provides ${message}`)
+    if (error instanceof InvalidComponent) refuse('wasm.invalid', `The component is not valid: ${message}`)
     if (program === undefined && isMemoryRefusal(error)) refuse('memory', message)
     finish('trap', 0, trapText(error), ranOutOfMemory(program, state))
   }
   finish('returned', 0)
 }
 
+function linkParts(
+  file: string,
+  parts: NonNullable<SandboxJob['parts']>,
+  modules: CompiledModules,
+  state: WasiState,
+): Program {
+  const { component } = readWasmComponent(readFileSync(file))
+  const core = parts.map(({ tableElements }, index) => ({
+    module: modules.parts[index] ?? {},
+    tableElements,
+  }))
+  return linkComponent(component, core, state)
+}
+
 /** Code that is there is loaded first: V8 takes it only under the very flags under which it was made. */
 function compile(job: SandboxJob): { modules: CompiledModules; fromCode: number } {
   optimiseFrom(true)
-  const files = [job, ...job.imports]
+  const files = job.parts ?? [job, ...job.imports]
   const loaded = files.map((one) => loadModule(one))
   const fromCode = loaded.filter((one) => one.module !== undefined).length
   optimiseFrom(job.optimise)
-  const [entry, ...imports] = loaded.map(({ module, bytes }) => {
+  const compiled = loaded.map(({ module, bytes }) => {
     try {
       return module ?? new wasmApi.Module(bytes)
     } catch (error) {
       return refuse('wasm.invalid', textOf(error))
     }
   })
+  if (job.parts !== undefined)
+    return { modules: { entry: {}, imports: new Map(), parts: compiled }, fromCode }
+  const [entry, ...imports] = compiled
   if (entry === undefined) return refuse('wasm.invalid', 'there is no module')
   const named = job.imports.flatMap(({ name }, index): [string, object][] => {
     const module = imports[index]
     return module === undefined ? [] : [[name, module]]
   })
-  return { modules: { entry, imports: new Map(named) }, fromCode }
+  return { modules: { entry, imports: new Map(named), parts: [] }, fromCode }
 }
 
 /** V8 cannot make the memory a module starts with: it is larger than the cap. */

@@ -78,7 +78,8 @@ function descriptorType(found: Descriptor): number {
   return found.kind === 'file' ? FILETYPE.REGULAR_FILE : FILETYPE.UNKNOWN
 }
 
-function statOf(state: WasiState, found: Descriptor): BigIntStats | 'virtual' | 'stream' {
+/** ENOENT for an open directory that is gone. */
+export function statOf(state: WasiState, found: Descriptor): BigIntStats | 'virtual' | 'stream' {
   if (found.kind === 'stream') return 'stream'
   if (found.kind === 'file') return fstatSync(found.fd, { bigint: true })
   const stat = state.tree.stat(found.place)

@@ -159,6 +159,13 @@ export class Descriptors {
     return this.#table.filter((one) => one?.kind === 'directory')
   }
 
+  /** The numbers and names of the directories that were open from the start, as far as they still are. */
+  preopens(): [number: number, name: string][] {
+    return this.#table.flatMap((one, number): [number, string][] =>
+      one?.kind === 'directory' && one.preopen !== undefined ? [[number, one.preopen]] : [],
+    )
+  }
+
   #take(number: number): void {
     this.#table[number] = undefined
     this.#count--

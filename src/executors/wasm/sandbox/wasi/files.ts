@@ -85,6 +85,29 @@ export function writeAt(
   return writeFile(state, file, memory, iovs, count, isAppending ? fstatSync(file.fd).size : wanted)
 }
 
+/** Reads up to `length` bytes anywhere in a file; none are its end. */
+export function readBytes(file: FileDescriptor, length: number, offset: number): Uint8Array {
+  if (!file.canRead) throw notReadable(file)
+  const bytes = Buffer.allocUnsafe(length)
+  return bytes.subarray(0, readSync(file.fd, bytes, 0, length, offset))
+}
+
+/** Writes bytes anywhere in a file, or at its end; returns how many. */
+export function writeBytes(
+  state: WasiState,
+  file: FileDescriptor,
+  bytes: Uint8Array,
+  offset: number | 'end',
+): number {
+  if (!file.canWrite) throw notWritable(file)
+  if (bytes.length === 0) return 0
+  const at = offset === 'end' ? fstatSync(file.fd).size : offset
+  return writeInRoom(state, file, at, (room) => {
+    if (room <= 0) state.budget.refuse()
+    return writeSync(file.fd, bytes, 0, Math.min(bytes.length, room), at)
+  })
+}
+
 /** @throws WasiError EINVAL when the file is not open for writing (POSIX ftruncate), ENOSPC, EFBIG. */
 export function resize(state: WasiState, file: FileDescriptor, size: number): void {
   if (!file.canResize) throw new WasiError('INVAL')
@@ -163,10 +186,21 @@ function writeFile(
   count: number,
   offset: number,
 ): number {
+  return writeInRoom(state, to, offset, (room) =>
+    writeFrom(to.fd, memory, iovs, count, offset, Math.min(room, TRANSFER_BYTES_MAX), state),
+  )
+}
+
+/** Writes with `write`, which is told how many bytes the disk budget has room for, and counts what was written. */
+function writeInRoom(
+  state: WasiState,
+  to: FileDescriptor,
+  offset: number,
+  write: (room: number) => number,
+): number {
   const { file } = to
   // A gap before the offset counts as well: it can be filled later without growing the file.
-  const room = file.size - offset + state.budget.bytesLeft
-  const bytes = writeFrom(to.fd, memory, iovs, count, offset, Math.min(room, TRANSFER_BYTES_MAX), state)
+  const bytes = write(file.size - offset + state.budget.bytesLeft)
   if (bytes === 0) return 0
   if ((to.flags & (FDFLAGS.SYNC | FDFLAGS.DSYNC)) !== 0) fdatasyncSync(to.fd)
   growTo(state, file, offset + bytes)

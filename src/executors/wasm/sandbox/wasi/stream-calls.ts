@@ -84,7 +84,8 @@ function needsToTell(file: FileDescriptor): void {
   if ((file.denied & RIGHTS.FD_SEEK) !== 0) needs(file, RIGHTS.FD_TELL)
 }
 
-function rememberStderr(state: WasiState, buffers: Uint8Array[]): void {
+/** Keeps the end of what is written to stderr. */
+export function rememberStderr(state: WasiState, buffers: readonly Uint8Array[]): void {
   for (const one of buffers) {
     const text = Buffer.from(one.subarray(-STDERR_TAIL_CHARS)).toString('latin1')
     state.stderrTail = (state.stderrTail + text).slice(-STDERR_TAIL_CHARS)

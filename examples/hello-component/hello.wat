@@ -1,0 +1,78 @@
+;; A component by hand: says hello to its first argument and exits with the number of arguments.
+(component
+  (import "wasi:io/error@0.2.0" (instance $error (export "error" (type (sub resource)))))
+  (alias export $error "error" (type $io-error))
+  (import "wasi:io/streams@0.2.0" (instance $streams
+    (export "output-stream" (type $output (sub resource)))
+    (alias outer 1 $io-error (type $outer-error))
+    (export "error" (type $error (eq $outer-error)))
+    (type $failure (variant (case "last-operation-failed" (own $error)) (case "closed")))
+    (export "stream-error" (type $stream-error (eq $failure)))
+    (export "[method]output-stream.blocking-write-and-flush"
+      (func (param "self" (borrow $output)) (param "contents" (list u8)) (result (result (error $stream-error)))))))
+  (alias export $streams "output-stream" (type $output))
+  (import "wasi:cli/stdout@0.2.3" (instance $stdout
+    (alias outer 1 $output (type $outer-output))
+    (export "output-stream" (type $stream (eq $outer-output)))
+    (export "get-stdout" (func (result (own $stream))))))
+  (import "wasi:cli/environment@0.2.0" (instance $environment
+    (export "get-arguments" (func (result (list string))))))
+  (import "wasi:cli/exit@0.2.9" (instance $exit
+    (export "exit-with-code" (func (param "status-code" u8)))))
+
+  (core module $memory
+    (memory (export "memory") 1)
+    (global $next (mut i32) (i32.const 4096))
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+      (local $at i32)
+      (local.set $at (i32.and (i32.add (global.get $next) (i32.sub (local.get 2) (i32.const 1)))
+                              (i32.sub (i32.const 0) (local.get 2))))
+      (global.set $next (i32.add (local.get $at) (local.get 3)))
+      (local.get $at)))
+  (core instance $memory (instantiate $memory))
+  (alias core export $memory "memory" (core memory $mem))
+  (alias core export $memory "realloc" (core func $realloc))
+
+  (alias export $streams "[method]output-stream.blocking-write-and-flush" (func $write))
+  (alias export $stdout "get-stdout" (func $get-stdout))
+  (alias export $environment "get-arguments" (func $get-arguments))
+  (alias export $exit "exit-with-code" (func $exit-with-code))
+  (core func $write (canon lower (func $write) (memory $mem)))
+  (core func $get-stdout (canon lower (func $get-stdout)))
+  (core func $get-arguments (canon lower (func $get-arguments) (memory $mem) (realloc $realloc)))
+  (core func $exit-with-code (canon lower (func $exit-with-code)))
+  (core func $drop (canon resource.drop $output))
+
+  (core module $main
+    (import "host" "write" (func $write (param i32 i32 i32 i32)))
+    (import "host" "get-stdout" (func $get-stdout (result i32)))
+    (import "host" "get-arguments" (func $get-arguments (param i32)))
+    (import "host" "exit-with-code" (func $exit (param i32)))
+    (import "host" "drop" (func $drop (param i32)))
+    (import "memory" "memory" (memory 1))
+    (data (i32.const 16) "hello ")
+    (data (i32.const 32) "\n")
+    (func (export "run") (result i32)
+      (local $stdout i32)
+      (local.set $stdout (call $get-stdout))
+      (call $get-arguments (i32.const 0))
+      (call $write (local.get $stdout) (i32.const 16) (i32.const 6) (i32.const 64))
+      ;; The first argument behind the program's name: the second pair of pointer and length.
+      (call $write (local.get $stdout) (i32.load offset=8 (i32.load (i32.const 0)))
+        (i32.load offset=12 (i32.load (i32.const 0))) (i32.const 64))
+      (call $write (local.get $stdout) (i32.const 32) (i32.const 1) (i32.const 64))
+      (call $drop (local.get $stdout))
+      (call $exit (i32.sub (i32.load (i32.const 4)) (i32.const 1)))
+      (i32.const 0)))
+  (core instance $host
+    (export "write" (func $write))
+    (export "get-stdout" (func $get-stdout))
+    (export "get-arguments" (func $get-arguments))
+    (export "exit-with-code" (func $exit-with-code))
+    (export "drop" (func $drop)))
+  (core instance $main (instantiate $main (with "host" (instance $host)) (with "memory" (instance $memory))))
+  (alias core export $main "run" (core func $run))
+  (type $run-type (func (result (result))))
+  (func $run (type $run-type) (canon lift (core func $run)))
+  (instance $run (export "run" (func $run)))
+  (export "wasi:cli/run@0.2.0" (instance $run)))
