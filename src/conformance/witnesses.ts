@@ -115,6 +115,10 @@ export class Witnesses {
       const answers = origin.answer ?? ['HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK']
       socket.write(Buffer.from(answers.join(''), 'latin1'))
       if (origin.close === true) socket.end()
+      // Who did not announce that it closes may ask again.
+      if (/\r\nconnection: close\r\n/i.test(received.toString('latin1'))) return
+      received = Buffer.alloc(0)
+      answered = 0
     })
   }
   readonly #continued = new WeakSet<Socket>()

@@ -417,6 +417,7 @@ function sharedLimits(limits: GatewayLimits, now: MonotonicClock | undefined): S
     ...(nodeBitsPerSecondUp > 0 && { up: new TokenBucket(nodeBitsPerSecondUp, options) }),
     ...(nodeBitsPerSecondDown > 0 && { down: new TokenBucket(nodeBitsPerSecondDown, options) }),
     hostConnections: new HostConnections(hostConnectionsMax),
+    kept: { connections: 0 },
   }
 }
 

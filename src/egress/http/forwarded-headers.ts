@@ -8,9 +8,9 @@ export const VIA_PSEUDONYM = 'weir'
 
 /**
  * The head that goes to the origin. Framing and Host are written by us from what was decided on; everything that
- * belongs to the hop, to us, or tries to name another host is left out.
+ * belongs to the hop, to us, or tries to name another host is left out. `persists`: the connection may be used again.
  */
-export function requestHeadForOrigin(request: ProxyRequest): string {
+export function requestHeadForOrigin(request: ProxyRequest, persists = false): string {
   const lines = [`${request.method} ${request.path} HTTP/1.1`]
   const isUsual = request.kind !== 'connect' && request.port === SCHEME_PORTS[request.kind]
   const port = isUsual ? '' : `:${request.port}`
@@ -21,9 +21,8 @@ export function requestHeadForOrigin(request: ProxyRequest): string {
   if (request.body.kind === 'length') lines.push(`Content-Length: ${request.body.bytes}`)
   if (request.body.kind === 'chunked') lines.push('Transfer-Encoding: chunked')
   lines.push(`Via: 1.${request.minor} ${VIA_PSEUDONYM}`)
-  lines.push(
-    ...(request.upgradesToWebSocket ? ['Connection: Upgrade', 'Upgrade: websocket'] : ['Connection: close']),
-  )
+  if (request.upgradesToWebSocket) lines.push('Connection: Upgrade', 'Upgrade: websocket')
+  else if (!persists) lines.push('Connection: close')
   return `${lines.join('\r\n')}\r\n\r\n`
 }
 

@@ -42,6 +42,19 @@ export function acceptsWebSocket(response: OriginResponse): boolean {
   return response.status === 101 && upgrade.length === 1 && upgrade[0]?.toLowerCase() === 'websocket'
 }
 
+/**
+ * True when the origin keeps its connection after this answer for longer than `ms`, and the answer itself says where it ends. An
+ * answer without body does not count: some servers send one nevertheless.
+ */
+export function keepsConnection({ minor, body, headers }: OriginResponse, ms: number): boolean {
+  if (minor === 0 || (body.kind !== 'length' && body.kind !== 'chunked')) return false
+  if (headerValues(headers, 'connection').some((value) => value.toLowerCase() !== 'keep-alive')) return false
+  const promised = headerValues(headers, 'keep-alive')
+    .join()
+    .match(/timeout=([0-9]{1,6})/i)
+  return promised === null || Number(promised[1]) * 1_000 > ms
+}
+
 type Framing = Pick<OriginResponse, 'body' | 'announcedLength'>
 
 function readFraming(

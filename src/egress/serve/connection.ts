@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net'
 import { setTimeout as pause } from 'node:timers/promises'
 import { isWeirError, type ErrorCode, WeirError } from '../../errors.js'
-import type { EgressEnd } from '../../model/index.js'
+import type { EgressEnd, IpAddress } from '../../model/index.js'
 import { headerValues } from '../http/head.js'
 import { type Arrival, type ProxyRequest, readRequest, type RequestProblem } from '../http/request.js'
 import { type EgressDecision, type EgressRequest, decideAddresses, decideHost } from '../policy/decide.js'
@@ -12,6 +12,7 @@ import { Attempt, type AttemptAbout } from './attempt.js'
 import { closeAfter, endOf, LIMIT_CODES } from './closing.js'
 import type { Contradiction } from './contradiction.js'
 import { type Dial, dialFirst } from './dial.js'
+import type { OriginConnection } from './origin-pool.js'
 import { forwardPlain } from './plain-http.js'
 import type { Lease } from './lease.js'
 import { type ClientSocket, SocketGone, SocketReader } from './socket-stream.js'
@@ -228,19 +229,42 @@ export class ClientConnection {
     this.signal.throwIfAborted()
     const startedAt = performance.now()
     await attempt.begin()
+    const { socket } = await this.#dial(attempt, found, startedAt)
+    return socket
+  }
+
+  /** The same, or a connection to one of them that is there from an earlier request of this execution. */
+  async connectOrReuse(
+    attempt: Attempt,
+    { host, port }: EgressRequest,
+    found: Resolution,
+  ): Promise<OriginConnection> {
+    this.signal.throwIfAborted()
+    const startedAt = performance.now()
+    await attempt.begin()
+    this.signal.throwIfAborted()
+    const { origins } = this.lease
+    const kept = origins.take(host, port, found.addresses)
+    if (kept !== undefined) {
+      attempt.dialled = kept.address
+      return kept
+    }
+    const { socket, address } = await this.#dial(attempt, found, startedAt)
+    return origins.adopt(host, port, socket, address)
+  }
+
+  async #dial(
+    attempt: Attempt,
+    found: Resolution,
+    startedAt: number,
+  ): Promise<{ socket: Socket; address: IpAddress }> {
     const { dialTimeoutMs } = this.lease.limits
     const port = attempt.request?.port ?? 0
-    const { socket, address } = await dialFirst(
-      this.parts.dial,
-      found.addresses,
-      port,
-      dialTimeoutMs,
-      this.signal,
-    )
+    const dialled = await dialFirst(this.parts.dial, found.addresses, port, dialTimeoutMs, this.signal)
     this.lease.meter.took('dial', performance.now() - startedAt)
-    attempt.dialled = address
-    socket.setNoDelay(true)
-    return socket
+    attempt.dialled = dialled.address
+    dialled.socket.setNoDelay(true)
+    return dialled
   }
 
   /** Records a refusal, then answers and closes. The record comes first; without it the answer is 503. */

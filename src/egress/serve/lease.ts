@@ -17,6 +17,7 @@ import { decideAddresses, decideHost } from '../policy/decide.js'
 import type { EgressRules, NodeRules } from '../policy/egress-policy.js'
 import type { Attempt } from './attempt.js'
 import type { GatewayMeter } from './gateway-meter.js'
+import { type KeptCount, OriginPool } from './origin-pool.js'
 import { EgressTally } from './tally.js'
 
 /** What a lease is made of. */
@@ -43,6 +44,7 @@ export interface SharedLimits {
   up?: TokenBucket
   down?: TokenBucket
   hostConnections: HostConnections
+  kept: KeptCount
 }
 
 /** One execution's open right to leave: its rules, its budgets, and everything that is under way. */
@@ -55,6 +57,7 @@ export class Lease {
   readonly up: Meter
   readonly down: Meter
   readonly budgets: ByteBudgets
+  readonly origins: OriginPool
   readonly meter: GatewayMeter
   /** Names that were looked up. */
   readonly names = new Set<string>()
@@ -93,6 +96,7 @@ export class Lease {
     this.up = inSeries(new TokenBucket(bitsPerSecondUp, clock), parts.shared.up?.flow())
     this.down = inSeries(new TokenBucket(bitsPerSecondDown, clock), parts.shared.down?.flow())
     this.budgets = new ByteBudgets(this.limits)
+    this.origins = new OriginPool(parts.shared.kept)
     this.#requests = new Level(requestsPerSecond / 1000, requestsPerSecond, parts.monotonic())
     this.#leaveJob = parts.shared.hostConnections.join(parts.who.jobId, hostConnectionsMax)
   }
@@ -129,6 +133,7 @@ export class Lease {
   }
 
   #cutForbidden(): void {
+    this.origins.clear()
     const { rules } = this
     for (const attempt of this.live) {
       const { request, dialled, answers, aliases } = attempt
@@ -174,6 +179,7 @@ export class Lease {
   shut(): void {
     this.#closed = true
     this.#leaveJob()
+    this.origins.clear()
     const reason = new WeirError('egress.unavailable', 'The lease was closed')
     for (const cut of this.connections) cut(reason)
   }

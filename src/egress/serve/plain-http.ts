@@ -11,12 +11,13 @@ import {
 } from '../http/forwarded-headers.js'
 import type { Resolution } from '../dns/resolver.js'
 import type { ProxyRequest } from '../http/request.js'
-import { acceptsWebSocket, type OriginResponse, readResponse } from '../http/response.js'
+import { acceptsWebSocket, keepsConnection, type OriginResponse, readResponse } from '../http/response.js'
 import type { Attempt } from './attempt.js'
 import { closeAfter, endOf } from './closing.js'
 import type { ClientConnection } from './connection.js'
 import { hostContradictionOf } from './contradiction.js'
 import { ORIGIN_ALPN } from './origin-tls.js'
+import { KEPT_MS, type OriginConnection } from './origin-pool.js'
 import { relay } from './relay.js'
 import { RequestBody } from './request-body.js'
 import { SocketGone, SocketReader, writeMetered } from './socket-stream.js'
@@ -43,6 +44,20 @@ class OriginDeaf extends Error {
   override readonly name = 'OriginDeaf'
 }
 
+/** Copied behind the head rather than written by themselves. */
+const SHORT_BYTES = 16 * 1024
+
+const NOTHING = Buffer.alloc(0)
+
+/**
+ * Only what repeats without harm and has no body: an origin that overlooks a body would take it for the next request. Not
+ * where connections to a host are counted, and not for a client that says it asks only once.
+ */
+function persists({ kind, method, body, keepAlive }: ProxyRequest, { lease }: ClientConnection): boolean {
+  const isPlain = kind === 'http' && (method === 'GET' || method === 'HEAD') && body.kind === 'none'
+  return isPlain && keepAlive && lease.limits.hostConnectionsMax === 0
+}
+
 const LINE_END = Buffer.from('\n')
 
 /** Interim answers an origin may give before the real one. */
@@ -53,7 +68,12 @@ class Exchange {
   readonly #request: ProxyRequest
   readonly #attempt: Attempt
   readonly #body: RequestBody
+  /** The connection may serve another request of this execution afterwards, if the origin agrees. */
+  readonly #persists: boolean
   #origin: Socket | undefined
+  #reader: SocketReader | undefined
+  #kept: OriginConnection | undefined
+  #originKeeps = false
   #status = 0
   #answerBegan = false
 
@@ -62,6 +82,7 @@ class Exchange {
     this.#request = request
     this.#attempt = attempt
     this.#body = new RequestBody(client.reader, request)
+    this.#persists = persists(request, client)
   }
 
   async run(): Promise<boolean> {
@@ -88,6 +109,12 @@ class Exchange {
   async #connect(found: Resolution): Promise<Socket> {
     const client = this.#client
     const { kind, host } = this.#request
+    if (this.#persists && this.#attempt.request !== undefined) {
+      this.#kept = await client.connectOrReuse(this.#attempt, this.#attempt.request, found)
+      this.#reader = this.#kept.reader
+      this.#origin = this.#kept.socket
+      return this.#origin
+    }
     const socket = await client.connect(this.#attempt, found)
     this.#origin = socket
     socket.on('error', () => {})
@@ -108,6 +135,7 @@ class Exchange {
 
   /** A body that is malformed in its first bytes is refused before anybody is contacted. */
   async #readFirstOfBody(): Promise<void> {
+    if (this.#request.body.kind !== 'chunked') return
     const disarm = this.#client.deadline(this.#client.lease.limits.headTimeoutMs, BODY_TIMEOUT)
     try {
       await this.#body.prefetch(this.#client.signal)
@@ -122,13 +150,18 @@ class Exchange {
       await writeMetered(origin, bytes, this.#attempt.up, signal)
       active()
     }
-    await up(Buffer.from(requestHeadForOrigin(this.#request), 'latin1'))
+    await up(Buffer.from(requestHeadForOrigin(this.#request, this.#persists), 'latin1'))
     // An origin may answer and close without reading the body: then its answer counts, not the failed upload.
     const uploaded = this.#sendBody(up).catch(() => {})
-    const keep = await this.#relayAnswer(new SocketReader(origin))
+    const keep = await this.#relayAnswer(this.#reader ?? new SocketReader(origin))
     const keepOpen = keep && this.#keepsOpen
     if (keepOpen) await uploaded
-    origin.destroy()
+    if (keepOpen && this.#originKeeps && this.#kept !== undefined) {
+      this.#origin = undefined
+      this.#client.lease.origins.keep(this.#kept)
+    } else {
+      origin.destroy()
+    }
     await this.#attempt.end({ code: '', status: this.#status, end: 'origin' })
     if (!keepOpen) closeAfter(this.#client.socket, Buffer.alloc(0))
     return keepOpen
@@ -190,6 +223,7 @@ class Exchange {
   async #relayFinal(reader: SocketReader, response: OriginResponse, first: Buffer): Promise<boolean> {
     if (response.status === 407) throw badAnswer('the host answers as if it were a proxy (407)')
     this.#status = response.status
+    this.#originKeeps = this.#persists && keepsConnection(response, KEPT_MS)
     const { body } = response
     if (body.kind === 'chunked') return await this.#relayChunked(reader, response, first)
     if (body.kind === 'close') {
@@ -200,8 +234,12 @@ class Exchange {
     const bytes = body.kind === 'length' ? body.bytes : 0
     if (first.length > bytes) throw badAnswer('the host sent more than one answer')
     const announced = body.kind === 'length' ? bytes : response.announcedLength
-    await this.#begin(responseHeadForClient(response, announced ?? 'none', this.#keepsOpen))
-    await this.#pass(reader, first, bytes)
+    const head = responseHeadForClient(response, announced ?? 'none', this.#keepsOpen)
+    // Most answers are short: they go out in one piece.
+    const isShort = first.length <= SHORT_BYTES
+    await this.#begin(head, isShort ? first : undefined)
+    if (!isShort || first.length < bytes)
+      await this.#pass(reader, isShort ? NOTHING : first, isShort ? bytes - first.length : bytes)
     return this.#keepsOpen
   }
 
@@ -258,9 +296,9 @@ class Exchange {
     return bytes
   }
 
-  async #begin(head: string): Promise<void> {
+  async #begin(head: string, first: Buffer = NOTHING): Promise<void> {
     this.#answerBegan = true
-    await this.#down(head)
+    await this.#down(first.length === 0 ? head : Buffer.concat([Buffer.from(head, 'latin1'), first]))
   }
 
   async #down(bytes: Buffer | string): Promise<void> {

@@ -1,0 +1,123 @@
+import type { Socket } from 'node:net'
+import type { Host, IpAddress } from '../../model/index.js'
+import { SocketReader } from './socket-stream.js'
+
+/** Kept per execution, and by the gateway in all. */
+const KEPT_MAX = 64
+const KEPT_TOTAL_MAX = 1_024
+
+/** Shorter than servers keep an unused connection, so that hardly a request meets one that is being closed. */
+export const KEPT_MS = 2_000
+
+/** How many connections all executions together keep. */
+export interface KeptCount {
+  connections: number
+}
+
+/** A connection to an origin, and what reads from it. */
+export interface OriginConnection {
+  readonly socket: Socket
+  readonly reader: SocketReader
+  /** The judged address that it goes to. */
+  readonly address: IpAddress
+}
+
+interface Kept extends OriginConnection {
+  readonly host: string
+  readonly port: number
+  /** Rules were replaced so often when it was made. */
+  readonly epoch: number
+  readonly timer: NodeJS.Timeout
+  isIdle: boolean
+}
+
+/**
+ * Connections of one execution to origins of plain HTTP, kept for a moment for its next request to the same host and port.
+ * One that says anything between two answers, or closes, is dropped at once. It is used again only if its address is among
+ * those that the lookup of the new request found and that were judged for it. When rules change all are closed.
+ */
+export class OriginPool {
+  readonly #idle: Kept[] = []
+  readonly #count: KeptCount
+  #epoch = 0
+
+  constructor(count: KeptCount) {
+    this.#count = count
+  }
+
+  /** Makes a connection one that can be kept. It belongs to the caller until {@link keep}. */
+  adopt({ text }: Host, port: number, socket: Socket, address: IpAddress): OriginConnection {
+    const reader = new SocketReader(socket)
+    const drop = () => {
+      if (kept.isIdle) this.#drop(kept)
+    }
+    const timer = setTimeout(drop, KEPT_MS).unref()
+    const kept: Kept = {
+      socket,
+      reader,
+      address,
+      host: text,
+      port,
+      epoch: this.#epoch,
+      timer,
+      isIdle: false,
+    }
+    socket.on('error', () => {})
+    socket.on('data', drop)
+    socket.on('end', drop)
+    socket.on('close', () => {
+      clearTimeout(timer)
+      drop()
+    })
+    return kept
+  }
+
+  /** The newest that may be used for these answers, or undefined. It belongs to the caller until {@link keep}. */
+  take({ text }: Host, port: number, addresses: readonly IpAddress[]): OriginConnection | undefined {
+    for (let index = this.#idle.length - 1; index >= 0; index--) {
+      const kept = this.#idle[index]
+      if (kept === undefined || kept.host !== text || kept.port !== port) continue
+      const { socket, reader, address } = kept
+      const isJudged = addresses.some((one) => one.text === address.text)
+      if (!isJudged || reader.hasBuffered || reader.peerEnded || socket.destroyed || !socket.writable) {
+        this.#drop(kept)
+        continue
+      }
+      this.#forget(kept)
+      return kept
+    }
+    return undefined
+  }
+
+  /** Keeps a connection whose last answer ended exactly where it said; it is closed where there is no room. */
+  keep(connection: OriginConnection): void {
+    const kept = connection as Kept
+    const { socket, reader, epoch, timer } = kept
+    if (epoch !== this.#epoch || this.#count.connections >= KEPT_TOTAL_MAX || reader.hasBuffered)
+      return void socket.destroy()
+    const [oldest] = this.#idle
+    if (oldest !== undefined && this.#idle.length >= KEPT_MAX) this.#drop(oldest)
+    reader.release()
+    kept.isIdle = true
+    this.#idle.push(kept)
+    this.#count.connections++
+    timer.refresh()
+  }
+
+  /** Closes all, also those in use once their request has ended. */
+  clear(): void {
+    this.#epoch++
+    for (const kept of this.#idle.slice()) this.#drop(kept)
+  }
+
+  #drop(kept: Kept): void {
+    this.#forget(kept)
+    kept.socket.destroy()
+  }
+
+  #forget(kept: Kept): void {
+    kept.isIdle = false
+    this.#idle.splice(this.#idle.indexOf(kept), 1)
+    this.#count.connections--
+  }
+}

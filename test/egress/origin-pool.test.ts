@@ -1,0 +1,127 @@
+import { once } from 'node:events'
+import type { Socket } from 'node:net'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { OriginPool } from '../../src/egress/serve/origin-pool.js'
+import { parseIpAddress } from '../../src/model/index.js'
+import { dial, TestGateway, until } from './with-gateway.js'
+
+const GET = 'GET http://example.com/ HTTP/1.1\r\nHost: example.com\r\n\r\n'
+const ANSWER = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK'
+
+let net: TestGateway
+/** Connections that the origin accepted, in order, and what it received on each. */
+let origins: { socket: Socket; received: string }[]
+let answer: string
+
+beforeEach(async () => {
+  net = await TestGateway.start()
+  origins = []
+  answer = ANSWER
+  net.onOrigin = (socket) => {
+    const seen = { socket, received: '' }
+    origins.push(seen)
+    socket.on('data', (data: Buffer) => {
+      seen.received += data.toString('latin1')
+      socket.write(answer)
+    })
+    socket.on('end', () => socket.end())
+  }
+})
+afterEach(() => net.close())
+
+/** Sends a request on a client's connection; resolves with the whole answer, of which `end` is the last part. */
+async function ask(client: Socket, text = GET, end = 'OK'): Promise<string> {
+  let received = ''
+  client.write(text)
+  while (!received.endsWith(end)) {
+    const [data] = (await once(client, 'data')) as [Buffer]
+    received += data.toString('latin1')
+  }
+  return received
+}
+
+describe('a connection to the origin of plain HTTP', () => {
+  it('serves the next requests of its execution, each with a decision and a record of its own', async () => {
+    const port = await net.lease('e-1')
+    const [one, other] = [await dial(port), await dial(port)]
+    for (const client of [one, one, other]) expect(await ask(client)).toMatch(/^HTTP\/1\.1 200 /)
+    expect(origins.length).toBe(1)
+    expect(net.lookups).toEqual(['example.com', 'example.com', 'example.com'])
+    await until(async () => (await net.audit.read('e-1', 0, 10)).length === 3)
+    const records = await net.audit.read('e-1', 0, 10)
+    expect(records.map(({ dialled }) => dialled)).toEqual(Array(3).fill('93.184.216.10'))
+    expect(origins[0]?.received).not.toContain('Connection:')
+  })
+
+  it('is not shared by executions, hosts or ports', async () => {
+    const [mine, yours] = [await dial(await net.lease('e-1')), await dial(await net.lease('e-2'))]
+    await ask(mine)
+    await ask(yours)
+    await ask(mine, GET.replaceAll('example.com', 'h1.example.com'))
+    expect(origins.length).toBe(3)
+  })
+
+  it.each([
+    ['with a body', GET.replace('\r\n\r\n', '\r\nContent-Length: 1\r\n\r\nx')],
+    ['that changes something', GET.replace('GET', 'DELETE')],
+    ['of a client that asks only once', GET.replace('\r\n\r\n', '\r\nConnection: close\r\n\r\n')],
+  ])('is closed after a request %s, and never carries one', async (_what, request) => {
+    const port = await net.lease('e-1')
+    await ask(await dial(port))
+    await ask(await dial(port), request)
+    expect(origins.length).toBe(2)
+    expect(origins[1]?.received).toContain('Connection: close')
+    await ask(await dial(port))
+    // The first one is still there for it.
+    expect(origins.length).toBe(2)
+  })
+
+  it.each([
+    ['ends without saying where', 'HTTP/1.1 204 No Content\r\n\r\n', '\r\n\r\n'],
+    ['is to be the last', 'HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nOK', 'OK'],
+    ['is of an old server', ANSWER.replace('1.1', '1.0'), 'OK'],
+    ['promises little time', ANSWER.replace('\r\n', '\r\nKeep-Alive: timeout=2\r\n'), 'OK'],
+  ])('is closed after an answer that %s', async (_what, text, end) => {
+    answer = text
+    const client = await dial(await net.lease('e-1'))
+    await ask(client, GET, end)
+    await ask(client, GET, end)
+    expect(origins.length).toBe(2)
+  })
+
+  it('is dropped when anything comes between two answers: no byte of it reaches the next one', async () => {
+    const client = await dial(await net.lease('e-1'))
+    await ask(client)
+    const first = origins[0]?.socket
+    first?.write('HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL')
+    await once(first as Socket, 'close')
+    expect(await ask(client)).not.toContain('EVIL')
+    expect(origins.length).toBe(2)
+  })
+
+  it('is closed when rules change, and when the lease does', async () => {
+    const client = await dial(await net.lease('e-1'))
+    await ask(client)
+    const closedByRules = once(origins[0]?.socket as Socket, 'close')
+    net.gateway.setNodePolicy({ ...net.node, deny: ['h1.example.com'] })
+    await closedByRules
+    await ask(client)
+    const closedByLease = once(origins[1]?.socket as Socket, 'close')
+    await net.gateway.close('e-1')
+    await closedByLease
+  })
+
+  it('is used only for an address that the new lookup found', async () => {
+    const [one, two] = ['93.184.216.10', '93.184.216.77'].map((text) => parseIpAddress(text))
+    if (one === undefined || two === undefined) throw new Error('these are addresses')
+    const pool = new OriginPool({ connections: 0 })
+    const host = { kind: 'name', text: 'example.com' } as const
+    const port = await net.lease('e-1')
+    const connection = pool.adopt(host, 80, await dial(port), one)
+    pool.keep(connection)
+    expect(pool.take(host, 80, [two, one])).toBe(connection)
+    pool.keep(connection)
+    expect(pool.take(host, 80, [two])).toBeUndefined()
+    expect(connection.socket.destroyed).toBe(true)
+  })
+})
