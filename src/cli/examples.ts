@@ -13,6 +13,7 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
     'weir docker run busybox echo hello',
     'weir docker run --input ./data.csv --publisher local -o out:/outputs busybox cp /inputs/data.csv /outputs',
     'weir docker run --network http --domain example.com busybox wget -O- http://example.com/',
+    'weir docker run --network http --learn busybox wget -O- http://example.com/',
     'weir docker run --network http --domain example.com --egress-budget up:1mb,down:100mb --egress-rate 2mbit busybox true',
     'weir docker run --detach --memory 2gb --cpu 1 --timeout 3600 busybox sleep 60',
   ],
@@ -60,6 +61,7 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   ],
   'egress exec': [
     'weir egress exec -- ./test.sh',
+    'weir egress exec --learn -- ./test.sh',
     'weir egress exec --domain registry.example.com --allow-write ./cache -- ./install.sh',
     'weir egress exec --domain api.example.com --hide ./keys --clear-env --quiet -- ./agent.sh',
   ],

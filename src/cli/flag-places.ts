@@ -16,6 +16,7 @@ const FLAGS: readonly (readonly [path: RegExp, flag: string])[] = [
   [/^Tasks\[0\]\.Resources\.GPU$/, '--gpu'],
   [/^Tasks\[0\]\.Network\.Domains\b/, '--domain'],
   [/^Tasks\[0\]\.Network\.OutboundURLs\b/, '--outbound-url'],
+  [/^Tasks\[0\]\.Network\.Learn$/, '--learn'],
   [/^Tasks\[0\]\.Network\b/, '--network'],
   [/^Tasks\[0\]\.Timeouts\.QueueTimeout$/, '--queue-timeout'],
   [/^Tasks\[0\]\.Timeouts\b/, '--timeout'],

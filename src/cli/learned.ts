@@ -14,6 +14,8 @@ import type { Terminal } from './terminal.js'
 
 /** What a job needs to name, and who would let it. */
 export interface Learned {
+  /** The job was a learning one: the list is what it contacted. Else: its own list, and what that refused. */
+  learns: boolean
   suggestion: DomainSuggestion
   /** The whole list that the job would have; empty: it needs none. */
   domains: string[]
@@ -42,7 +44,7 @@ export async function learnFrom(
   const known = learns ? [] : (task?.Network.Domains ?? [])
   const missing = suggestion.domains.map(({ domain }) => domain).filter((domain) => !known.includes(domain))
   const domains = [...known, ...(group ? groupDomains(missing) : missing)]
-  const learned = { suggestion, domains, missing: missing.length, unchecked: '' }
+  const learned = { learns, suggestion, domains, missing: missing.length, unchecked: '' }
   if (!checks || missing.length === 0) return learned
   try {
     return { ...learned, check: await client.checkEgress({ domains, engine: task?.Engine.Type }) }
@@ -50,6 +52,13 @@ export async function learnFrom(
     // What was learnt is worth showing all the same.
     return { ...learned, unchecked: error instanceof WeirError ? error.message : String(error) }
   }
+}
+
+/** Said where there is no list. */
+export function nothingLearned({ learns }: Learned): string {
+  return learns
+    ? 'The job reached nothing, so it needs no network'
+    : 'Nothing was refused that the list of the job could allow'
 }
 
 /** The flags of a run command, ready to paste. */

@@ -7,7 +7,7 @@ import { suggest } from './context.js'
 import { egressTotals, refusedLines } from './egress-lines.js'
 import { eventLine } from './event-line.js'
 import { EXIT } from './exit-codes.js'
-import { learnFrom, networkFlags, sayChecked, sayContacted } from './learned.js'
+import { learnFrom, networkFlags, nothingLearned, sayChecked, sayContacted } from './learned.js'
 import { followLogs } from './follow-logs.js'
 import { listenForInterrupts } from './interrupt.js'
 import { wholeNumber } from './whole-number.js'
@@ -319,7 +319,7 @@ class Run {
     sayContacted(learned.suggestion, terminal)
     sayChecked(learned, terminal)
     if (learned.domains.length === 0) {
-      terminal.talk('The job reached nothing, so it needs no network')
+      terminal.talk(nothingLearned(learned))
       return
     }
     suggest(terminal, [

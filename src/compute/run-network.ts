@@ -1,6 +1,6 @@
 import { WeirError, toWeirError } from '../errors.js'
 import type { JobSpec } from '../model/job-spec.js'
-import { isLearning } from '../model/learning.js'
+import { isLearning, submitterOf } from '../model/learning.js'
 import { askedEgressLimits, type EgressLimits } from '../model/network-limits.js'
 import type { EgressSummary } from '../model/state.js'
 import { task } from '../model/task-accessors.js'
@@ -71,11 +71,7 @@ async function withLease(run: Run, slot: NetworkSlot, how: Opening): Promise<Run
   if (slot.mode === 'full') return withFullAccess(run, slot)
   if (slot.mode !== 'http') return { slot, env: {}, closeEgress: async () => undefined }
   const lease = await openLease(run, slot, how)
-  if (isLearning(run.desired.jobSpec) && !how.again)
-    run.note({
-      topic: 'Preparing Environment',
-      message: 'Learning: every public host is open to the program, and recorded',
-    })
+  if (isLearning(run.desired.jobSpec) && !how.again) announceLearning(run)
   let closed: Promise<EgressSummary | undefined> | undefined
   const closeEgress = () => (closed ??= closeLease(run, lease))
   run.closing.add('egress lease', closeEgress)
@@ -100,6 +96,14 @@ function withFullAccess({ parts, closing }: Run, slot: NetworkSlot): RunNetwork 
   })
   const throwIfLost = () => access.throwIfAborted()
   return { slot, env: {}, lost, throwIfLost, closeEgress: async () => undefined }
+}
+
+/** In the history of the job and in the log of the node. */
+function announceLearning(run: Run): void {
+  const { jobId, executionId, jobSpec } = run.desired
+  const message = 'Learning: every public host is open to the program, and recorded'
+  run.note({ topic: 'Preparing Environment', message })
+  run.parts.logger.warn({ jobId, executionId, user: submitterOf(jobSpec) }, message)
 }
 
 /** A program that goes on without us keeps its network. */

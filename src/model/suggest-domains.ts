@@ -129,15 +129,15 @@ function domainOf({ host, port }: AuditRecord): string | undefined {
 /** Parents under which several of the names lie. */
 function wideSuffixes(domains: readonly SuggestedDomain[]): string[] {
   const below = new Map<string, number>()
-  for (const { domain } of domains) {
-    const parent = domain.replace(/:\d+$/, '').split('.').slice(1).join('.')
-    if (parent.includes('.')) below.set(parent, (below.get(parent) ?? 0) + 1)
+  for (const host of new Set(domains.map(({ domain }) => parseHostPattern(domain).host))) {
+    const [parent] = suffixesOf(host)
+    if (parent !== undefined && parent !== `.${host}`) below.set(parent, (below.get(parent) ?? 0) + 1)
   }
   return [...below]
     .filter(([, names]) => names > 1)
     .map(
       ([parent, names]) =>
-        `.${parent} would cover ${names} of these, and every other name below ${parent} as well`,
+        `${parent} would cover ${names} of these, and every other name below ${parent.slice(1)} as well`,
     )
 }
 

@@ -87,6 +87,8 @@ describe('a suggestion from learning', () => {
       // Down today, needed all the same.
       learnt('b.example.org', 443, { code: 'egress.upstream_failed', bytesUp: 0, bytesDown: 0 }),
       learnt('nowhere.example.org', 443, { code: 'egress.dns_failed' }),
+      learnt('one.co.uk'),
+      learnt('two.co.uk'),
       learnt('c.example.org', 8443, { decision: 'deny', code: 'egress.port', bytesUp: 0, bytesDown: 0 }),
     ])
     expect(suggestion).toEqual({
@@ -95,6 +97,8 @@ describe('a suggestion from learning', () => {
         { domain: '93.184.216.34', attempts: 1, refused: 0, bytesUp: 10, bytesDown: 100 },
         { domain: 'b.example.org', attempts: 1, refused: 0, bytesUp: 0, bytesDown: 0 },
         { domain: 'c.example.org:8443', attempts: 1, refused: 1, bytesUp: 0, bytesDown: 0 },
+        { domain: 'one.co.uk', attempts: 1, refused: 0, bytesUp: 10, bytesDown: 100 },
+        { domain: 'two.co.uk', attempts: 1, refused: 0, bytesUp: 10, bytesDown: 100 },
       ],
       onlyAsked: ['only-asked.example.net'],
       unknown: ['nowhere.example.org'],

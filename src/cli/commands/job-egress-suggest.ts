@@ -2,7 +2,7 @@ import { shortId } from '../../model/ids.js'
 import { printable } from '../../model/printable.js'
 import { suggest, withClient } from '../context.js'
 import { EXIT } from '../exit-codes.js'
-import { learnFrom, networkFlags, sayChecked, sayContacted } from '../learned.js'
+import { learnFrom, networkFlags, nothingLearned, sayChecked, sayContacted } from '../learned.js'
 import { OBJECT_FORMATS, printObject } from '../output-format.js'
 import { readChoice } from '../read-choice.js'
 import type { CliContext } from '../context.js'
@@ -32,7 +32,7 @@ export async function jobEgressSuggest(id: string, flags: EgressFlags, context: 
     return EXIT.ok
   }
   if (learned.missing > 0) await terminal.data(`${networkFlags(learned.domains)}\n`)
-  else terminal.talk('Nothing was refused that the list of the job could allow')
+  else terminal.talk(nothingLearned(learned))
   sayContacted(learned.suggestion, terminal)
   sayChecked(learned, terminal)
   if (learned.missing > 0)
