@@ -51,9 +51,7 @@ describe('versions of jobs over the API', () => {
     },
   })
   const over = async (path: string): Promise<void> => {
-    await expect
-      .poll(async () => (await call('GET', path)).json.Job.State.StateType, { timeout: 10_000 })
-      .toBe('Completed')
+    await expect.poll(async () => (await call('GET', path)).json.Job.State.StateType).toBe('Completed')
   }
 
   it('updates a named job for clients since 1.8, and makes another one for earlier clients and plain ones', async () => {

@@ -93,9 +93,9 @@ describe('output of jobs, from real programs through node, orchestrator and API'
     })().catch((error: unknown) => {
       if (!stop.signal.aborted) throw error
     })
-    await expect.poll(() => text(seen), { timeout: 10_000 }).toBe('one\n')
+    await expect.poll(() => text(seen)).toBe('one\n')
     await client.submit(shellJob('echo two; sleep 30', { Name: name, Type: 'service' }))
-    await expect.poll(() => text(seen), { timeout: 15_000 }).toBe('one\ntwo\n')
+    await expect.poll(() => text(seen)).toBe('one\ntwo\n')
     expect(new Set(seen.map(({ executionId }) => executionId)).size).toBe(2)
     await client.stop(name, 'enough')
     await reading
@@ -132,7 +132,7 @@ describe('output of jobs, from real programs through node, orchestrator and API'
     const reading = (async () => {
       for await (const chunk of client.logs(id, { allExecutions: true, follow: true })) seen.push(chunk)
     })()
-    await expect.poll(() => text(seen), { timeout: 10_000 }).toBe('ready\n')
+    await expect.poll(() => text(seen)).toBe('ready\n')
     await client.stop(id, 'enough')
     await reading
     // The shell says on standard error that its sleep was ended.

@@ -73,11 +73,11 @@ describe('weir node allowlist beside a node that runs', () => {
   it('changes what the node lets jobs reach, without a restart, also the last pattern', async () => {
     const { code, stderr } = await server.weir(['node', 'allowlist', 'add', '.example.com'])
     expect([code, stderr]).toEqual([0, expect.stringContaining('allowed-hosts')])
-    await expect.poll(offered, { timeout: 10_000 }).toBe('[".example.com"]')
+    await expect.poll(offered).toBe('[".example.com"]')
     await server.weir(['node', 'allowlist', 'remove', '--dry-run', '.example.com'])
     expect(await offered()).toBe('[".example.com"]')
     await server.weir(['node', 'allowlist', 'remove', '.example.com'])
-    await expect.poll(offered, { timeout: 10_000 }).toBe('[]')
+    await expect.poll(offered).toBe('[]')
   })
 
   describe('with presets', () => {

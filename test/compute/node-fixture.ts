@@ -165,7 +165,7 @@ export function dockerJob(image: string, script: string, change: Partial<TaskSpe
 }
 
 /** Waits until something holds that no report tells of. */
-export async function eventually(holds: () => boolean | Promise<boolean>, timeoutMs = 5_000): Promise<void> {
+export async function eventually(holds: () => boolean | Promise<boolean>, timeoutMs = 20_000): Promise<void> {
   const deadline = Date.now() + timeoutMs
   while (!(await holds())) {
     if (Date.now() > deadline) throw new Error(`does not hold after ${timeoutMs} ms: ${holds.toString()}`)

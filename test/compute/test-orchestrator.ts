@@ -83,7 +83,7 @@ export class TestOrchestrator {
   async until(
     id: string,
     accept: (observed: ObservedExecution) => boolean,
-    timeoutMs = 15_000,
+    timeoutMs = 30_000,
   ): Promise<ObservedExecution> {
     const deadline = Date.now() + timeoutMs
     for (;;) {

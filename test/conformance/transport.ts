@@ -35,7 +35,7 @@ export function describeTransport(name: string, open: () => Promise<TransportPai
         return { list: [1, 'ü', null], gone: undefined }
       })
       const sent = { deep: { value: 1, gone: undefined }, text: '\u0000 "quoted" ☃' }
-      expect(await client.request('a', sent, 2_000)).toEqual({ list: [1, 'ü', null] })
+      expect(await client.request('a', sent, 10_000)).toEqual({ list: [1, 'ü', null] })
       expect(received).toEqual([{ deep: { value: 1 }, text: '\u0000 "quoted" ☃' }])
       expect(received[0]).not.toBe(sent)
     })
@@ -49,7 +49,7 @@ export function describeTransport(name: string, open: () => Promise<TransportPai
     ])('carries %s', async (_what, body) => {
       const { server, client } = await fresh()
       await server.serve('a', async (got) => got)
-      expect(await client.request('a', body, 2_000)).toBe(body ?? null)
+      expect(await client.request('a', body, 10_000)).toBe(body ?? null)
     })
 
     it('carries errors with code, message, hint and details, and neither cause nor stack', async () => {
@@ -65,7 +65,7 @@ export function describeTransport(name: string, open: () => Promise<TransportPai
       await server.serve('b', async () => {
         throw new TypeError('a defect')
       })
-      const error = await client.request('a', {}, 2_000).catch((reason: unknown) => reason)
+      const error = await client.request('a', {}, 10_000).catch((reason: unknown) => reason)
       expect(error).toBeInstanceOf(WeirError)
       expect(error).toMatchObject({
         code: 'job.not_found',
@@ -75,7 +75,7 @@ export function describeTransport(name: string, open: () => Promise<TransportPai
         details: { id: 'x' },
       })
       expect((error as Error).cause).toBeUndefined()
-      await expect(client.request('b', {}, 2_000)).rejects.toMatchObject({
+      await expect(client.request('b', {}, 10_000)).rejects.toMatchObject({
         code: 'internal',
         message: 'a defect',
       })
@@ -86,7 +86,7 @@ export function describeTransport(name: string, open: () => Promise<TransportPai
       const unserved = { code: 'transport.no_responder', retryable: true }
       await expect(client.request('a', {}, 60_000)).rejects.toMatchObject(unserved)
       const serving = await server.serve('a', async () => 'yes')
-      expect(await client.request('a', {}, 2_000)).toBe('yes')
+      expect(await client.request('a', {}, 10_000)).toBe('yes')
       await serving.close()
       await expect(client.request('a', {}, 60_000)).rejects.toMatchObject(unserved)
     })
@@ -112,12 +112,12 @@ export function describeTransport(name: string, open: () => Promise<TransportPai
       const most = 1024 * 1024
       await server.serve('a', async (body) => (body === 'answer' ? text(most) : 'small'))
       await server.serve('b', async () => text(most + 1))
-      expect(await client.request('a', text(most), 5_000)).toBe('small')
-      expect(await client.request('a', 'answer', 5_000)).toHaveLength(most - 2)
-      await expect(client.request('a', text(most + 1), 5_000)).rejects.toMatchObject({
+      expect(await client.request('a', text(most), 10_000)).toBe('small')
+      expect(await client.request('a', 'answer', 10_000)).toHaveLength(most - 2)
+      await expect(client.request('a', text(most + 1), 10_000)).rejects.toMatchObject({
         code: 'spec.too_large',
       })
-      await expect(client.request('b', {}, 5_000)).rejects.toMatchObject({ code: 'spec.too_large' })
+      await expect(client.request('b', {}, 10_000)).rejects.toMatchObject({ code: 'spec.too_large' })
     })
 
     it('answers many requests at once, each with its own answer', async () => {
@@ -156,7 +156,7 @@ export function describeTransport(name: string, open: () => Promise<TransportPai
       await hasArrived
       await client.close()
       await verdict
-      await expect(client.request('a', {}, 2_000)).rejects.toMatchObject({ code: 'transport.no_responder' })
+      await expect(client.request('a', {}, 10_000)).rejects.toMatchObject({ code: 'transport.no_responder' })
       await server.close()
       expect(isAborted).toBe(true)
     })

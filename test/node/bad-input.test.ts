@@ -207,7 +207,7 @@ describe.skipIf(noSandbox !== '')(`a program without end${skipNote(noSandbox)}`,
       expect(bytes).toBeLessThanOrEqual(100_000)
       // The job may end before its node has told the last of it.
       await expect
-        .poll(async () => (await told(client, job)).outputs[0], { timeout: 10_000 })
+        .poll(async () => (await told(client, job)).outputs[0])
         .toMatchObject({ StdoutTruncated: true })
       const { history } = await told(client, job)
       // What ran into a limit keeps its logs and publishes nothing.

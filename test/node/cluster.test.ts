@@ -297,14 +297,14 @@ describe.skipIf(noNats !== '')(
         leaving: false,
       }
       const answer = await raw.request('weir.orchestrator.sync.attacker', JSON.stringify(request), {
-        timeout: 2_000,
+        timeout: 10_000,
       })
       expect(answer.json()).toMatchObject({ code: 'api.forbidden' })
       expect((await record(orchestrator, 'victim'))?.incarnation).toBe(before?.incarnation)
       // Its own name in the message and another one inside: the connection counts.
       const own = { ...request, nodeId: 'attacker' }
       const accepted = await raw.request('weir.orchestrator.sync.attacker', JSON.stringify(own), {
-        timeout: 2_000,
+        timeout: 10_000,
       })
       expect(accepted.json()).toMatchObject({ membership: 'APPROVED' })
       expect((await record(orchestrator, 'victim'))?.info.labels).not.toHaveProperty('stolen')

@@ -49,7 +49,7 @@ describe('a node that follows the list of the network', () => {
     const applied: NetworkEgressPolicy[] = []
     const { follower, warnings } = await follow(async (policy) => void applied.push(policy))
     follower.heard(POLICY)
-    await expect.poll(() => applied, { timeout: 5_000 }).toEqual([POLICY])
+    await expect.poll(() => applied).toEqual([POLICY])
     for (const told of [
       { version: 4, allow: ['*com'], deny: [] },
       'damaged',
@@ -57,12 +57,10 @@ describe('a node that follows the list of the network', () => {
     ])
       follower.heard(told)
     expect(follower.known()).toBeUndefined()
-    await expect
-      .poll(() => applied.slice(1), { timeout: 5_000 })
-      .toEqual([{ version: 0, allow: [], deny: [] }])
+    await expect.poll(() => applied.slice(1)).toEqual([{ version: 0, allow: [], deny: [] }])
     expect(warnings).toHaveLength(3)
     follower.heard({ ...POLICY, version: 5 })
-    await expect.poll(() => applied.at(-1), { timeout: 5_000 }).toEqual({ ...POLICY, version: 5 })
+    await expect.poll(() => applied.at(-1)).toEqual({ ...POLICY, version: 5 })
     expect(applied).toHaveLength(3)
     await follower.close()
   })
@@ -78,7 +76,7 @@ describe('a node that follows the list of the network', () => {
     expect(follower.known()).toBeUndefined()
     follower.heard(POLICY)
     follower.heard({ ...POLICY, version: 4 })
-    await expect.poll(() => applied.at(-1), { timeout: 5_000 }).toBe(4)
+    await expect.poll(() => applied.at(-1)).toBe(4)
     await expect
       .poll(async () => JSON.parse(await readFile(join(dir, 'network-egress.json'), 'utf8')) as unknown, {
         timeout: 5_000,

@@ -60,7 +60,7 @@ function httpJob(...Domains: string[]) {
 /** What becomes of a job that cannot be placed. */
 async function refusal(orchestrator: Orchestrator, ...domains: string[]): Promise<string> {
   const { jobId } = await orchestrator.submit({ spec: httpJob(...domains), clientMeta: {} })
-  await expect.poll(async () => (await orchestrator.job(jobId)).state, { timeout: 5_000 }).toBe('Failed')
+  await expect.poll(async () => (await orchestrator.job(jobId)).state).toBe('Failed')
   return (await orchestrator.job(jobId)).message
 }
 
@@ -77,7 +77,7 @@ describe('the list of the network', () => {
     const networkEgress = digestNetworkPolicy({ version: 1, allow: ['.example.com'], deny: [] })
     expect((await say('n-1', {}, { networkEgress })).networkEgress).toBeUndefined()
     await orchestrator.setNetworkEgress({ version: 2, allow: [], deny: ['evil.test'] })
-    await expect.poll(() => nudges.length, { timeout: 5_000 }).toBeGreaterThan(0)
+    await expect.poll(() => nudges.length).toBeGreaterThan(0)
     expect((await say('n-1', {}, { networkEgress })).networkEgress).toMatchObject({ version: 2, allow: [] })
   })
 
@@ -104,7 +104,7 @@ describe('the list of the network', () => {
     )
     await orchestrator.setNetworkEgress({ version: 2, deny: [] })
     const { jobId } = await orchestrator.submit({ spec: httpJob('packages.example.net'), clientMeta: {} })
-    await expect.poll(async () => (await orchestrator.executions(jobId)).length, { timeout: 5_000 }).toBe(1)
+    await expect.poll(async () => (await orchestrator.executions(jobId)).length).toBe(1)
   })
 
   it('lets a job that waits go on when it opens', async () => {
@@ -116,9 +116,9 @@ describe('the list of the network', () => {
       spec: { ...spec, Tasks: [{ ...task, Timeouts: { ...task.Timeouts, QueueTimeout: 600 } }] },
       clientMeta: {},
     })
-    await expect.poll(async () => (await orchestrator.job(jobId)).state, { timeout: 5_000 }).toBe('Queued')
+    await expect.poll(async () => (await orchestrator.job(jobId)).state).toBe('Queued')
     await orchestrator.setNetworkEgress({ version: 2, deny: [] })
-    await expect.poll(async () => (await orchestrator.executions(jobId)).length, { timeout: 5_000 }).toBe(1)
+    await expect.poll(async () => (await orchestrator.executions(jobId)).length).toBe(1)
   })
 })
 
@@ -233,7 +233,7 @@ describe('a learning job', () => {
       spec: learn(),
       clientMeta: { 'bacalhau.org/client.id': 't-x' },
     })
-    await expect.poll(async () => (await orchestrator.job(jobId)).state, { timeout: 5_000 }).toBe('Failed')
+    await expect.poll(async () => (await orchestrator.job(jobId)).state).toBe('Failed')
     expect((await orchestrator.job(jobId)).message).toContain('learning jobs of t-x')
   })
 

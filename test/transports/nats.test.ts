@@ -35,8 +35,8 @@ describe.skipIf(noNats !== '')(
         await orchestrator.serve('orchestrator.sync', async (body, _signal, from) => ({ body, from }))
         const a = await network.transport('a', await network.admit('a'))
         const b = await network.transport('b-2_x', await network.admit('b-2_x'))
-        expect(await a.request('orchestrator.sync', 1, 2_000)).toEqual({ body: 1, from: 'a' })
-        expect(await b.request('orchestrator.sync', 2, 2_000)).toEqual({ body: 2, from: 'b-2_x' })
+        expect(await a.request('orchestrator.sync', 1, 10_000)).toEqual({ body: 1, from: 'a' })
+        expect(await b.request('orchestrator.sync', 2, 10_000)).toEqual({ body: 2, from: 'b-2_x' })
       })
 
       it('answers the orchestrator, and only for itself', async () => {
@@ -47,9 +47,9 @@ describe.skipIf(noNats !== '')(
         await b.serve('node.b.nudge', async () => 'b')
         // Not its own: the server refuses the subscription.
         await a.serve('node.b.output', async () => 'stolen')
-        expect(await orchestrator.request('node.a.nudge', {}, 2_000)).toBe('a')
-        expect(await orchestrator.request('node.b.nudge', {}, 2_000)).toBe('b')
-        await expect(orchestrator.request('node.b.output', {}, 2_000)).rejects.toMatchObject({
+        expect(await orchestrator.request('node.a.nudge', {}, 10_000)).toBe('a')
+        expect(await orchestrator.request('node.b.nudge', {}, 10_000)).toBe('b')
+        await expect(orchestrator.request('node.b.output', {}, 10_000)).rejects.toMatchObject({
           code: 'transport.no_responder',
         })
       })
@@ -114,7 +114,7 @@ describe.skipIf(noNats !== '')(
         const b = await network.transport('b', await network.admit('b'))
         const orchestrator = await network.transport(ORCHESTRATOR, network.orchestrator)
         await orchestrator.serve('orchestrator.sync', async () => 'secret')
-        await b.request('orchestrator.sync', {}, 2_000)
+        await b.request('orchestrator.sync', {}, 10_000)
         expect(await refusal).toContain('Permissions Violation')
         await raw.close()
       })
@@ -168,13 +168,13 @@ describe.skipIf(noNats !== '')(
         const raw = await attacker()
         for (const garbage of ['', '{', 'null x', '\u0000', '[1,'])
           expect(
-            (await raw.request('weir.orchestrator.sync.a', garbage, { timeout: 2_000 })).headers?.has(
+            (await raw.request('weir.orchestrator.sync.a', garbage, { timeout: 10_000 })).headers?.has(
               'Weir-Error',
             ),
           ).toBe(true)
         expect(handled).toBe(0)
         const b = await network.transport('b', await network.admit('b'))
-        expect(await b.request('orchestrator.sync', 'hello', 2_000)).toEqual({ body: 'hello', from: 'b' })
+        expect(await b.request('orchestrator.sync', 'hello', 10_000)).toEqual({ body: 'hello', from: 'b' })
         await raw.close()
       })
 
@@ -196,7 +196,7 @@ describe.skipIf(noNats !== '')(
         for (let index = 0; index < 10_000; index++)
           raw.publish('weir.orchestrator.sync.a', '{"a":1}', { reply: '_INBOX.a.1' })
         await raw.flush()
-        await b.request('orchestrator.sync', {}, 2_000)
+        await b.request('orchestrator.sync', {}, 10_000)
         await eventually('the flood is noticed', () => flooding !== '')
         expect(flooding).toBe('a')
         const seconds = (Date.now() - beganMs) / 1000
@@ -242,8 +242,8 @@ describe.skipIf(noNats !== '')(
       )
       expect(pid()).not.toBe(before)
       expect(network.server.port).toBe(port)
-      expect(await a.request('orchestrator.sync', {}, 2_000)).toBe('a')
-      expect(await orchestrator.request('node.a.nudge', {}, 2_000)).toBe('here')
+      expect(await a.request('orchestrator.sync', {}, 10_000)).toBe('a')
+      expect(await orchestrator.request('node.a.nudge', {}, 10_000)).toBe('here')
     })
 
     it('makes many changes of users at once in few steps, and the last one counts', async () => {

@@ -94,7 +94,7 @@ describe.skipIf(skipped !== undefined)(
         ...['weir-wasm-t', 'weir-wasm-u'].map((one) => join(group, one)),
         group,
       ]) {
-        await expect.poll(() => removed(each), { timeout: 5_000 }).toBe(true)
+        await expect.poll(() => removed(each)).toBe(true)
       }
       if (!wasPassedOn) writeFileSync(control, `-${controller}`)
     })

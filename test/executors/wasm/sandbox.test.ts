@@ -353,7 +353,7 @@ describe.skipIf(problem !== undefined)(`the life of sandboxes${skipped}`, () => 
       await gone
       const bench = new Bench({ dataDir: dir })
       await bench.executor.reap(new Set())
-      await expect.poll(() => processesNaming(dir), { timeout: 5_000 }).toEqual([])
+      await expect.poll(() => processesNaming(dir)).toEqual([])
       await bench.close()
       expect(readdirSync(join(dir, 'slots'))).toEqual([])
     }
@@ -410,7 +410,7 @@ describe.skipIf(problem !== undefined)(`the life of sandboxes${skipped}`, () => 
     const health = await bench.executor.probe(new AbortController().signal)
     expect(health).toMatchObject({ available: true, details: { node: process.version } })
     const mounts = () => processesNaming(bench.dataDir).map((pid) => mountsOf(pid))
-    await expect.poll(() => mounts().join(''), { timeout: 10_000 }).toContain('/another-node')
+    await expect.poll(() => mounts().join('')).toContain('/another-node')
     expect((await bench.run(wat('hello'))).stdout()).toContain('hello from wat')
     await bench.close()
     rmSync(dir, { recursive: true, force: true })
