@@ -26,6 +26,23 @@ describe('the functions of a trap', () => {
     expect(trapText(trapIn(symbol))).toBe(`unreachable (in ${shown})`)
   })
 
+  it('are those of the program, not those with which every Rust program panics', () => {
+    const functions = [
+      '__rust_start_panic',
+      'rust_panic',
+      '_ZN3std9panicking20rust_panic_with_hook17h8ef066ac41b2c3d4E',
+      '_ZN3std10sys_common9backtrace26__rust_end_short_backtrace17h8ef066ac41b2c3d4E',
+      'rust_begin_unwind',
+      '_ZN4core9panicking9panic_fmt17h8ef066ac41b2c3d4E',
+      '_ZN4core6option13expect_failed17h8ef066ac41b2c3d4E',
+      '_ZN4rows8read_row17h8ef066ac41b2c3d4E',
+      '_ZN4rows4main17h8ef066ac41b2c3d4E',
+      '_ZN4core3ops8function6FnOnce9call_once17h8ef066ac41b2c3d4E',
+      '_ZN3std2rt10lang_start28_$u7b$$u7b$closure$u7d$$u7d$17h8ef066ac41b2c3d4E.llvm.1797',
+    ]
+    expect(trapText(trapIn(...functions))).toBe('unreachable (in rows::read_row ← rows::main)')
+  })
+
   it.each([
     '_ZN99core17h047945eda95e3c94E',
     '_ZN0017h047945eda95e3c94E',

@@ -1,7 +1,11 @@
-/** Frames that V8 keeps of a trap: the functions that were running. */
-export const TRAP_FRAMES = 8
+/** Frames that V8 keeps of a trap: the functions that were running, and the dozen that a Rust program panics with. */
+export const TRAP_FRAMES = 24
+const FUNCTIONS_SHOWN_MAX = 8
 const NAME_CHARACTERS_MAX = 80
 const START_CODE = /^(?:_start(?:\.command_export)?|__main_void|__original_main|__main_argc_argv)$/
+/** How Rust panics, and what it calls `main` with: the same for every program. */
+const RUST_MACHINERY =
+  /^(?:__rust_\w+|rust_panic|rust_begin_unwind|std::(?:panicking|rt|sys_common::backtrace|sys::backtrace)::.+|core::panicking::.+|core::(?:option|result)::\w+_failed|core::ops::function::FnOnce::call_once.*)$/
 
 /** What a trap was, with the functions in which it happened, innermost first, where the module has names for them. */
 export function trapText(error: unknown): string {
@@ -22,7 +26,8 @@ function functionsOf(stack: string): string[] {
     // A recursion shows once, and what calls main not at all.
     if (names.at(-1) !== shown && !START_CODE.test(shown)) names.push(shown)
   }
-  return names
+  const own = names.filter((name) => !RUST_MACHINERY.test(name))
+  return (own.length === 0 ? names : own).slice(0, FUNCTIONS_SHOWN_MAX)
 }
 
 /** V8 puts the name of the module before that of the function. */
@@ -36,7 +41,7 @@ function withoutModule(name: string): string {
  * lengths and names, with a hash at the end. Everything else stays as it is.
  */
 function rustPath(symbol: string): string {
-  const inner = /^_ZN(.+)17h[0-9a-f]{16}E$/.exec(symbol)?.[1]
+  const inner = /^_ZN(.+)17h[0-9a-f]{16}E(?:\.llvm\.\d+)?$/.exec(symbol)?.[1]
   if (inner === undefined) return symbol
   const parts: string[] = []
   for (let rest = inner; rest !== ''; ) {
