@@ -98,7 +98,7 @@ async function bundle() {
     absWorkingDir: root,
     external: ['better-sqlite3'],
     // Paths of the sources: the corpus is read from where it lies.
-    define: { 'import.meta.dirname': JSON.stringify(join(root, 'test/egress')) },
+    define: { 'import.meta.dirname': JSON.stringify(join(root, 'src/conformance')) },
     banner: {
       js: `import { createRequire as requireFrom } from 'node:module'; const require = requireFrom(${JSON.stringify(join(root, 'package.json'))});`,
     },

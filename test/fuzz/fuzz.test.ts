@@ -1,3 +1,5 @@
+import { spawnSync } from 'node:child_process'
+import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { KEPT_CASES } from './kept.js'
 import { FUZZ_TARGETS } from './targets/index.js'
@@ -21,4 +23,13 @@ describe('whatever strangers write', () => {
       expect(await fuzz(target, parameters)).toBeUndefined()
     },
   )
+
+  it('is fuzzed for as long as one likes by a script that finds the same targets', {
+    timeout: 60_000,
+  }, () => {
+    const script = join(import.meta.dirname, '../../scripts/fuzz.mjs')
+    const args = [script, '--replay', 'algebra', '--seed', String(SEED)]
+    const { stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' })
+    expect([stdout.trim(), stderr]).toEqual(['the promise is kept', ''])
+  })
 })

@@ -7,6 +7,7 @@ import { dnsAnswers } from './dns-answers.js'
 import { hellos } from './hellos.js'
 import { hosts, names } from './hosts.js'
 import { patterns } from './patterns.js'
+import { algebra, explanations } from './policies.js'
 import { requestHeads } from './request-heads.js'
 
 /** Everything that reads what strangers write, and what is decided from it. */
@@ -21,4 +22,6 @@ export const FUZZ_TARGETS: readonly FuzzTarget[] = [
   dnsAnswers,
   allowlists,
   dials,
+  algebra,
+  explanations,
 ]
