@@ -35,6 +35,8 @@ export interface GatewayProcessOptions {
   auditDir: string
   /** Records of one execution take at most this much. Default 64 MiB. */
   auditBytesMax?: number
+  /** Ids whose records are kept only so long, with the bytes after which a new file is begun. Absent: none. */
+  auditTurnOver?: Record<string, number>
   /** DNS servers, `address` or `address:port`. Empty: those of the machine. */
   dnsServers?: string[]
   /** The operator's own names → addresses. Judged like any answer. */

@@ -41,6 +41,11 @@ export interface GatewayClientOptions extends GatewayProcessOptions {
   launcher?: readonly string[]
   /** Makes the gateway in this process instead of one of its own: for tests and small programs. Default: a process. */
   inProcess?: (options: GatewayProcessOptions) => Gateway
+  /**
+   * How often it is asked whether it still answers. A process that does not for five times as long is killed and started again:
+   * until then nothing leaves, but nothing ends either. Default 2 s.
+   */
+  watchMs?: number
   /** Told when the gateway process ended unasked, and when it cannot be started. */
   onTrouble?: (error: WeirError) => void
 }
@@ -81,6 +86,9 @@ export async function startGateway(options: GatewayClientOptions): Promise<Gatew
 }
 
 const CALLS_WAITING_MAX = 1_024
+const WATCH_MS = 2_000
+/** Rounds without an answer. */
+const UNANSWERED_MAX = 5
 const RESTART_FIRST_MS = 50
 const RESTART_MOST_MS = 5_000
 
@@ -119,6 +127,7 @@ class GatewaySupervisor implements GatewayClient {
   #closing = false
   #restartMs = RESTART_FIRST_MS
   #restartTimer: NodeJS.Timeout | undefined
+  #watch: NodeJS.Timeout | undefined
   #nextId = 1
   #restarts = 0
   #policy: NodeEgressPolicy = NO_NODE_POLICY
@@ -133,7 +142,7 @@ class GatewaySupervisor implements GatewayClient {
   }
 
   async start(): Promise<void> {
-    const { audit: _audit, onTrouble: _onTrouble, launcher = [], inProcess, ...init } = this.#options
+    const { audit: _audit, onTrouble: _onTrouble, watchMs, launcher = [], inProcess, ...init } = this.#options
     const child = inProcess === undefined ? spawnGateway(launcher) : new InProcessHost(inProcess)
     this.#child = child
     child.on('message', (reply: ControlReply) => this.#settle(reply))
@@ -146,6 +155,28 @@ class GatewaySupervisor implements GatewayClient {
     await this.#sendPolicy()
     this.#running = true
     this.#restartMs = RESTART_FIRST_MS
+    if (inProcess === undefined) this.#watchOver(child, watchMs ?? WATCH_MS)
+  }
+
+  /** Rounds are counted, not time: where the whole machine stood still, the process had no chance to answer. */
+  #watchOver(child: GatewayHost, watchMs: number): void {
+    let unanswered = 0
+    clearInterval(this.#watch)
+    this.#watch = setInterval(() => {
+      if (this.#child !== child || this.#closing) return
+      if (unanswered++ >= UNANSWERED_MAX) {
+        child.kill('SIGKILL')
+        return
+      }
+      this.#send('status', null).then(
+        () => {
+          unanswered = 0
+        },
+        () => {
+          // It is gone, which `#ended` takes care of, or too much waits for it, which is no answer either.
+        },
+      )
+    }, watchMs).unref()
   }
 
   async attach(netnsPath: string, usernsPath?: string): Promise<GatewayAttachment> {
@@ -285,6 +316,7 @@ class GatewaySupervisor implements GatewayClient {
     if (this.#closing) return
     this.#closing = true
     clearTimeout(this.#restartTimer)
+    clearInterval(this.#watch)
     const child = this.#child
     if (child === undefined || child.exitCode !== null || child.signalCode !== null) return
     const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()))

@@ -241,6 +241,7 @@ export class Gateway {
     lease.shut()
     await settled(() => lease.live.size === 0 && lease.connections.size === 0, 1_000)
     for (const channel of channels) channel.close()
+    await lease.turnedAway.seal()
     await lease.ledger.close()
     this.#leases.delete(executionId)
     return lease.tally.summary()
@@ -316,9 +317,9 @@ export class Gateway {
       way.arrival === undefined ? refuseSocket(socket, code) : void socket.resetAndDestroy()
     if (lease === undefined || lease.closed) return turnAway('egress.unavailable')
     if (this.#connections >= this.#limits.connectionsTotalMax)
-      return this.#refuse(lease, socket, 'egress.overload', way, turnAway)
+      return this.#refuse(lease, 'egress.overload', way, turnAway)
     if (lease.connections.size >= lease.limits.connectionsMax)
-      return this.#refuse(lease, socket, 'egress.connections', way, turnAway)
+      return this.#refuse(lease, 'egress.connections', way, turnAway)
     this.#connections++
     const parts = {
       resolve: this.#options.resolve,
@@ -348,21 +349,13 @@ export class Gateway {
 
   #refuse(
     lease: Lease,
-    socket: ClientSocket,
     code: 'egress.overload' | 'egress.connections',
-    { arrival, isGuest = false }: Way,
+    way: Way,
     turnAway: (code: ErrorCode) => void,
   ): void {
-    const about = {
-      method: '',
-      hostAsSent: arrival?.name ?? '',
-      isGuest,
-      ...(arrival === undefined ? {} : { arrivedAt: arrival.address.text }),
-    }
-    const attempt = new Attempt(lease, undefined, about, () => socket.destroy())
     const told = code === 'egress.connections' ? 429 : 503
-    const status = arrival === undefined ? told : 0
-    attempt.end({ code, owner: 'gateway', status, end: 'limit' }).then(
+    const status = way.arrival === undefined ? told : 0
+    lease.turnedAway.add(code, status, way).then(
       () => turnAway(code),
       () => turnAway('egress.audit_failed'),
     )

@@ -26,7 +26,7 @@ export type RuleOwner = 'job' | 'node' | 'network' | 'gateway'
 
 /**
  * One immutable line per attempt to leave: also when it was refused, failed or cut; and one for each restart of the gateway
- * meanwhile.
+ * meanwhile. Connections beyond the bound of an execution share lines, which say how many they stand for.
  *
  * Lines of one execution form a hash chain: `hash` = SHA-256 over the JSON of the record without `hash`, and
  * `previousHash` is the hash of the line before (64 zeros for the first).
@@ -76,6 +76,8 @@ export interface AuditRecord {
   msToFirstByte: number
   msTotal: number
   end: EgressEnd
+  /** For how many attempts alike this record stands, refused faster than records are worth writing. Absent: one. */
+  count?: number
   hash: string
 }
 

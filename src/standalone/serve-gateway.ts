@@ -60,6 +60,7 @@ export async function serveGateway(options: ServeOptions): Promise<ServedGateway
     nodeId: 'gateway',
     auditDir: options.auditDir,
     auditBytesMax: AUDIT_BYTES_MAX,
+    auditTurnOver: { [NOBODY]: NOBODY_BYTES },
     audit: createAuditFile({ dir: options.auditDir, bytesMax: AUDIT_BYTES_MAX }),
     hosts: policy.hosts,
     dnsServers: policy.dnsServers,
@@ -99,6 +100,9 @@ async function stopServing(gateway: GatewayClient, graceMs: number): Promise<voi
 
 /** Records of one identity; then nothing of it leaves any more, until the file is moved away. */
 const AUDIT_BYTES_MAX = 4 * 1024 * 1024 * 1024
+
+/** Anybody who reaches the listener makes records of nobody: of them only the newest are kept, in two files of this length. */
+const NOBODY_BYTES = 16 * 1024 * 1024
 
 async function readPolicy({ policyFile, allow }: ServeOptions): Promise<EgressPolicy> {
   const policy = policyFile === undefined ? parsePolicy('') : await readPolicyFile(policyFile)

@@ -19,6 +19,11 @@ export interface AuditFileOptions {
   dir: string
   /** Records of one execution take at most this much; then nothing may leave any more. Default 64 MiB. */
   bytesMax?: number
+  /**
+   * Ids whose records are kept only so long: a file that has grown to so many bytes becomes `<id>.before.jsonl`, in the place
+   * of the one before it, and a new chain begins. Absent: none.
+   */
+  turnOver?: Readonly<Record<ExecutionId, number>>
 }
 
 /** Result of checking a chain: `brokenAt` is the sequence of the first record that does not fit. */
@@ -37,6 +42,7 @@ export function createAuditFile(options: AuditFileOptions): AuditSink & AuditLog
       readRecords(recordsPath(options.dir, executionId), places, after, limit),
     remove: async (executionId) => {
       await rm(recordsPath(options.dir, executionId), { force: true })
+      await rm(beforePath(options.dir, executionId), { force: true })
       await rm(begunPath(options.dir, executionId), { force: true })
     },
   }
@@ -60,8 +66,9 @@ const NOTES_BYTES_MAX = 1024 * 1024
 const NOTES_BYTES_KEPT = 64 * 1024
 
 class AuditFileLedger implements AuditLedger {
-  readonly #records: FileHandle
+  #records: FileHandle
   readonly #appender: QuickAppender
+  readonly #turnOver: TurnOver | undefined
   #begun: FileHandle
   readonly #begunPath: string
   readonly #bytesMax: number
@@ -78,7 +85,13 @@ class AuditFileLedger implements AuditLedger {
   #closed = false
 
   private constructor(
-    files: { records: FileHandle; begun: FileHandle; begunPath: string; appender: QuickAppender },
+    files: {
+      records: FileHandle
+      begun: FileHandle
+      begunPath: string
+      appender: QuickAppender
+      turnOver: TurnOver | undefined
+    },
     state: ChainState,
     bytesMax: number,
   ) {
@@ -86,6 +99,7 @@ class AuditFileLedger implements AuditLedger {
     this.#records = files.records
     this.#begun = files.begun
     this.#begunPath = files.begunPath
+    this.#turnOver = files.turnOver
     this.#bytes = state.bytes
     this.#sequence = state.sequence
     this.#head = state.head
@@ -107,8 +121,13 @@ class AuditFileLedger implements AuditLedger {
       opened.push(records)
       const begun = await open(begunFile, 'a', 0o600)
       opened.push(begun)
+      const turnOverBytes = options.turnOver?.[executionId]
+      const turnOver =
+        turnOverBytes === undefined
+          ? undefined
+          : { bytes: turnOverBytes, path: recordsFile, before: beforePath(options.dir, executionId) }
       const ledger = new AuditFileLedger(
-        { records, begun, begunPath: begunFile, appender },
+        { records, begun, begunPath: begunFile, appender, turnOver },
         state,
         options.bytesMax ?? 64 * 1024 * 1024,
       )
@@ -189,6 +208,8 @@ class AuditFileLedger implements AuditLedger {
 
   async #flush(): Promise<void> {
     while (this.#waiting.length > 0) {
+      if (this.#turnOver !== undefined && this.#bytes >= this.#turnOver.bytes)
+        await this.#beginAnew(this.#turnOver)
       const before = { bytes: this.#bytes, sequence: this.#sequence, head: this.#head }
       const batch: Batch = { records: '', notes: '', begun: [] }
       const calls = this.#waiting.splice(0).flatMap((compose) => compose(batch) ?? [])
@@ -210,6 +231,24 @@ class AuditFileLedger implements AuditLedger {
     }
     // In the same turn as the last look at the line, so that no call is left waiting.
     this.#flushing = undefined
+  }
+
+  /** What cannot be moved aside is written on: the next call tries again. */
+  async #beginAnew({ path, before }: TurnOver): Promise<void> {
+    try {
+      await rm(`${path}.new`, { force: true })
+      const fresh = await open(`${path}.new`, 'a', 0o600)
+      await rename(path, before)
+      await rename(`${path}.new`, path)
+      const old = this.#records
+      this.#records = fresh
+      this.#bytes = 0
+      this.#sequence = 0
+      this.#head = CHAIN_START
+      await old.close()
+    } catch {
+      // The bound of the file still holds.
+    }
   }
 
   /** Undefined when it is written already. */
@@ -252,6 +291,13 @@ class AuditFileLedger implements AuditLedger {
       details: { bytesMax: this.#bytesMax },
     })
   }
+}
+
+/** When a file of records is moved aside, and where. */
+interface TurnOver {
+  bytes: number
+  path: string
+  before: string
 }
 
 /** Lines that are written together. */
@@ -323,6 +369,10 @@ async function readOrphans(path: string): Promise<AuditEntry[]> {
 
 function recordsPath(dir: string, executionId: ExecutionId): string {
   return join(dir, `${fileName(executionId)}.jsonl`)
+}
+
+function beforePath(dir: string, executionId: ExecutionId): string {
+  return join(dir, `${fileName(executionId)}.before.jsonl`)
 }
 
 function begunPath(dir: string, executionId: ExecutionId): string {

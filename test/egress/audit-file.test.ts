@@ -1,5 +1,6 @@
 import {
   appendFileSync,
+  existsSync,
   mkdtempSync,
   readFileSync,
   rmSync,
@@ -165,6 +166,36 @@ describe('the audit file', () => {
       writeFileSync(path, `${content.join('\n')}\n`)
       expect(await verifyAuditFile(dir, 'e-1')).toMatchObject({ intact: false, brokenAt })
     }
+  })
+
+  it('keeps of some ids only the newest records, in two files that are chains of their own', async () => {
+    const file = createAuditFile({ dir, turnOver: { nobody: 5_000 } })
+    const ledger = await file.open('nobody')
+    for (let index = 0; index < 100; index++) await ledger.append(entry(`h${index}.test`))
+    await ledger.close()
+    const [before, now] = ['nobody.before', 'nobody'].map((name) => join(dir, `${name}.jsonl`)) as [
+      string,
+      string,
+    ]
+    for (const path of [before, now]) expect(statSync(path).size).toBeLessThan(6_000)
+    expect((await file.read('nobody', 0, 100)).at(-1)?.host).toBe('h99.test')
+    const hosts = [before, now].flatMap((path) =>
+      readFileSync(path, 'utf8')
+        .trimEnd()
+        .split('\n')
+        .map((line) => (JSON.parse(line) as AuditEntry).host),
+    )
+    expect(hosts).toEqual(hosts.map((_, index) => `h${100 - hosts.length + index}.test`))
+    for (const id of ['nobody', 'nobody-before']) {
+      if (id !== 'nobody') writeFileSync(join(dir, `${id}.jsonl`), readFileSync(before))
+      expect(await verifyAuditFile(dir, id)).toMatchObject({ intact: true })
+    }
+    const again = await file.open('nobody')
+    await again.append(entry('after.test'))
+    await again.close()
+    expect((await file.read('nobody', 0, 100)).at(-1)?.host).toBe('after.test')
+    await file.remove?.('nobody')
+    expect(existsSync(before)).toBe(false)
   })
 
   it('refuses to begin when the file is full, and never builds a path from an odd id', async () => {

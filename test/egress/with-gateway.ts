@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createResolver, Gateway, type GatewayLimits } from '../../src/egress/index.js'
+import { createResolver, Gateway, type GatewayLimits, type GatewayOptions } from '../../src/egress/index.js'
 import type { AuditLog, AuditSink, LeasePolicy, NodeEgressPolicy } from '../../src/ports/index.js'
 import { createAuditFile } from '../../src/stores/audit-file.js'
 import { buildHello } from './hello.js'
@@ -22,7 +22,12 @@ export class TestGateway {
   readonly #origin: Server
   readonly #lookups: string[] = []
 
-  private constructor(origin: Server, limits: Partial<GatewayLimits>, node: Partial<NodeEgressPolicy>) {
+  private constructor(
+    origin: Server,
+    limits: Partial<GatewayLimits>,
+    node: Partial<NodeEgressPolicy>,
+    more: Partial<GatewayOptions>,
+  ) {
     this.#origin = origin
     this.node = { ...NODE, ...node }
     origin.on('connection', (socket: Socket) => {
@@ -43,6 +48,7 @@ export class TestGateway {
       dial: () => dial(portOf(origin)),
       ownAddresses: () => [],
       limits,
+      ...more,
     })
     this.gateway.setNodePolicy(this.node)
   }
@@ -50,8 +56,9 @@ export class TestGateway {
   static async start(
     limits: Partial<GatewayLimits> = {},
     node: Partial<NodeEgressPolicy> = {},
+    more: Partial<GatewayOptions> = {},
   ): Promise<TestGateway> {
-    return new TestGateway(await listen(), limits, node)
+    return new TestGateway(await listen(), limits, node, more)
   }
 
   /** Names that were looked up, in order. */

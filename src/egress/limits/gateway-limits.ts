@@ -23,6 +23,8 @@ export interface GatewayLimits {
   connectionsTotalMax: number
   /** From the first moment to the end of the request head, and to the first byte of a body. Default 10 s. */
   headTimeoutMs: number
+  /** Waiting for a body in which fewer than 6 kB come. Default 60 s. */
+  slowBodyMs: number
   /** From `200 Connection Established` to the end of the TLS hello. Default 10 s. */
   helloTimeoutMs: number
   /** All attempts to connect to a host. Default 10 s. */
@@ -47,6 +49,7 @@ export const DEFAULT_GATEWAY_LIMITS: GatewayLimits = {
   nodeBitsPerSecondDown: 0,
   connectionsTotalMax: 8_192,
   headTimeoutMs: 10_000,
+  slowBodyMs: 60_000,
   helloTimeoutMs: 10_000,
   dialTimeoutMs: 10_000,
   idleTimeoutMs: 600_000,

@@ -31,6 +31,8 @@ export interface AttemptAbout {
   isGuest?: boolean
   /** Transparent mode: the address the program connected to, empty for a question for a name. Absent: it used the proxy. */
   arrivedAt?: string
+  /** For how many attempts alike its record stands. Absent: one. */
+  count?: number
 }
 
 /**
@@ -162,7 +164,7 @@ export class Attempt {
   #entry(outcome: Outcome, decision?: AuditEntry['decision']): AuditEntry {
     const host: Host | undefined = this.request?.host
     const revoked = this.revokedByGeneration
-    const { arrivedAt } = this.#about
+    const { arrivedAt, count = 1 } = this.#about
     return {
       timeMs: this.#timeMs,
       nodeId: this.#lease.nodeId,
@@ -192,6 +194,7 @@ export class Attempt {
       msToFirstByte: this.#firstByteAt === undefined ? -1 : Math.round(this.#firstByteAt - this.#startedAt),
       msTotal: Math.round(performance.now() - this.#startedAt),
       end: outcome.end,
+      ...(count === 1 ? {} : { count }),
     }
   }
 }

@@ -20,14 +20,14 @@ export class GatewayMeter {
     return this.#counters
   }
 
-  ended({ decision, code, ruleOwner, msToFirstByte }: AuditRecord): void {
+  ended({ decision, code, ruleOwner, msToFirstByte, count = 1 }: AuditRecord): void {
     const { attempts, refusedByOwner, firstByte } = this.#counters
     const key = `${decision} ${code}`
-    attempts[key] = (attempts[key] ?? 0) + 1
+    attempts[key] = (attempts[key] ?? 0) + count
     if (msToFirstByte >= 0) countDuration(firstByte, msToFirstByte)
     if (decision !== 'deny') return
     const owner = ruleOwner === '' ? 'gateway' : ruleOwner
-    refusedByOwner[owner] = (refusedByOwner[owner] ?? 0) + 1
+    refusedByOwner[owner] = (refusedByOwner[owner] ?? 0) + count
   }
 
   passed(direction: Direction, bytes: number): void {

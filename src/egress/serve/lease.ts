@@ -19,6 +19,7 @@ import type { Attempt } from './attempt.js'
 import type { GatewayMeter } from './gateway-meter.js'
 import { type KeptCount, OriginPool } from './origin-pool.js'
 import { EgressTally } from './tally.js'
+import { TurnedAway } from './turned-away.js'
 
 /** What a lease is made of. */
 export interface LeaseParts {
@@ -63,6 +64,7 @@ export class Lease {
   readonly names = new Set<string>()
   readonly tally = new EgressTally()
   readonly live = new Set<Attempt>()
+  readonly turnedAway = new TurnedAway({ lease: this })
   /** Cut functions of all open client connections. */
   readonly connections = new Set<(reason: Error) => void>()
   readonly now: () => number

@@ -19,6 +19,7 @@ import { hostContradictionOf } from './contradiction.js'
 import { ORIGIN_ALPN } from './origin-tls.js'
 import { KEPT_MS, type OriginConnection } from './origin-pool.js'
 import { relay } from './relay.js'
+import { BodyPace } from './body-pace.js'
 import { RequestBody } from './request-body.js'
 import { SocketGone, SocketReader, writeMetered } from './socket-stream.js'
 
@@ -168,17 +169,11 @@ class Exchange {
   }
 
   async #sendBody(up: (bytes: Buffer) => Promise<void>): Promise<void> {
-    const { lease, signal } = this.#client
-    const disarm = this.#body.complete
-      ? () => {}
-      : this.#client.deadline(lease.limits.headTimeoutMs, BODY_TIMEOUT)
+    const pace = new BodyPace(this.#client.lease.limits)
     try {
-      for (
-        let piece = await this.#body.next(signal);
-        piece !== undefined;
-        piece = await this.#body.next(signal)
-      ) {
-        disarm()
+      for (;;) {
+        const piece = await this.#nextOfBody(pace)
+        if (piece === undefined) return
         await up(piece).catch((error: unknown) => {
           if (isWeirError(error)) throw error
           throw new OriginDeaf('the host does not read the body', { cause: error })
@@ -188,8 +183,22 @@ class Exchange {
       // What the client did wrong ends the exchange; what the origin did is told by its answer.
       if (!(error instanceof OriginDeaf)) this.#client.cut(error as Error)
       throw error
+    }
+  }
+
+  /** A client that sends too slowly is cut, unless the answer has begun: then it may be talking with the host. */
+  async #nextOfBody(pace: BodyPace): Promise<Buffer | undefined> {
+    const client = this.#client
+    const timer = setTimeout(() => {
+      if (!this.#answerBegan) client.cut(BODY_TIMEOUT)
+    }, pace.patienceMs)
+    const startedAt = performance.now()
+    try {
+      const piece = await this.#body.next(client.signal)
+      pace.waited(performance.now() - startedAt, piece?.length ?? 0)
+      return piece
     } finally {
-      disarm()
+      clearTimeout(timer)
     }
   }
 

@@ -19,21 +19,22 @@ export class EgressTally {
   readonly #destinations = new Map<string, EgressDestination>()
 
   add(record: AuditRecord): void {
+    const times = record.count ?? 1
     this.#records++
     this.#bytesUp += record.bytesUp
     this.#bytesDown += record.bytesDown
     this.#chainHead = record.hash
     this.#generations = [this.#generations[0] ?? record.policyGeneration, record.policyGeneration]
-    if (record.code !== '') this.#codes[record.code] = (this.#codes[record.code] ?? 0) + 1
+    if (record.code !== '') this.#codes[record.code] = (this.#codes[record.code] ?? 0) + times
     if (!isAttempt(record)) return
-    if (record.decision === 'allow') this.#allowed++
-    else this.#refused++
+    if (record.decision === 'allow') this.#allowed += times
+    else this.#refused += times
     const destination = this.#destination(record.host === '' ? record.hostAsSent : record.host, record.port)
     if (destination === undefined) return
     destination.bytesUp += record.bytesUp
     destination.bytesDown += record.bytesDown
-    if (record.decision === 'allow') destination.allowed++
-    else destination.refused++
+    if (record.decision === 'allow') destination.allowed += times
+    else destination.refused += times
     if (record.code === '') return
     destination.code = record.code
     const advice = adviceFor(record.code, record.host, record.port)
