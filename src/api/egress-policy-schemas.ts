@@ -9,6 +9,11 @@ const Patterns = Type.Array(Type.String(), {
   description: 'Host patterns, as jobs name them; `@name` for a preset',
 })
 
+const Keys = Type.Array(Type.String(), {
+  maxItems: 8,
+  description: 'Public keys: as if the job were signed with them',
+})
+
 export const NetworkEgressAnswer = Type.Object({
   Version: Count,
   Limited: Type.Boolean({ description: 'False: the network restricts nothing. True: only what it allows' }),
@@ -30,6 +35,7 @@ export const CheckEgressBody = Type.Object({
   Domains: Type.Optional(Patterns),
   OutboundURLs: Type.Optional(Patterns),
   Engine: Type.Optional(Type.String({ description: 'Only nodes that can give networks to its jobs' })),
+  SignedBy: Type.Optional(Keys),
   Job: Type.Optional(Type.Unknown({ description: 'A whole job instead: all that it needs counts' })),
 })
 
@@ -47,12 +53,14 @@ export const CheckEgressAnswer = Type.Object({
         { description: 'At most 100' },
       ),
       MissingCount: Count,
+      Keys: Type.Array(Text, { description: 'Names of the keys that it trusts and the job is signed with' }),
     }),
   ),
 })
 
 export const ExplainEgressBody = Type.Object({
   Host: Type.String({ description: 'HOST, HOST:PORT or a URL' }),
+  SignedBy: Type.Optional(Keys),
   Domains: Type.Optional(Patterns),
   OutboundURLs: Type.Optional(Patterns),
 })

@@ -151,6 +151,7 @@ export const EXAMPLES: Readonly<Record<string, OperationExample>> = {
           Reasons: [],
           Missing: [{ Pattern: 'https://ipfs.io', Owner: 'node', Code: 'egress.not_in_node_list', Rule: '' }],
           MissingCount: 1,
+          Keys: [],
         },
       ],
     },

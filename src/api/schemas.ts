@@ -265,6 +265,19 @@ const Task = Type.Object({
     Type: Type.Enum(['None', 'HTTP', 'Full']),
     Domains: Type.Optional(Texts),
     Limits: Type.Optional(Type.Record(Text, Type.Unknown())),
+    Signatures: Type.Optional(
+      Type.Array(
+        Type.Object({
+          Type: Text,
+          Key: Text,
+          NotBefore: Text,
+          Expires: Text,
+          Namespace: Type.Optional(Text),
+          Parts: Type.Record(Text, Text),
+          Signature: Text,
+        }),
+      ),
+    ),
   }),
   Timeouts: Type.Object({
     ExecutionTimeout: Type.Optional(Count),
@@ -468,6 +481,11 @@ const NodeInfoAnswer = Type.Object({
     FullEngines: Texts,
     Allow: Texts,
     Deny: Texts,
+    Keys: Type.Optional(
+      Type.Array(Type.Object({ Name: Text, Key: Text, Allow: Texts }), {
+        description: 'What is open beyond Allow to jobs that are signed with a key',
+      }),
+    ),
     Problems: Texts,
     Gateway: Type.Optional(
       Type.Object(

@@ -17,7 +17,8 @@ export function fittingLine({ Fitting, Nodes }: WireEgressCheck, what: string): 
 }
 
 /** Patterns with the same fault together: `packages.example.net, github.com: not in the node's list`. */
-function preventing({ Reasons, Missing, MissingCount }: WireEgressNodeCheck): string {
+function preventing({ Fits, Keys = [], Reasons, Missing, MissingCount }: WireEgressNodeCheck): string {
+  if (Fits && Keys.length > 0) return `nothing: the job is signed with key ${Keys.join(', ')}`
   const groups = new Map<string, string[]>()
   for (const { Pattern, Owner, Code, Rule } of Missing) {
     const isDenied = Code === 'egress.denied_by_operator'

@@ -102,6 +102,18 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   'node token revoke': ['weir node token revoke t-1a2b3c4d'],
   'audit verify': ['weir audit verify j-1a2b3c4d', 'weir audit verify j-1a2b3c4d --output json'],
   'audit export': ['weir audit export j-1a2b3c4d > evidence.jsonl'],
+  'key generate': ['weir key generate release.pem'],
+  'key show': ['weir key show release.pem'],
+  'key sign': [
+    'weir key sign fetch.yaml --key release.pem --expires 30d > signed.yaml',
+    'weir key sign fetch.yaml --key release.pem --expires 12h --for-namespace default --output json',
+  ],
+  'key verify': ['weir key verify signed.yaml'],
+  'key trust': [
+    'weir key trust UDVEU3DD4KOFECV66VIHWEZOYX4ZKR3WV27L464SIIPOU2IUI3JCYSJF --name release --domain .example.com --expires 90d',
+  ],
+  'key untrust': ['weir key untrust release'],
+  'key list': ['weir key list', 'weir key list --output json'],
   'auth login': [
     'weir auth login --token-file ~/.weir/root-token',
     'weir auth login https://weir.example.com:1234 --token-file token --fingerprint SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=',

@@ -73,6 +73,8 @@ const SINGLE: Readonly<Partial<Record<ErrorCode, number>>> = {
   'results.unsafe': EXIT.refused,
   'results.conflict': EXIT.refused,
   'store.locked': EXIT.refused,
+  'key.exists': EXIT.refused,
+  'key.not_found': EXIT.notFound,
   'job.failed': EXIT.jobFailed,
   'scheduling.no_nodes': EXIT.jobFailed,
 }
@@ -85,6 +87,8 @@ const FAMILIES: Readonly<Record<string, number>> = {
   preset: EXIT.usage,
   host: EXIT.usage,
   input: EXIT.usage,
+  key: EXIT.usage,
+  signature: EXIT.refused,
   compute: EXIT.refused,
   egress: EXIT.refused,
 }

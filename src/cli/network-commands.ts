@@ -44,7 +44,11 @@ export function addNetworkCommands(leaf: Leaf, network: WeirCommand, context: Cl
         '--domain <PATTERN>',
         'host that the job names: host, .host, *.host, each with :port; @preset; repeatable',
       )
-      .collected('--outbound-url <URL>', 'the same with a scheme: https://host; repeatable') as WeirCommand
+      .collected('--outbound-url <URL>', 'the same with a scheme: https://host; repeatable')
+      .collected(
+        '--signed-by <KEY>',
+        'as if the job were signed with this public key; repeatable',
+      ) as WeirCommand
   const check = leaf<import('./commands/network-check.js').NetworkCheckFlags>(
     network,
     'check [JOBFILE]',

@@ -2,6 +2,7 @@ import { VERSION } from '../version.js'
 import { HELP_OPTION, WeirCommand, addGlobalFlags } from './command.js'
 import { addNodeAllowlistCommands } from './allowlist-commands.js'
 import { addAuditCommands } from './audit-commands.js'
+import { addKeyCommands } from './key-commands.js'
 import { addAuthCommands } from './access-commands.js'
 import { addCompletionCommand } from './completion-command.js'
 import { addConfigCommands } from './config-commands.js'
@@ -65,6 +66,7 @@ export function buildProgram(context: CliContext, exit: (code: number) => void):
   addNodeCommands(leaf, group('node', 'Inspect the nodes of the network'), context)
   addNetworkCommands(leaf, group('network', 'Find out what jobs may reach, before anything runs'), context)
   addAuditCommands(leaf, group, context)
+  addKeyCommands(leaf, group, context)
   addAuthCommands(leaf, group('auth', 'Log in, and manage tokens'), context)
   addEgressCommands(leaf, group('egress', 'The egress gateway for any program of this machine'), context)
   addServerCommands(leaf, program, group, context)
@@ -233,6 +235,8 @@ function addJobFlags(command: WeirCommand): void {
       'bytes an http job may send and receive: 100mb, up:10mb,down:1gb, example.com=5mb; repeatable',
     )
     .option('--egress-requests <NUMBER>', 'requests per second of an http job at most')
+    .option('--sign-key <FILE>', 'sign the job with this key; the image by digest: name@sha256:…')
+    .option('--sign-expires <DURATION>', 'how long the signature is good (default 1d)')
     .hidden('--concurrency <NUMBER>')
     .hidden('-s, --selector <EXPRESSION>')
     .hidden('-u, --input-urls <URL>', true)

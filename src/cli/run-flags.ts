@@ -13,8 +13,9 @@ import type { CliContext, GlobalFlags } from './context.js'
 import type { ObjectFormat } from './output-format.js'
 import type { Upload } from './job-from-flags.js'
 import type { RunFlags } from './run-job.js'
+import type { SignFlags } from './signing-key.js'
 
-export type AllRunFlags = GlobalFlags & RunFlags & { dryRun?: boolean; hideWarnings?: boolean }
+export type AllRunFlags = GlobalFlags & RunFlags & SignFlags & { dryRun?: boolean; hideWarnings?: boolean }
 
 /**
  * `--output` of the run commands names a result path (`name:/path`), or how to print at the end (`json`, `yaml`): a

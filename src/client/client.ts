@@ -403,21 +403,23 @@ export class WeirClient {
 
   /** Which nodes would take a job that names these hosts, or this very job. */
   checkEgress(
-    asked: { domains?: readonly string[]; engine?: string; job?: unknown },
+    asked: { domains?: readonly string[]; engine?: string; signedBy?: readonly string[]; job?: unknown },
     options: CallOptions = {},
   ): Promise<WireEgressCheck> {
-    const body = { Domains: asked.domains, Engine: asked.engine, Job: asked.job }
+    const { domains, engine, signedBy, job } = asked
+    const body = { Domains: domains, Engine: engine, SignedBy: signedBy, Job: job }
     return this.#json('POST', '/orchestrator/egress/check', 'check the hosts', options, body)
   }
 
   /** What the gateway of a node would decide about a host for a job that names these patterns. */
   explainEgress(
     id: string,
-    asked: { host: string; domains: readonly string[] },
+    asked: { host: string; domains: readonly string[]; signedBy?: readonly string[] },
     options: CallOptions = {},
   ): Promise<WireEgressExplanation> {
     const path = `/orchestrator/nodes/${encodeURIComponent(id)}/explain`
-    return this.#json('POST', path, `ask node ${id}`, options, { Host: asked.host, Domains: asked.domains })
+    const body = { Host: asked.host, Domains: asked.domains, SignedBy: asked.signedBy }
+    return this.#json('POST', path, `ask node ${id}`, options, body)
   }
 
   /** Never rejects because of the node: a refusal is in the answer. */

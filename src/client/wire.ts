@@ -36,6 +36,15 @@ export interface WireTask {
     Domains?: string[]
     Learn?: boolean
     Limits?: Record<string, unknown>
+    Signatures?: {
+      Type: string
+      Key: string
+      NotBefore: string
+      Expires: string
+      Namespace?: string
+      Parts: Record<string, string>
+      Signature: string
+    }[]
   }
   Timeouts: { ExecutionTimeout?: number; QueueTimeout?: number; TotalTimeout?: number }
 }
@@ -240,6 +249,8 @@ export interface WireNodeInfo {
     FullEngines: string[]
     Allow: string[]
     Deny: string[]
+    /** What is open beyond that to jobs that are signed. Absent: nothing. */
+    Keys?: { Name: string; Key: string; Allow: string[] }[]
     Problems: string[]
     /** The gateway when the node last looked; absent without one. */
     Gateway?: { Running: boolean; PolicyGeneration: number; Leases: number; Connections: number }
@@ -393,6 +404,8 @@ export interface WireEgressNodeCheck {
   /** At most 100 of them. */
   Missing: { Pattern: string; Owner: 'node' | 'network'; Code: string; Rule: string }[]
   MissingCount: number
+  /** Names of the keys that it trusts and the job is signed with. Absent: an older server. */
+  Keys?: string[]
 }
 
 /** What the gateway of a node says of requests to a host. */

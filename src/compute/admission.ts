@@ -1,7 +1,6 @@
 import { toWeirError, WeirError } from '../errors.js'
 import { matchConstraints } from '../model/constraints.js'
 import type { JobSpec, TaskSpec } from '../model/job-spec.js'
-import { learningWish } from '../model/learning.js'
 import { resourceShortfalls, type Resources } from '../model/resources.js'
 import type { DesiredExecution } from '../model/sync.js'
 import { fetchedInputs, task, taskResources } from '../model/task-accessors.js'
@@ -77,21 +76,16 @@ export async function admit(
 
 /** The network check alone, for the moment before an execution that waited in the queue starts. */
 export function admitTaskNetwork(spec: JobSpec, view: AdmissionView): Refusal[] {
-  const of = task(spec)
-  const engine = kind(of.Engine.Type)
+  const engine = kind(task(spec).Engine.Type)
   const status = view.health.get(engine)
-  return admitNetwork(
-    of.Network,
-    view.rules,
-    {
-      engine,
-      http: status?.http ?? false,
-      full: status?.full ?? false,
-      problems: status?.networkProblems ?? [],
-      gateway: view.hasGateway,
-    },
-    learningWish(spec),
-  )
+  const abilities = {
+    engine,
+    http: status?.http ?? false,
+    full: status?.full ?? false,
+    problems: status?.networkProblems ?? [],
+    gateway: view.hasGateway,
+  }
+  return admitNetwork(spec, view.rules, abilities, view.clock.now())
 }
 
 function admitEngine({ Engine }: TaskSpec, { health, executors }: AdmissionView): Refusal[] {

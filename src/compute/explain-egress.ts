@@ -1,6 +1,7 @@
 import { WeirError } from '../errors.js'
 import { PATTERNS_MAX } from '../model/host-pattern.js'
 import { SERVICES_MAX } from '../model/destination.js'
+import { SIGNATURES_MAX } from '../model/job-signature.js'
 import type { EgressExplanation, EgressGateway, EgressQuestion } from '../ports/index.js'
 
 /**
@@ -26,11 +27,12 @@ export async function explainEgress(
 
 function isQuestion(body: unknown): body is EgressQuestion {
   if (typeof body !== 'object' || body === null) return false
-  const { host, services, domains } = body as Record<string, unknown>
+  const { host, services, domains, signedBy = [] } = body as Record<string, unknown>
   if (typeof host !== 'string' || host.length > 255) return false
   if (!Array.isArray(services) || services.length > SERVICES_MAX || !services.every(isService)) return false
   if (!Array.isArray(domains) || domains.length > PATTERNS_MAX) return false
-  return domains.every((domain) => typeof domain === 'string')
+  if (!Array.isArray(signedBy) || signedBy.length > SIGNATURES_MAX) return false
+  return [...(domains as unknown[]), ...(signedBy as unknown[])].every((text) => typeof text === 'string')
 }
 
 function isService(service: unknown): boolean {

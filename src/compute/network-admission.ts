@@ -1,10 +1,25 @@
 import type { ErrorCode } from '../errors.js'
 import { HostPatternSet } from '../model/host-pattern-set.js'
-import { type EgressOffering, type UncoveredPattern, uncoveredPatterns } from '../model/egress-coverage.js'
+import {
+  type EgressOffering,
+  offeredKeys,
+  trustedAmong,
+  type UncoveredPattern,
+  uncoveredPatterns,
+} from '../model/egress-coverage.js'
 import type { EgressMode } from '../model/egress-lists.js'
 import type { HostPattern } from '../model/host-pattern.js'
-import { LEARNING_HINT, type LearningOffer, learningObjection, type LearningWish } from '../model/learning.js'
-import type { NetworkSpec } from '../model/job-spec.js'
+import {
+  LEARNING_HINT,
+  type LearningOffer,
+  learningObjection,
+  learningWish,
+  type LearningWish,
+} from '../model/learning.js'
+import { judgeSignatures, signatureError } from '../model/job-signature.js'
+import type { JobSpec, NetworkSpec } from '../model/job-spec.js'
+import type { TimeMs } from '../model/state.js'
+import { task } from '../model/task-accessors.js'
 import type { ComputePolicy } from './options.js'
 import { type ToldLists, tellLists } from './told-lists.js'
 
@@ -43,6 +58,8 @@ export interface NetworkAbilities {
 /** Throws `pattern.invalid`: a list that cannot be read is never half used. An unknown mode opens nothing. */
 export function networkRules(policy: ComputePolicy): NetworkRules {
   const { mode = 'list', deny = [], privateExceptions = [], network, networkDeny = [] } = policy
+  // Who opens nothing opens nothing to keys either.
+  const keys = mode === 'none' ? [] : (policy.keys ?? [])
   const allow = [...(mode === 'list' ? (policy.allow ?? []) : []), ...privateExceptions]
   const allowed = HostPatternSet.parse(allow, OPERATORS)
   const denied = HostPatternSet.parse(deny, { ...OPERATORS, portlessMeans: 'any' })
@@ -53,10 +70,11 @@ export function networkRules(policy: ComputePolicy): NetworkRules {
     learning: policy.acceptNetworkedJobs === true && mode !== 'none' ? policy.learning : undefined,
     allow: mode === 'all' ? HostPatternSet.everything() : allowed,
     deny: denied,
+    keys: offeredKeys(keys),
     network: network === undefined ? undefined : HostPatternSet.parse(network, OPERATORS),
     networkDeny: HostPatternSet.parse(networkDeny, { ...OPERATORS, portlessMeans: 'any' }),
     networkVersion: policy.networkVersion,
-    told: tellLists(texts(allowed), texts(denied)),
+    told: tellLists(texts(allowed), texts(denied), keys),
   }
 }
 
@@ -69,20 +87,26 @@ function texts({ patterns }: HostPatternSet): string[] {
 
 /**
  * Judges what the job asks for, in this order: no network is always fine · networked jobs are accepted · the mode is
- * accepted · the engine can provide it · (http) there are hosts, none denied, all covered; or, for a job that learns, that it
- * may. All reasons are given.
+ * accepted · the engine can provide it · (http) every signature is genuine and in force, and one of a trusted key · there
+ * are hosts, none denied, all covered; or, for a job that learns, that it may. All reasons are given. Who sent the job has
+ * judged its signatures as well, and is not trusted.
  */
 export function admitNetwork(
-  network: NetworkSpec,
+  spec: JobSpec,
   rules: NetworkRules,
   abilities: NetworkAbilities,
-  wish?: LearningWish,
+  nowMs: TimeMs,
 ): Refusal[] {
+  const network = task(spec).Network
   if (network.Type === 'None') return []
   if (network.Type === 'Full')
     return [...refuseFullByRules(rules), ...(abilities.full ? [] : [missingMode('full', abilities)])]
-  const hosts = wish === undefined ? refuseHosts(network.Domains, rules) : refuseLearning(wish, rules)
-  return [...refuseNetworked(rules), ...refuseHttp(abilities), ...hosts]
+  const wish = learningWish(spec)
+  const { signedBy, refusals } = admitSignatures(spec, rules, nowMs)
+  // What a signature that does not count might have opened says nothing.
+  const unlisted = refusals.length > 0 ? [] : refuseHosts(network.Domains, rules, signedBy)
+  const hosts = wish === undefined ? unlisted : refuseLearning(wish, rules)
+  return [...refuseNetworked(rules), ...refuseHttp(abilities), ...refusals, ...hosts]
 }
 
 /** Who submitted is what the orchestrator says; whose jobs learn here is the operator's own word. */
@@ -101,6 +125,27 @@ function refuseNetworked({ acceptNetworkedJobs }: NetworkRules): Refusal[] {
       hint: 'Choose a node whose operator accepts them, or run without network',
     },
   ]
+}
+
+function admitSignatures(
+  spec: JobSpec,
+  rules: NetworkRules,
+  nowMs: TimeMs,
+): { signedBy: string[]; refusals: Refusal[] } {
+  const verdicts = judgeSignatures(spec, nowMs)
+  const signedBy = verdicts.map(({ key }) => key)
+  const fault = signatureError(verdicts)
+  if (fault !== undefined) {
+    const { code, message, hint = '' } = fault
+    return { signedBy, refusals: [{ code, message, hint }] }
+  }
+  if (signedBy.length === 0 || trustedAmong(signedBy, rules).length > 0) return { signedBy, refusals: [] }
+  const untrusted: Refusal = {
+    code: 'signature.untrusted',
+    message: `This node does not trust the key that signed the job: ${signedBy.join(', ')}`,
+    hint: 'Ask the operator to trust it (weir key trust), or submit the job without signature',
+  }
+  return { signedBy, refusals: [untrusted] }
 }
 
 /** Full access knows no lists, so it is for nodes that no list but their own is to limit. */
@@ -147,7 +192,11 @@ function missingMode(mode: string, { engine, problems }: NetworkAbilities): Refu
   }
 }
 
-function refuseHosts(domains: readonly string[], rules: NetworkRules): Refusal[] {
+function refuseHosts(
+  domains: NetworkSpec['Domains'],
+  rules: NetworkRules,
+  signedBy: readonly string[],
+): Refusal[] {
   if (domains.length === 0) {
     return [
       {
@@ -169,7 +218,7 @@ function refuseHosts(domains: readonly string[], rules: NetworkRules): Refusal[]
       },
     ]
   }
-  const uncovered = uncoveredPatterns(asked.patterns, rules)
+  const uncovered = uncoveredPatterns(asked.patterns, rules, signedBy)
   const about = (code: UncoveredPattern['code'], owner: UncoveredPattern['owner']): HostPattern[] =>
     uncovered.filter((one) => one.code === code && one.owner === owner).map(({ pattern }) => pattern)
   return [

@@ -10,6 +10,7 @@ import type {
 } from '../ports/index.js'
 import type { LearningOffer } from '../model/learning.js'
 import type { EgressMode, NetworkEgressPolicy } from '../model/egress-lists.js'
+import type { KeyGrant } from '../model/trusted-key.js'
 import type { ReceiptSigner } from '../model/egress-receipt.js'
 import type { NodeId, NodeInfo } from '../model/state.js'
 import type { Machine } from './detect-machine.js'
@@ -41,6 +42,8 @@ export interface ComputePolicy {
   deny?: readonly string[]
   /** Hosts or addresses with port that are not public but may be named by a job; they count as allowed. */
   privateExceptions?: readonly string[]
+  /** What is open beyond `allow` to jobs that were signed. Absent and empty: nothing. */
+  keys?: readonly KeyGrant[]
   /** The list of the whole network. Absent: it restricts nothing; empty: nothing is covered. */
   network?: readonly string[]
   /** What the whole network denies. Absent and empty: nothing. */

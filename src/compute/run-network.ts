@@ -1,10 +1,11 @@
 import { WeirError, toWeirError } from '../errors.js'
+import { judgeSignatures, signatureError } from '../model/job-signature.js'
 import type { JobSpec } from '../model/job-spec.js'
 import { isLearning, submitterOf } from '../model/learning.js'
 import { askedEgressLimits, type EgressLimits } from '../model/network-limits.js'
 import type { EgressSummary } from '../model/state.js'
 import { task } from '../model/task-accessors.js'
-import type { EgressLease, NetworkSlot } from '../ports/index.js'
+import type { EgressLease, LeasePolicy, NetworkSlot } from '../ports/index.js'
 import { kind } from './admission.js'
 import { bounded } from './bounded-work.js'
 import type { Run } from './run.js'
@@ -184,6 +185,7 @@ async function openLease(
     allow: Domains,
     ...(isLearning(jobSpec) && { learning: true }),
     limits: askedEgressLimits(Limits, jobSpec.Count),
+    ...signersOf(jobSpec, { again, nowMs: clock.now() }),
   }
   try {
     return await bounded(() => gateway.open({ jobId, executionId }, policy, attachment, { again }), {
@@ -197,6 +199,23 @@ async function openLease(
     signal.throwIfAborted()
     throw toWeirError(error, 'egress.unavailable', 'Cannot open the egress lease')
   }
+}
+
+/**
+ * By whom the job was signed, and until when that counts. Admission has judged it; by now a signature may have expired, and
+ * then nothing begins. A program that runs already keeps what is open without it. Throws `signature.…`.
+ */
+function signersOf(
+  spec: JobSpec,
+  { again, nowMs }: { again: boolean; nowMs: number },
+): Pick<LeasePolicy, 'signedBy'> {
+  const verdicts = judgeSignatures(spec, nowMs)
+  const fault = again ? undefined : signatureError(verdicts)
+  if (fault !== undefined) throw fault
+  const signedBy = verdicts
+    .filter((verdict) => verdict.fault === undefined)
+    .map(({ key, expiresMs }) => ({ key, untilMs: expiresMs }))
+  return signedBy.length === 0 ? {} : { signedBy }
 }
 
 async function closeLease({ parts, desired }: Run, lease: EgressLease): Promise<EgressSummary | undefined> {

@@ -295,6 +295,10 @@ export const CONFIG_SCHEMA = {
   ),
   'Egress.Deny': list([], 'Hosts that no job may reach, whatever else is allowed'),
   'Egress.DenyFile': path('', 'File with more denied patterns; read again when it changes'),
+  'Egress.TrustedKeysFile': path(
+    '',
+    'File of the keys whose signed jobs may reach more, kept by `weir key trust`; read again when it changes. Default: trusted-keys.json in the data directory',
+  ),
   'Egress.PrivateExceptions': list(
     [],
     'Exact `name:port` or `address:port` that jobs may reach although the address is not public',

@@ -8,6 +8,7 @@ import {
   type ExecutionId,
   type NodeId,
   parseIpAddress,
+  trustedAmong,
 } from '../model/index.js'
 import type {
   AuditLog,
@@ -264,7 +265,13 @@ export class Gateway {
   /** What would become of requests of a job under the rules in force. Throws `host.invalid` or `pattern.invalid`. */
   explain(question: EgressQuestion): EgressExplanation {
     const job = compileJobRules({ allow: [...question.domains] })
-    const rules: EgressRules = { mode: 'http', job, node: this.#node, ownAddresses: this.#ownAddresses() }
+    const rules: EgressRules = {
+      mode: 'http',
+      job,
+      node: this.#node,
+      keys: trustedAmong(question.signedBy ?? [], this.#node),
+      ownAddresses: this.#ownAddresses(),
+    }
     return { policyGeneration: this.#node.generation, verdicts: explainRequests(question, rules) }
   }
 

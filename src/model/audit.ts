@@ -21,8 +21,9 @@ export type EgressEnd =
   | 'revoked'
   | 'shutdown'
   | 'error'
-/** Whose rule decided. */
-export type RuleOwner = 'job' | 'node' | 'network' | 'gateway'
+/** Whose rule decided. `key NAME`: allowed by the list of a key that signed the job, and not by the node's own. */
+export type RuleOwner = 'job' | 'node' | 'network' | 'gateway' | KeyOwner
+export type KeyOwner = `key ${string}`
 
 /**
  * One immutable line per attempt to leave: also when it was refused, failed or cut; and one for each restart of the gateway

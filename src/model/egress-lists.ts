@@ -2,6 +2,8 @@ import { createHash } from 'node:crypto'
 import { deflateRawSync, inflateRawSync } from 'node:zlib'
 import { WeirError } from '../errors.js'
 import { PATTERNS_MAX, parseHostPatterns } from './host-pattern.js'
+import { isPublicKey } from './key-pair.js'
+import { type KeyGrant, keyNameProblem, TRUSTED_KEYS_MAX } from './trusted-key.js'
 
 /** Which public hosts the operator of a node opens to jobs that name them: none, those of a list, or all. */
 export const EGRESS_MODES = ['none', 'list', 'all'] as const
@@ -11,6 +13,8 @@ export type EgressMode = (typeof EGRESS_MODES)[number]
 export interface EgressLists {
   allow: string[]
   deny: string[]
+  /** What is open beyond `allow` to jobs that were signed. Absent: nothing. */
+  keys?: KeyGrant[]
 }
 
 /** Lists on their way through a message. */
@@ -38,14 +42,32 @@ export function digestNetworkPolicy({ version, allow, deny }: NetworkEgressPolic
   return digest([version, allow ?? null, deny])
 }
 
-export function digestEgressLists({ allow, deny }: EgressLists): string {
-  return digest([allow, deny])
+export function digestEgressLists(lists: EgressLists): string {
+  return digest(inOrder(lists))
 }
 
 /** Packed they take a third: 10,000 patterns are about 60 KB instead of 200. */
-export function packEgressLists({ allow, deny }: EgressLists): PackedEgressLists {
-  const data = deflateRawSync(JSON.stringify([allow, deny])).toString('base64')
-  return { digest: digestEgressLists({ allow, deny }), data }
+export function packEgressLists(lists: EgressLists): PackedEgressLists {
+  const data = deflateRawSync(JSON.stringify(inOrder(lists))).toString('base64')
+  return { digest: digestEgressLists(lists), data }
+}
+
+/** Without keys as nodes wrote it before there were any. */
+function inOrder({ allow, deny, keys = [] }: EgressLists): unknown[] {
+  if (keys.length === 0) return [allow, deny]
+  return [allow, deny, keys.map((grant) => ({ name: grant.name, key: grant.key, allow: grant.allow }))]
+}
+
+/** True for grants as a node tells them. */
+export function isKeyGrants(value: unknown): value is KeyGrant[] {
+  return Array.isArray(value) && value.length <= TRUSTED_KEYS_MAX && value.every(isKeyGrant)
+}
+
+function isKeyGrant(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return false
+  const { name, key, allow } = value as Record<string, unknown>
+  const isNamed = typeof name === 'string' && keyNameProblem(name) === undefined
+  return isNamed && isPublicKey(key) && isTextList(allow) && allow.length <= PATTERNS_MAX
 }
 
 /**
@@ -59,9 +81,9 @@ export function unpackEgressLists(packed: unknown): EgressLists | undefined {
   try {
     const bytes = inflateRawSync(Buffer.from(data, 'base64'), { maxOutputLength: UNPACKED_BYTES_MAX })
     const parsed: unknown = JSON.parse(bytes.toString())
-    const [allow, deny] = Array.isArray(parsed) ? (parsed as unknown[]) : []
-    if (!isTextList(allow) || !isTextList(deny)) return undefined
-    const lists = { allow, deny }
+    const [allow, deny, keys = []] = Array.isArray(parsed) ? (parsed as unknown[]) : []
+    if (!isTextList(allow) || !isTextList(deny) || !isKeyGrants(keys)) return undefined
+    const lists = { allow, deny, ...(keys.length === 0 ? {} : { keys }) }
     return digestEgressLists(lists) === claimed ? lists : undefined
   } catch {
     return undefined // Damaged: as good as not sent.

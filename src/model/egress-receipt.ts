@@ -1,4 +1,5 @@
 import { isSignedBy, type KeyPair } from './key-pair.js'
+import { sortedJson } from './sorted-json.js'
 import type { EgressDestination, ExecutionId, JobId, NodeId, TimeMs } from './state.js'
 
 /** In every receipt, and in front of what is signed: a signature over something else can never pass for one. */
@@ -82,14 +83,6 @@ export function isReceipt(value: unknown): value is EgressReceipt {
 /** Everything but the signature, in one spelling however the receipt was stored or sent: keys sorted, no blanks. */
 function signedText({ signature: _signature, ...rest }: EgressReceipt): string {
   return `${RECEIPT_TYPE}\n${sortedJson(rest)}`
-}
-
-function sortedJson(value: unknown): string {
-  if (Array.isArray(value)) return `[${value.map(sortedJson).join(',')}]`
-  if (typeof value !== 'object' || value === null) return JSON.stringify(value) ?? 'null'
-  const entries = Object.entries(value).filter(([, item]) => item !== undefined)
-  entries.sort(([a], [b]) => (a < b ? -1 : 1))
-  return `{${entries.map(([key, item]) => `${JSON.stringify(key)}:${sortedJson(item)}`).join(',')}}`
 }
 
 function statementOf({

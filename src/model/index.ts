@@ -5,6 +5,7 @@ export type {
   EgressDecisionWord,
   EgressEnd,
   EgressKind,
+  KeyOwner,
   RuleOwner,
 } from './audit.js'
 export { isAttempt } from './audit.js'
@@ -19,6 +20,7 @@ export {
 export type { ConstraintMatch } from './constraints.js'
 export {
   digestEgressLists,
+  isKeyGrants,
   digestNetworkPolicy,
   EGRESS_MODES,
   NO_NETWORK_POLICY,
@@ -27,8 +29,8 @@ export {
   unpackEgressLists,
 } from './egress-lists.js'
 export type { EgressLists, EgressMode, NetworkEgressPolicy, PackedEgressLists } from './egress-lists.js'
-export { uncoveredPatterns } from './egress-coverage.js'
-export type { EgressOffering, UncoveredPattern } from './egress-coverage.js'
+export { offeredKeys, trustedAmong, uncoveredPatterns } from './egress-coverage.js'
+export type { EgressOffering, OfferedKey, UncoveredPattern } from './egress-coverage.js'
 export { readDestination, SERVICES_MAX } from './destination.js'
 export type { Destination, DestinationService } from './destination.js'
 export {
@@ -110,6 +112,19 @@ export type { DurationCounts, GatewayCounters } from './gateway-counters.js'
 export { AuditChain, CHAIN_START, auditHash, sealAuditRecord } from './audit-chain.js'
 export { RECEIPT_FILE, RECEIPT_TYPE, isReceipt, isReceiptOf, signReceipt } from './egress-receipt.js'
 export type { EgressReceipt, ReceiptDestination, ReceiptSigner } from './egress-receipt.js'
+export {
+  SIGNATURE_LIFE_MAX_MS,
+  SIGNATURE_TYPE,
+  judgeSignatures,
+  readTime,
+  signJob,
+  signatureError,
+  withSignature,
+  writeTime,
+} from './job-signature.js'
+export type { SignatureFault, SignatureTerms, SignatureVerdict } from './job-signature.js'
+export { grantsInForce, keyNameProblem, parseTrustedKeys, TRUSTED_KEYS_MAX } from './trusted-key.js'
+export type { KeyGrant, TrustedKey } from './trusted-key.js'
 export { isPublicKey, isSignedBy, keyPairOf, keyPairOfSecret } from './key-pair.js'
 export type { KeyPair } from './key-pair.js'
 export {

@@ -67,6 +67,12 @@ function checkNetwork({ Network }: TaskSpec, at: Place, problems: ProblemList): 
       hint: 'Use --network http',
     })
   }
+  if (Network.Type !== 'HTTP' && Network.Signatures !== undefined) {
+    problems.add(fieldPlace(at, 'Signatures'), {
+      message: `signatures can only be set for HTTP network mode, found ${Network.Type}`,
+      hint: 'Leave them out: a signature is for the hosts of --network http',
+    })
+  }
 }
 
 /** What learns has an end: nobody leaves every host open by mistake. */

@@ -2,7 +2,9 @@ import { isWeirError } from '../errors.js'
 import { ARGUMENT_CHARACTERS_MAX, ENVIRONMENT_ENTRIES_MAX, engineShape } from './engine-shapes.js'
 import { parseHostPattern } from './host-pattern.js'
 import { checkPresetName, presetNameOf } from './presets.js'
-import { CONSTRAINT_OPERATORS, JOB_TYPES, NETWORK_TYPES } from './job-spec.js'
+import { CONSTRAINT_OPERATORS, JOB_TYPES, NETWORK_TYPES, SIGNED_PARTS } from './job-spec.js'
+import { readTime, SIGNATURE_TYPE, SIGNATURES_MAX } from './job-signature.js'
+import { isPublicKey } from './key-pair.js'
 import { checkLabelKey, checkLabelValue } from './labels.js'
 import { quoted } from './printable.js'
 import { publisherShape } from './publisher-shapes.js'
@@ -142,6 +144,54 @@ const networkLimits = object(
   { sparse: true },
 )
 
+/** Text of one form only, as programs write it; people never do. */
+function exact(
+  description: string,
+  isRight: (value: string) => boolean,
+  complaint: string,
+): { required: string; shape: TextShape } {
+  return {
+    required: `missing ${complaint}`,
+    shape: text(description, {
+      lengthMax: 128,
+      check: (value) => (isRight(value) ? undefined : { message: `${quoted(value)} is no ${complaint}` }),
+    }),
+  }
+}
+
+const time = (description: string): ReturnType<typeof exact> =>
+  exact(description, (value) => !Number.isNaN(readTime(value)), 'time in UTC like 2026-01-31T12:00:00Z')
+
+const signature = object(
+  'A signature of the job, as "weir key sign" makes it',
+  {
+    Type: exact(
+      'Kind of signature',
+      (value) => value === SIGNATURE_TYPE,
+      `kind of signature: ${SIGNATURE_TYPE}`,
+    ),
+    Key: exact('Public Ed25519 key', isPublicKey, 'public key: U and 55 letters and digits'),
+    NotBefore: time('From when on it is good'),
+    Expires: time('Until when'),
+    Namespace: {
+      shape: text('Only in this namespace; in any when absent', { lengthMax: 256, check: readableName }),
+      optional: true,
+    },
+    Parts: object(
+      'What it is over: SHA-256 of each part of the job, base64url',
+      Object.fromEntries(
+        SIGNED_PARTS.map((part) => [
+          part,
+          exact(part, (value) => /^[\w-]{43}$/.test(value), 'SHA-256 in base64url'),
+        ]),
+      ),
+      { closed: true },
+    ),
+    Signature: exact('Ed25519, base64url', (value) => /^[\w-]{86}$/.test(value), 'Ed25519 signature'),
+  },
+  { closed: true },
+)
+
 const constraint = object('A condition on the labels of nodes', {
   Key: text('Label key; with the prefix favour_ it only ranks nodes', { lengthMax: 400, normalise: trim }),
   Operator: {
@@ -213,6 +263,7 @@ const task = object('One program to run', {
       optional: true,
     },
     Limits: { shape: networkLimits, optional: true },
+    Signatures: { shape: list('Who signed the job', signature, SIGNATURES_MAX), optional: true },
   }),
   Timeouts: object('Limits in seconds; 0 or absent means none', {
     ExecutionTimeout: seconds('execution', 'For one execution'),

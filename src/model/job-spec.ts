@@ -65,6 +65,36 @@ export interface NetworkSpec {
   Learn?: boolean
   /** Less than the node gives; only for `HTTP`. Absent = whatever the node gives. */
   Limits?: NetworkLimitsSpec
+  /** By whom the job was signed; only for `HTTP`. Absent = by nobody. See `job-signature.ts`. */
+  Signatures?: JobSignatureSpec[]
+}
+
+/** What a signature is over, each part as base64url of its SHA-256. */
+export const SIGNED_PARTS = [
+  'Program',
+  'Command',
+  'Environment',
+  'Inputs',
+  'Results',
+  'Network',
+  'Run',
+] as const
+export type SignedPart = (typeof SIGNED_PARTS)[number]
+
+/** One signature of a job. */
+export interface JobSignatureSpec {
+  /** What kind of signature it is: `weir.job-signature/1`. */
+  Type: string
+  /** Public Ed25519 key: `U` and 55 letters and digits. */
+  Key: string
+  /** RFC 3339, UTC, whole seconds: `2026-01-31T12:00:00Z`. */
+  NotBefore: string
+  Expires: string
+  /** Only in this namespace; absent = in any. */
+  Namespace?: string
+  Parts: Record<SignedPart, string>
+  /** Ed25519, base64url. */
+  Signature: string
 }
 
 /** What a job asks for of the gateway's limits; the operator's maxima always win. Absent = no wish. */

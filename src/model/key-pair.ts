@@ -30,6 +30,31 @@ export function keyPairOf(seed: Uint8Array): KeyPair {
   }
 }
 
+/** The seed as a private key file: PKCS #8 in PEM, what `openssl genpkey -algorithm ed25519` writes as well. */
+export function pemOfSeed(seed: Uint8Array): string {
+  const key = createPrivateKey({
+    key: Buffer.concat([PRIVATE_KEY_HEAD, seed]),
+    format: 'der',
+    type: 'pkcs8',
+  })
+  return key.export({ format: 'pem', type: 'pkcs8' }) as string
+}
+
+/** The pair of a private key file. Throws `key.invalid`, never with anything of its content. */
+export function keyPairOfPem(pem: string): KeyPair {
+  let key: KeyObject | undefined
+  try {
+    key = createPrivateKey({ key: pem, format: 'pem' })
+  } catch {
+    // A library's message might quote what it read.
+  }
+  if (key?.asymmetricKeyType !== 'ed25519')
+    throw new WeirError('key.invalid', 'The file holds no private Ed25519 key', {
+      hint: 'Make one with: weir key generate FILE. Keys with a passphrase cannot be used',
+    })
+  return keyPairOf(key.export({ format: 'der', type: 'pkcs8' }).subarray(-32))
+}
+
 /**
  * The pair that a shared secret stands for: the secret itself never travels, and who checks it keeps the public half
  * only. Slow on purpose (about 100 ms), because people choose some of these secrets.

@@ -4,6 +4,7 @@ import type { LearningOffer } from './learning.js'
 import type { EgressReceipt } from './egress-receipt.js'
 import type { EgressLimits } from './network-limits.js'
 import type { Resources } from './resources.js'
+import type { KeyGrant } from './trusted-key.js'
 
 /** `j-` + UUID v4. */
 export type JobId = string
@@ -233,6 +234,10 @@ export interface NodeEgressInfo {
   allow: string[]
   /** Canonical patterns; a host without port is denied on every port. */
   deny: string[]
+  /** What is open beyond `allow` to jobs that were signed with a trusted key. Absent: nothing. */
+  keys?: KeyGrant[]
+  /** How many keys there are; absent: as many as are told. */
+  keyCount?: number
   /** Why a mode is not offered although the operator wants it (no root, failed canary, …). */
   problems: string[]
   /** The gateway when the node last looked; absent without one. */

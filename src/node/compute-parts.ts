@@ -49,6 +49,7 @@ import { openNetworkEgress } from './network-egress.js'
 import { orchestratorHosts } from './membership/link.js'
 import { readRegistryCredentials } from './registry-credentials.js'
 import type { Teardown } from './teardown.js'
+import { readGrants, trustedKeysFile } from './trusted-keys.js'
 
 /** The compute role and what it is made of. */
 export interface ComputeParts {
@@ -77,7 +78,14 @@ export async function startCompute(context: Context): Promise<ComputeParts> {
   const self = networkHosts(context)
   const standardFile = context.isLasting ? join(dataDir, NODE_ALLOW_FILE) : ''
   const reading = { memo: new PatternMemo(), standardFile }
-  const own = await readEgressPolicy(values, self, reading)
+  let nextExpiryMs = Infinity
+  const readOwn = async (): Promise<NodeEgressPolicy> => {
+    const lists = await readEgressPolicy(values, self, reading)
+    const { grants, ...next } = await readGrants(config, context.clock.now())
+    nextExpiryMs = next.nextExpiryMs
+    return { ...lists, keys: grants }
+  }
+  const own = await readOwn()
   const warn = (error: WeirError): void => {
     logger.warn({ err: error }, error.message)
   }
@@ -153,11 +161,13 @@ export async function startCompute(context: Context): Promise<ComputeParts> {
     await Promise.all([watched, networkEgress.close()])
   })
   const watched = watchEgressLists({
-    files: [values['Egress.AllowFile'] || standardFile, values['Egress.DenyFile']],
-    read: () => readEgressPolicy(values, self, reading),
+    files: [values['Egress.AllowFile'] || standardFile, values['Egress.DenyFile'], trustedKeysFile(config)],
+    read: readOwn,
+    isDue: () => context.clock.now() >= nextExpiryMs,
     apply: async (changed) => {
       await inForce.replace({ own: changed })
-      logger.info({ allow: changed.allow.length, deny: changed.deny.length }, 'egress lists read again')
+      const { allow, deny, keys = [] } = changed
+      logger.info({ allow: allow.length, deny: deny.length, keys: keys.length }, 'egress lists read again')
     },
     warn,
     signal: watching.signal,
@@ -195,7 +205,7 @@ function nodeRoles(roles: { orchestrator: boolean; compute: boolean }): NodeInfo
 }
 
 function computePolicy(values: ConfigValues, policy: EgressRulesInForce): ComputePolicy {
-  const { mode, allow, deny, privateExceptions, network, networkDeny, networkVersion } = policy
+  const { mode, allow, deny, keys = [], privateExceptions, network, networkDeny, networkVersion } = policy
   const probeExec = values['JobAdmissionControl.ProbeExec']
   const learning = readLearning(values)
   return {
@@ -205,6 +215,7 @@ function computePolicy(values: ConfigValues, policy: EgressRulesInForce): Comput
     ...(learning === undefined ? {} : { learning }),
     allow,
     deny,
+    keys,
     privateExceptions,
     ...(network === undefined ? {} : { network }),
     ...(networkDeny === undefined ? {} : { networkDeny }),

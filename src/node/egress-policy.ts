@@ -43,6 +43,8 @@ export interface ListWatch<T> {
   /** Empty names are no files. */
   files: readonly string[]
   read: () => Promise<T>
+  /** True when what was read is out of date although no file changed. Absent: never. */
+  isDue?: () => boolean
   /** Called with each new policy; what it rejects with is reported and the old policy stays. */
   apply: (policy: T) => Promise<void>
   /** Called when a file cannot be used: the old policy stays in force. */
@@ -235,14 +237,21 @@ function readExceptions(values: ConfigValues, problems: string[]): string[] {
  * Follows list files until the signal aborts: a change is in force within 100 ms, a bad file changes nothing. What
  * is readable and cannot be put in force is tried again until it is: a list may take something away.
  */
-export async function watchEgressLists<T>({ files, read, apply, warn, signal }: ListWatch<T>): Promise<void> {
+export async function watchEgressLists<T>({
+  files,
+  read,
+  isDue = () => false,
+  apply,
+  warn,
+  signal,
+}: ListWatch<T>): Promise<void> {
   const named = files.filter((file) => file !== '')
   if (named.length === 0) return
   let known = JSON.stringify(await Promise.all(named.map(stamp)))
   let retryAtMs = Infinity
   while (await slept(POLL_MS, signal)) {
     const seen = JSON.stringify(await Promise.all(named.map(stamp)))
-    if (seen === known && performance.now() < retryAtMs) continue
+    if (seen === known && performance.now() < retryAtMs && !isDue()) continue
     known = seen
     retryAtMs = Infinity
     try {

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { type ConfigSources, loadConfig } from '../config/index.js'
 import { NODE_ALLOW_FILE } from './egress-policy.js'
 import { type RunningNode, startNode } from './start-node.js'
+import { trustedKeysFile } from './trusted-keys.js'
 
 /**
  * Starts orchestrator and compute node in this process for one job: memory and a temporary directory, reachable only
@@ -24,6 +25,7 @@ export async function startEmbedded(
       dataDir: join(directory, 'data'),
       values: Object.freeze({
         ...own.values,
+        'Egress.TrustedKeysFile': trustedKeysFile(own),
         'Publishers.Types.Local.Port': 0,
         // What `weir node allowlist` wrote for the data directory of the user.
         'Egress.AllowFile': own.values['Egress.AllowFile'] || standardList(own.dataDir),

@@ -2,9 +2,11 @@ import { join } from 'node:path'
 import { egressVerdictToWire } from '../api/index.js'
 import type { Config, ConfigName } from '../config/index.js'
 import { compileJobRules, compileNodeRules, explainRequests, ownInterfaceAddresses } from '../egress/index.js'
+import { trustedAmong } from '../model/index.js'
 import type { EgressQuestion } from '../ports/index.js'
 import { EgressInForce } from './egress-in-force.js'
 import { NETWORK_ALLOW_FILE, NODE_ALLOW_FILE, readEgressPolicy, readNetworkLists } from './egress-policy.js'
+import { readGrants } from './trusted-keys.js'
 
 /** Whose rules a configuration holds, besides the job's and those of the gateway itself. */
 type Judge = 'job' | 'gateway' | 'node' | 'network'
@@ -20,15 +22,18 @@ export async function explainByConfig(
 ): Promise<{ verdicts: ReturnType<typeof egressVerdictToWire>[]; judgedBy: Judge[] }> {
   const isSet = (name: ConfigName): boolean => config.origin(name) !== 'default'
   const standardFile = join(config.dataDir, NODE_ALLOW_FILE)
-  const own = await readEgressPolicy(config.values, [], { standardFile })
+  const { grants } = await readGrants(config, Date.now())
+  const own = { ...(await readEgressPolicy(config.values, [], { standardFile })), keys: grants }
   const lists = await readNetworkLists(config.values, isSet, join(config.dataDir, NETWORK_ALLOW_FILE))
   const hasOwn =
     (['Egress.Mode', 'Egress.Allow', 'Egress.AllowFile'] as const).some(isSet) || own.allow.length > 0
   const { rules } = new EgressInForce(hasOwn ? own : { ...own, mode: 'all' }, { version: 0, ...lists })
+  const node = compileNodeRules(rules, 0)
   const verdicts = explainRequests(question, {
     mode: 'http',
     job: compileJobRules({ allow: [...question.domains] }),
-    node: compileNodeRules(rules, 0),
+    node,
+    keys: trustedAmong(question.signedBy ?? [], node),
     ownAddresses: ownInterfaceAddresses()(),
   })
   const judgedBy: Judge[] = ['job', 'gateway']

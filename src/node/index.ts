@@ -8,3 +8,4 @@ export { type RunningNode, startNode, type StartNodeOptions } from './start-node
 export { explainByConfig } from './explain-by-config.js'
 export { editNodeAllowlist, readNodeAllowlist } from './node-allowlist.js'
 export { checkEgressValues } from './egress-policy.js'
+export { changeTrustedKeys, readTrustedKeys, trustedKeysFile } from './trusted-keys.js'

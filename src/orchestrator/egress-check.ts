@@ -1,4 +1,4 @@
-import { HostPatternSet, NO_RESOURCES } from '../model/index.js'
+import { HostPatternSet, NO_RESOURCES, trustedAmong } from '../model/index.js'
 import type { HostPattern, UncoveredPattern } from '../model/index.js'
 import type { EgressCheck, EgressCheckRequest, EgressNodeCheck } from '../ports/index.js'
 import { demandOf, type JobDemand, readDemand } from './job-demand.js'
@@ -73,7 +73,7 @@ function sum(numbers: Iterable<number>): number {
 }
 
 /** A job of which nothing is known but its hosts, and perhaps its engine. */
-function hostsOnly({ domains, engine = '' }: EgressCheckRequest): JobDemand {
+function hostsOnly({ domains, engine = '', signedBy = [] }: EgressCheckRequest): JobDemand {
   const { patterns } = HostPatternSet.parse(domains, { allowPrivate: true, allowPublicSuffix: true })
   return demandOf({
     engine: engine.toLowerCase(),
@@ -81,6 +81,7 @@ function hostsOnly({ domains, engine = '' }: EgressCheckRequest): JobDemand {
     publisher: '',
     network: 'HTTP',
     domains: patterns,
+    signedBy,
     constraints: [],
     resources: NO_RESOURCES,
   })
@@ -119,5 +120,6 @@ function checkNode(
       .slice(0, MISSING_MAX)
       .map(({ pattern, owner, code, rule }) => ({ pattern: pattern.text, owner, code, rule })),
     missingCount: uncovered.length,
+    keys: trustedAmong(demand.signedBy, offer.egress).map(({ name }) => name),
   }
 }

@@ -22,8 +22,10 @@ export class EgressListBook {
     if (this.#digestOf.get(nodeId) !== listsDigest) this.forget(nodeId)
     const lists = this.#lists.get(listsDigest)?.lists ?? this.#unpack(listsDigest, packed)
     if (lists !== undefined) this.#use(nodeId, listsDigest, lists)
-    const { allow, deny } = lists ?? NOTHING_TOLD
-    return { info: { ...info, egress: { ...egress, allow, deny } }, wanted: lists === undefined }
+    return {
+      info: { ...info, egress: { ...egress, ...(lists ?? NOTHING_TOLD) } },
+      wanted: lists === undefined,
+    }
   }
 
   /** The node is gone, or has other lists now. */
@@ -56,5 +58,7 @@ const NOTHING_TOLD: EgressLists = { allow: [], deny: [] }
 /** As it is stored and compared: the digest stands for long lists. */
 export function withoutLongLists(info: NodeInfo): NodeInfo {
   const { egress } = info
-  return egress.listsDigest === undefined ? info : { ...info, egress: { ...egress, allow: [], deny: [] } }
+  if (egress.listsDigest === undefined) return info
+  const { keys: _keys, ...rest } = egress
+  return { ...info, egress: { ...rest, allow: [], deny: [] } }
 }

@@ -40,8 +40,8 @@ export class EgressOffers {
 
   /** Equal keys, equal offers. */
   keyOf(egress: NodeEgressInfo): string {
-    const { mode, listsDigest, allow, deny } = egress
-    const lists = listsDigest === undefined ? [allow, deny] : [listsDigest, isPending(egress)]
+    const { mode, listsDigest, allow, deny, keys } = egress
+    const lists = listsDigest === undefined ? [allow, deny, keys] : [listsDigest, isPending(egress)]
     return JSON.stringify([this.#generation, mode, lists])
   }
 }
@@ -50,18 +50,22 @@ export function readEgressOffer(
   egress: NodeEgressInfo,
   network: Pick<EgressOffer, 'network' | 'networkDeny'> = {},
 ): EgressOffer {
-  const { mode = 'list', allow, deny } = egress
+  const { mode = 'list', allow, deny, keys = [] } = egress
   return {
     mode,
     isPending: isPending(egress),
     allow: mode === 'all' ? HostPatternSet.everything() : readable(allow),
     deny: readable(deny, DENYING),
+    keys: mode === 'none' ? [] : keys.map((grant) => ({ ...grant, allow: readable(grant.allow) })),
     ...network,
   }
 }
 
-function isPending({ listsDigest, allowCount = 0, denyCount = 0, allow, deny }: NodeEgressInfo): boolean {
-  return listsDigest !== undefined && allow.length + deny.length < allowCount + denyCount
+function isPending({ listsDigest, allow, deny, keys = [], ...counts }: NodeEgressInfo): boolean {
+  const { allowCount = 0, denyCount = 0, keyCount = 0 } = counts
+  return (
+    listsDigest !== undefined && allow.length + deny.length + keys.length < allowCount + denyCount + keyCount
+  )
 }
 
 const OPERATORS = { allowPrivate: true, allowPublicSuffix: true } as const

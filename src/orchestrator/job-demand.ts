@@ -28,7 +28,9 @@ export interface JobDemand {
   readonly domains: readonly HostPattern[]
   /** Set for a job that is to learn which hosts it needs: no list of a node is compared then. */
   readonly learning?: LearningWish | undefined
-  /** Which of them a node does not offer. Found out once for all nodes with the same lists. */
+  /** Keys that signed an http job; empty: nobody has. */
+  readonly signedBy: readonly string[]
+  /** Which of the hosts a node does not offer. Found out once for all nodes with the same lists. */
   uncovered(offering: EgressOffering): readonly UncoveredPattern[]
   readonly constraints: readonly Constraint[]
   readonly resources: Resources
@@ -50,6 +52,7 @@ export function readDemand(spec: JobSpec): JobDemand {
     network,
     domains: network === 'HTTP' ? readDomains(of.Network.Domains) : [],
     learning: learningWish(spec),
+    signedBy: network === 'HTTP' ? (of.Network.Signatures ?? []).map(({ Key }) => Key) : [],
     constraints: spec.Constraints,
     resources: taskResources(of),
   })
@@ -70,30 +73,42 @@ class Demand implements JobDemand {
   readonly network: NetworkType
   readonly domains: readonly HostPattern[]
   readonly learning: LearningWish | undefined
+  readonly signedBy: readonly string[]
   readonly constraints: readonly Constraint[]
   readonly resources: Resources
   readonly offerKey: string
   readonly labelKey: string
   readonly #known = new WeakMap<EgressOffering, readonly UncoveredPattern[]>()
 
-  constructor({ engine, sources, publisher, network, domains, learning, constraints, resources }: Asked) {
+  constructor(asked: Asked) {
+    const { engine, sources, publisher, network, domains, learning, signedBy } = asked
+    const { constraints, resources } = asked
     this.engine = engine
     this.sources = sources
     this.publisher = publisher
     this.network = network
     this.domains = domains
     this.learning = learning
+    this.signedBy = signedBy
     this.constraints = constraints
     this.resources = resources
     const hosts = domains.map((domain) => domain.text)
-    this.offerKey = JSON.stringify([engine, publisher, network, sources.toSorted(), hosts, learning])
+    this.offerKey = JSON.stringify([
+      engine,
+      publisher,
+      network,
+      sources.toSorted(),
+      hosts,
+      learning,
+      signedBy,
+    ])
     this.labelKey = constraints.length === 0 ? '' : JSON.stringify(constraints)
   }
 
   uncovered(offering: EgressOffering): readonly UncoveredPattern[] {
     let found = this.#known.get(offering)
     if (found === undefined) {
-      found = this.learning === undefined ? uncoveredPatterns(this.domains, offering) : []
+      found = this.learning === undefined ? uncoveredPatterns(this.domains, offering, this.signedBy) : []
       this.#known.set(offering, found)
     }
     return found

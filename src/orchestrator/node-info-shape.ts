@@ -1,3 +1,4 @@
+import { isKeyGrants } from '../model/index.js'
 import type { GatewayStanding, LearningOffer, NodeInfo, Resources } from '../model/index.js'
 
 const LIST_LENGTH_MAX = 10_000
@@ -27,6 +28,7 @@ export function isNodeInfo(info: unknown): info is NodeInfo {
     (info.publicKey === undefined || isText(info.publicKey)) &&
     (egress.learning === undefined || isLearningOffer(egress.learning)) &&
     (egress.gateway === undefined || isGateway(egress.gateway)) &&
+    (egress.keys === undefined || isKeyGrants(egress.keys)) &&
     [info.labels, info.engineProblems, info.engineDetails ?? {}].every(isTextRecord) &&
     [info.maxCapacity, info.maxJobRequirements].every(isResources) &&
     // Absent in what an older node sends; shown to users only.

@@ -60,6 +60,7 @@ import type { NodePast } from './placement.js'
 import { Planner } from './planner.js'
 import { Reservations } from './reservations.js'
 import { Retention } from './retention.js'
+import { requireSignatures } from './submission.js'
 import { Submissions } from './submissions.js'
 import { createSyncHandler } from './sync-handler.js'
 import { clip } from './wording.js'
@@ -356,6 +357,7 @@ class OrchestratorNode implements Orchestrator {
   }
 
   async checkEgress(request: EgressCheckRequest): Promise<EgressCheck> {
+    if (request.spec !== undefined) requireSignatures(request.spec, this.#options.clock.now())
     const snapshot = await this.#options.store.snapshot()
     const views = this.#registry.views(snapshot, this.#options.clock.now())
     return checkEgress(request, views.values(), this.networkEgress().version)

@@ -5,6 +5,7 @@ import {
   matchConstraints,
   resourceShortfalls,
   subtractResources,
+  trustedAmong,
 } from '../model/index.js'
 import type { NodeId, Resources, UncoveredPattern } from '../model/index.js'
 import type { EgressOffer } from './egress-offers.js'
@@ -274,6 +275,11 @@ export function refuseNetworkMode(demand: JobDemand, offer: NodeOffer): Refusal 
   if (demand.network === 'HTTP' && offer.egress.isPending) {
     const [one, many] = ['has not told its egress lists yet', 'have not told their egress lists yet']
     return refusal('compute.network', one, many, { transient: true })
+  }
+  if (demand.signedBy.length > 0 && trustedAmong(demand.signedBy, offer.egress).length === 0) {
+    return lacks('signature.untrusted', 'trust a key that signed the job', {
+      hint: 'The operator of a node can trust it: weir key trust KEY --domain PATTERN',
+    })
   }
   return undefined
 }

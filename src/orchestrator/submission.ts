@@ -1,5 +1,11 @@
 import { WeirError } from '../errors.js'
-import { applyJobDefaults, newEvaluationId, newJobId } from '../model/index.js'
+import {
+  applyJobDefaults,
+  judgeSignatures,
+  newEvaluationId,
+  newJobId,
+  signatureError,
+} from '../model/index.js'
 import type { Evaluation, Job, JobSpec, NewHistoryEvent, TimeMs } from '../model/index.js'
 import type { SubmitRequest } from '../ports/index.js'
 import { makeEvaluation } from './evaluations.js'
@@ -25,6 +31,15 @@ export function readToken(token: string | undefined): string | undefined {
   throw new WeirError('spec.invalid', `Cannot use an idempotency token of ${token.length} characters`, {
     hint: `Use at most ${TOKEN_LENGTH_MAX} characters, for example a UUID.`,
   })
+}
+
+/**
+ * Nobody runs with less than what was signed for: a signature that is not genuine, or not in force, is an error whether it is
+ * needed or not. Throws `signature.invalid` or `signature.expired`. Nodes judge again.
+ */
+export function requireSignatures(spec: JobSpec, now: TimeMs): void {
+  const fault = signatureError(judgeSignatures(spec, now))
+  if (fault !== undefined) throw fault
 }
 
 /** Adds what only the server knows: id, name, meta data and defaults. Throws `spec.too_large`. */

@@ -8,7 +8,7 @@ import { newVersion, type NewVersion } from './new-version.js'
 import type { OrchestratorLimits, OrchestratorOptions } from './options.js'
 import { ProgramChecks } from './program-check.js'
 import { diffSpecs } from './spec-diff.js'
-import { completeSpec, prepareSubmission, presetDetails, readToken } from './submission.js'
+import { completeSpec, prepareSubmission, presetDetails, readToken, requireSignatures } from './submission.js'
 import { Turns } from './turns.js'
 import { clip } from './wording.js'
 import type { Writer } from './writer.js'
@@ -65,6 +65,7 @@ export class Submissions {
     const { id } = await findJob(store, idOrPrefix, request.namespace)
     return this.#once(request.idempotencyToken, async (idempotencyToken) => {
       const { spec, version } = await findVersion(store, await findJob(store, id), request.jobVersion)
+      requireSignatures(spec, this.#options.clock.now())
       await requireBlobs(spec, this.#options.blobs)
       const reason = clip(request.reason, REASON_LENGTH_MAX)
       const details = { FromVersion: String(version), ...(reason === '' ? {} : { Reason: reason }) }
@@ -154,6 +155,7 @@ export class Submissions {
 
   /** What the job names must be there, and its program must be able to run. */
   async #checkContent(spec: JobSpec): Promise<void> {
+    requireSignatures(spec, this.#options.clock.now())
     await requireBlobs(spec, this.#options.blobs)
     await this.#programChecks?.check(spec)
   }

@@ -5,6 +5,7 @@ import type { AuditEntry, AuditRecord, RuleOwner } from '../model/audit.js'
 import type { DestinationService } from '../model/destination.js'
 import type { EgressMode } from '../model/egress-lists.js'
 import type { GatewayCounters } from '../model/gateway-counters.js'
+import type { KeyGrant } from '../model/trusted-key.js'
 import type { EgressSummary, ExecutionId, GatewayStanding, JobId } from '../model/state.js'
 
 /** Who is calling: the lease's listener is the identity, nothing a job sends can change it. */
@@ -39,6 +40,11 @@ export interface LeasePolicy {
   learning?: boolean
   /** Less than the gateway gives; its own maxima win. Absent = the gateway's own. */
   limits?: Partial<EgressLimits>
+  /**
+   * Keys whose signatures were judged to be genuine: until then, by the clock on the wall, their lists count as the
+   * node's. Absent and empty: nobody's.
+   */
+  signedBy?: { key: string; untilMs: number }[]
 }
 
 /** An open right to use the gateway for one execution. */
@@ -75,6 +81,8 @@ export interface NodeEgressPolicy {
   deny: string[]
   /** Exact name or address with port that may be reached although its address is not public, for example `10.9.9.9:8080`. */
   privateExceptions: string[]
+  /** What is open beyond `allow` to jobs that were signed; with mode `none` nothing is. Absent: nothing. */
+  keys?: KeyGrant[]
   /** Names and addresses that are the network itself, beyond the node's own interfaces: `orchestrator.test:1234`. */
   self: string[]
   /** The list of the whole network. Absent: the network restricts nothing; empty: nothing is allowed. */
@@ -91,6 +99,8 @@ export interface EgressQuestion {
   readonly services: readonly DestinationService[]
   /** The patterns of the job, canonical; empty: a job that asks for nothing. */
   readonly domains: readonly string[]
+  /** As if these keys had signed it. Absent and empty: nobody has. */
+  readonly signedBy?: readonly string[]
 }
 
 /** The gateway's decision by name; what a name resolves to is judged only when it is asked for. */

@@ -156,6 +156,8 @@ export interface EgressCheckRequest {
   domains: readonly string[]
   /** Only nodes that can give networks to this engine. Absent: to any. */
   engine?: string
+  /** Keys as whose the job counts as signed; ignored with `spec`. Absent and empty: nobody's. */
+  signedBy?: readonly string[]
   /** A whole job: everything it needs counts, not its hosts alone. */
   spec?: JobSpec
 }
@@ -178,4 +180,6 @@ export interface EgressNodeCheck {
   /** The patterns that the node does not let a job have; the first hundred. */
   missing: { pattern: string; owner: RuleOwner; code: ErrorCode; rule: string }[]
   missingCount: number
+  /** What the node calls those of the job's keys that it trusts; empty when it trusts none, or nobody signed. */
+  keys: string[]
 }

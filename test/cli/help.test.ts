@@ -102,7 +102,7 @@ describe.skipIf(missing !== '')(`examples of the help${skipped}`, () => {
   const apart = [...OF_A_NETWORK, 'serve', 'job stop', 'job rerun', 'egress conformance', 'egress gateway']
   const examples = Object.entries(EXAMPLES).flatMap(([words, lines]) =>
     // Those of `auth` need a server that asks who is calling: test/cli/auth.test.ts.
-    apart.includes(words) || words.startsWith('auth ') || words.startsWith('node token ') ? [] : lines,
+    apart.includes(words) || /^(?:auth|node token|key) /.test(words) ? [] : lines,
   )
 
   it.concurrent.each(examples)('%s', async (example) => {
@@ -112,6 +112,12 @@ describe.skipIf(missing !== '')(`examples of the help${skipped}`, () => {
     const { code, stderr } = await shell(world, whole)
     expect({ code, stderr: code === 0 ? '' : stderr }).toEqual({ code: 0, stderr: '' })
     expect(stderr).not.toContain('Error:')
+  })
+
+  it('of key, one after the other', async () => {
+    const order = ['generate', 'show', 'sign', 'verify', 'trust', 'list', 'untrust']
+    const lines = order.flatMap((word) => EXAMPLES[`key ${word}`] ?? [])
+    expectFine(lines.join('\n'), await shell(world, lines.join('\n')))
   })
 
   // A new version of the job that the others look at would be in their way.
@@ -207,7 +213,7 @@ function prepare({ dir }: Pick<World, 'dir'>): void {
   for (const name of ['test.sh', 'install.sh', 'agent.sh'])
     writeFileSync(join(dir, name), '#!/bin/sh\n', { mode: 0o755 })
   const url = `data:application/wasm;base64,${PROGRAMS.hello.toString('base64')}`
-  const job = (name: string): string =>
+  const job = (name: string, network: object = {}): string =>
     JSON.stringify({
       Name: name,
       Type: 'batch',
@@ -218,10 +224,13 @@ function prepare({ dir }: Pick<World, 'dir'>): void {
             Type: 'wasm',
             Params: { EntryModule: { Source: { Type: 'inline', Params: { URL: url } } } },
           },
+          ...network,
         },
       ],
     })
   writeFileSync(join(dir, 'job.yaml'), job('plain'))
+  const network = { Type: 'HTTP', Domains: ['example.com'] }
+  writeFileSync(join(dir, 'fetch.yaml'), job('fetch', { Network: network }))
   writeFileSync(join(dir, 'template.yaml'), job('hello-{{.name}}'))
 }
 

@@ -7,6 +7,7 @@ import { afterEach, describe, expect, it } from 'vitest'
 import { admitNetwork, networkRules, type NetworkAbilities } from '../../src/compute/network-admission.js'
 import type { ComputePolicy } from '../../src/compute/index.js'
 import type { JobSpec, TaskSpec } from '../../src/model/job-spec.js'
+import { SUBMITTER_META } from '../../src/model/learning.js'
 import {
   eventually,
   isRunning,
@@ -15,6 +16,20 @@ import {
   type Fixture,
   type FixtureOptions,
 } from './node-fixture.js'
+
+/** Admission of networks reads nothing else of a job that nobody signed. */
+function jobWith(network: unknown): JobSpec {
+  return shellJob('true', { Network: network as TaskSpec['Network'] })
+}
+
+function learningJob(user: string, timeoutMs = 0): JobSpec {
+  const Timeouts = { ExecutionTimeout: timeoutMs / 1000, QueueTimeout: 0, TotalTimeout: 0 }
+  return shellJob(
+    'true',
+    { Network: { Type: 'HTTP', Domains: [], Learn: true }, Timeouts },
+    { Meta: { [SUBMITTER_META]: user } },
+  )
+}
 
 describe('admitNetwork', () => {
   const able: NetworkAbilities = { engine: 'docker', http: true, full: true, problems: [], gateway: true }
@@ -104,10 +119,7 @@ describe('admitNetwork', () => {
     ],
   ]
   it.each(rows)('%s', (_title, network, policy, abilities, codes) => {
-    const refusals = admitNetwork(network as TaskSpec['Network'], networkRules(policy), {
-      ...able,
-      ...abilities,
-    })
+    const refusals = admitNetwork(jobWith(network), networkRules(policy), { ...able, ...abilities }, 0)
     expect(refusals.map(({ code }) => code)).toEqual(codes)
     expect(refusals.every(({ message, hint }) => message !== '' && hint !== '')).toBe(true)
   })
@@ -115,7 +127,7 @@ describe('admitNetwork', () => {
   it('lets a job learn that its operator names, with a limit of time, whatever hosts it lists', () => {
     const learning = { users: ['t-own', 'user:eve'], timeoutMaxMs: 60_000 }
     const judge = (user: string, timeoutMs: number | undefined, policy: ComputePolicy) =>
-      admitNetwork(http(), networkRules(policy), able, { user, timeoutMs }).map(({ message }) => message)
+      admitNetwork(learningJob(user, timeoutMs), networkRules(policy), able, 0).map(({ message }) => message)
     const mine = { ...open, learning }
     expect(judge('t-own', 60_000, mine)).toEqual([])
     expect(judge('t-other', 1_000, mine)).toEqual(['This node does not accept learning jobs of t-other'])
@@ -136,7 +148,7 @@ describe('admitNetwork', () => {
   })
 
   it('names every host that the node lacks', () => {
-    const [refusal] = admitNetwork(http('a.net', 'exact.org', 'b.net'), networkRules(open), able)
+    const [refusal] = admitNetwork(jobWith(http('a.net', 'exact.org', 'b.net')), networkRules(open), able, 0)
     expect(refusal?.message).toBe('This node lacks domain a.net, b.net')
   })
 })

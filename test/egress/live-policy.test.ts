@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, describe, expect, it } from 'vitest'
+import type { NodeEgressPolicy } from '../../src/ports/index.js'
 import { closed, dial, exchange, get, pour, TestGateway, until } from './with-gateway.js'
 
 let net: TestGateway
@@ -67,5 +68,88 @@ describe('a permission that is withdrawn', () => {
     socket.write(request)
     await until(() => rest.includes('egress.not_in_node_list'))
     socket.destroy()
+  })
+})
+
+describe('the list of a key that signed the job', () => {
+  const GRANT = { name: 'release', key: 'U-1', allow: ['h1.example.com', 'h2.example.com'] }
+  const OPEN: Partial<NodeEgressPolicy> = { allow: ['example.com'], keys: [GRANT] }
+  const HOUR = 3_600_000
+  const signed = () => ({ signedBy: [{ key: 'U-1', untilMs: net.nowMs() + HOUR }] })
+  const codeOf = async (port: number, host: string): Promise<string> =>
+    /^Weir-Egress-Code: (.*)\r$/m.exec(await exchange(port, get(host)))?.[1] ?? 'allowed'
+  /** An answer that goes on until it is cut. */
+  async function startFlow(port: number): Promise<{ gone: Promise<unknown> }> {
+    net.onOrigin = pour
+    const socket = await dial(port)
+    socket.on('error', () => {})
+    socket.on('end', () => socket.end())
+    let received = 0
+    socket.on('data', (data: Buffer) => {
+      received += data.length
+    })
+    socket.write(get('h1.example.com'))
+    await until(() => received > 10_000)
+    return { gone: closed(socket) }
+  }
+
+  it('opens its hosts to that job and to no other, and the record names it', async () => {
+    net = await TestGateway.start({}, OPEN)
+    const [plain, port] = [await net.lease('e-1'), await net.lease('e-2', {}, signed())]
+    const stranger = await net.lease('e-3', {}, { signedBy: [{ key: 'U-2', untilMs: net.nowMs() + HOUR }] })
+    expect(await codeOf(plain, 'h1.example.com')).toBe('egress.not_in_node_list')
+    expect(await codeOf(stranger, 'h1.example.com')).toBe('egress.not_in_node_list')
+    expect(await codeOf(port, 'h1.example.com')).toBe('allowed')
+    expect(await codeOf(port, 'example.com')).toBe('allowed')
+    expect(await codeOf(port, 'h3.example.com')).toBe('egress.not_in_node_list')
+    expect(await net.audit.read('e-2', 0, 10)).toMatchObject([
+      { host: 'h1.example.com', rule: 'h1.example.com', ruleOwner: 'key release' },
+      { host: 'example.com', rule: '.example.com', ruleOwner: 'job' },
+      { host: 'h3.example.com', ruleOwner: 'node' },
+    ])
+  })
+
+  it('loses to what is denied, to the list of the network, to self and to the mode', async () => {
+    net = await TestGateway.start({}, { ...OPEN, deny: ['h1.example.com'], network: ['example.com'] })
+    const port = await net.lease('e-1', {}, signed())
+    expect(await codeOf(port, 'h1.example.com')).toBe('egress.denied_by_operator')
+    expect(await codeOf(port, 'h2.example.com')).toBe('egress.not_in_network_list')
+    net.gateway.setNodePolicy({ ...net.node, self: ['h2.example.com'] })
+    expect(await codeOf(port, 'h2.example.com')).toBe('egress.self')
+    net.gateway.setNodePolicy({ ...net.node, network: ['.example.com'], mode: 'none' })
+    expect(await codeOf(port, 'h2.example.com')).toBe('egress.not_in_node_list')
+  })
+
+  it('closes when the key is not trusted any more, also what is under way', async () => {
+    net = await TestGateway.start({}, OPEN)
+    const port = await net.lease('e-1', {}, signed())
+    const { gone } = await startFlow(port)
+    net.gateway.setNodePolicy({ ...net.node, keys: [] })
+    await gone
+    expect((await net.audit.read('e-1', 0, 10))[0]).toMatchObject({
+      code: 'egress.revoked',
+      end: 'revoked',
+      ruleOwner: 'key release',
+      revokedByGeneration: 2,
+    })
+    expect(await codeOf(port, 'h1.example.com')).toBe('egress.not_in_node_list')
+  })
+
+  it('closes when the signature expires, also when the clock on the wall is set', async () => {
+    net = await TestGateway.start({}, OPEN)
+    const port = await net.lease('e-1', {}, signed())
+    const { gone } = await startFlow(port)
+    const later = Date.now() + HOUR
+    net.nowMs = () => later
+    await gone
+    expect((await net.audit.read('e-1', 0, 10))[0]).toMatchObject({ end: 'revoked' })
+    expect(await codeOf(port, 'h1.example.com')).toBe('egress.not_in_node_list')
+    // A gateway that begins anew knows it as well.
+    expect(
+      await codeOf(
+        await net.lease('e-2', {}, { signedBy: [{ key: 'U-1', untilMs: later }] }),
+        'h1.example.com',
+      ),
+    ).toBe('egress.not_in_node_list')
   })
 })

@@ -17,6 +17,8 @@ export class TestGateway {
   readonly node: NodeEgressPolicy
   /** What the origin does with a connection. */
   onOrigin: (socket: Socket) => void = answerOk
+  /** The clock on the wall. */
+  nowMs: () => number = Date.now
   /** What a lookup waits for. */
   beforeAnswer: (signal: AbortSignal) => Promise<void> = async () => {}
   readonly #origin: Server
@@ -47,6 +49,7 @@ export class TestGateway {
       },
       dial: () => dial(portOf(origin)),
       ownAddresses: () => [],
+      now: () => this.nowMs(),
       limits,
       ...more,
     })
@@ -70,11 +73,16 @@ export class TestGateway {
   async lease(
     executionId: string,
     limits: LeasePolicy['limits'] = {},
-    { jobId = 'j-1', again = false }: { jobId?: string; again?: boolean } = {},
+    {
+      jobId = 'j-1',
+      again = false,
+      signedBy,
+    }: { jobId?: string; again?: boolean; signedBy?: LeasePolicy['signedBy'] } = {},
   ): Promise<number> {
     const door = await listen()
     this.gateway.hold(`door-${executionId}`, { proxy: [door] })
-    const policy = { mode: 'http' as const, allow: ['.example.com'], limits }
+    const signers = signedBy === undefined ? {} : { signedBy }
+    const policy = { mode: 'http' as const, allow: ['.example.com'], limits, ...signers }
     await this.gateway.open({ jobId, executionId }, policy, `door-${executionId}`, { again })
     return portOf(door)
   }

@@ -4,8 +4,10 @@ import {
   type Destination,
   PATTERNS_MAX,
   expandPresets,
+  isPublicKey,
   parseHostPatterns,
   parseJobSpec,
+  quoted,
   readDestination,
 } from '../../model/index.js'
 import type { EgressCheck, JobService } from '../../ports/index.js'
@@ -59,7 +61,13 @@ export function egressPolicyRoutes(app: FastifyInstance, context: ApiContext, jo
       const engine = bodyText(body, 'Engine', 256)
       const domains = readDomains(body, context)
       if (job === undefined && domains.length === 0) throw nothingAsked()
-      const check = await jobs.checkEgress({ domains, ...(engine === '' ? {} : { engine }), ...spec })
+      const signedBy = readKeys(body)
+      const check = await jobs.checkEgress({
+        domains,
+        signedBy,
+        ...(engine === '' ? {} : { engine }),
+        ...spec,
+      })
       return checkToWire(check)
     },
   )
@@ -70,7 +78,7 @@ export function egressPolicyRoutes(app: FastifyInstance, context: ApiContext, jo
     async ({ body, params }) => {
       const destination: Destination = readDestination(bodyText(body, 'Host', 4_096))
       const { host, services, oddities } = destination
-      const question = { host, services, domains: readDomains(body, context) }
+      const question = { host, services, domains: readDomains(body, context), signedBy: readKeys(body) }
       const { nodeId, policyGeneration, verdicts } = await jobs.explainEgress(params.id, question)
       return {
         NodeID: nodeId,
@@ -96,6 +104,17 @@ function readDomains(body: unknown, { presets }: Pick<ApiContext, 'presets'>): s
   return parseHostPatterns(domains, { allowPrivate: true }).map(({ text }) => text)
 }
 
+/** Public keys. Throws `key.invalid`. */
+function readKeys(body: unknown): string[] {
+  const value = bodyField(body, 'SignedBy') ?? []
+  if (!Array.isArray(value)) throw new WeirError('api.bad_request', 'Cannot read "SignedBy" of the body')
+  const wrong: unknown = value.find((one) => !isPublicKey(one))
+  if (wrong === undefined) return value as string[]
+  throw new WeirError('key.invalid', `Cannot use ${quoted(JSON.stringify(wrong))} as a public key`, {
+    hint: 'A public key is U and 55 letters and digits: weir key show FILE',
+  })
+}
+
 function nothingAsked(): WeirError {
   return new WeirError('api.bad_request', 'Cannot check nothing: the body has neither domains nor a job', {
     hint: 'Send {"Domains": ["example.com"]} or {"Job": {…}}.',
@@ -112,7 +131,7 @@ function checkToWire({ patterns, networkVersion, nodes, fitting }: EgressCheck):
       Refusing: refusing,
       Reason: reason,
     })),
-    Nodes: nodes.map(({ nodeId, fits, reasons, missing, missingCount }) => ({
+    Nodes: nodes.map(({ nodeId, fits, reasons, missing, missingCount, keys }) => ({
       NodeID: nodeId,
       Fits: fits,
       Reasons: reasons.map(({ code, message, hint }) => ({ Code: code, Message: message, Hint: hint })),
@@ -123,6 +142,7 @@ function checkToWire({ patterns, networkVersion, nodes, fitting }: EgressCheck):
         Rule: rule,
       })),
       MissingCount: missingCount,
+      Keys: keys,
     })),
   }
 }

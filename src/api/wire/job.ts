@@ -45,6 +45,7 @@ function taskToWire(task: TaskSpec): WireObject {
       Domains: listOrNothing(task.Network.Domains),
       Learn: task.Network.Learn,
       Limits: task.Network.Limits,
+      Signatures: task.Network.Signatures,
     },
     Timeouts: timeoutsToWire(task.Timeouts),
   }

@@ -52,6 +52,7 @@ export function nodeInfoToWire(info: NodeInfo, bacalhauVersion: WireObject): Wir
       FullEngines: info.egress.fullEngines,
       Allow: info.egress.allow,
       Deny: info.egress.deny,
+      Keys: info.egress.keys?.map(({ name, key, allow }) => ({ Name: name, Key: key, Allow: allow })),
       Problems: info.egress.problems,
       Gateway: info.egress.gateway === undefined ? undefined : gatewayToWire(info.egress.gateway),
     },

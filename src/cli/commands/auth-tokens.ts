@@ -5,6 +5,7 @@ import { withClient } from '../context.js'
 import { EXIT } from '../exit-codes.js'
 import { OBJECT_FORMATS, printList, printObject } from '../output-format.js'
 import { readChoice } from '../read-choice.js'
+import { readLifetime } from '../read-lifetime.js'
 import { dateTime } from '../times.js'
 import type { WireToken } from '../../client/index.js'
 import type { CliContext, GlobalFlags } from '../context.js'
@@ -20,14 +21,12 @@ export interface TokenFlags {
   pretty?: boolean
 }
 
-const UNITS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3_600, d: 86_400, w: 604_800 }
-
 /** `weir auth token create`: the token goes to standard output, once; everything else to standard error. */
 export async function tokenCreate(flags: GlobalFlags & TokenFlags, context: CliContext): Promise<number> {
   const { terminal } = context
   const role = readChoice('--role', flags.role ?? 'submitter', ROLES)
   const namespaces = flags.namespace?.flatMap((one) => one.split(',')).map((one) => one.trim())
-  const seconds = flags.expiresIn === undefined ? undefined : readLifetime(flags.expiresIn)
+  const seconds = flags.expiresIn === undefined ? undefined : readLifetime('--expires-in', flags.expiresIn)
   const made = await withClient(flags, context, (client) =>
     client.createToken({
       Name: flags.name ?? `${role} token`,
@@ -96,15 +95,6 @@ export async function authHashPassword(_flags: GlobalFlags, context: CliContext)
   const { hashPassword } = await import('../../node/index.js')
   await context.terminal.data(`${await hashPassword(password)}\n`)
   return EXIT.ok
-}
-
-function readLifetime(text: string): number {
-  const match = /^(\d{1,6})([smhdw])$/.exec(text.trim().toLowerCase())
-  const seconds = Number(match?.[1]) * (UNITS[match?.[2] ?? ''] ?? Number.NaN)
-  if (seconds > 0) return seconds
-  throw new WeirError('cli.usage', `Cannot read --expires-in ${JSON.stringify(text.slice(0, 60))}`, {
-    hint: 'Write a number with s, m, h, d or w, for example 30d',
-  })
 }
 
 function stateOf(token: WireToken, now: number): 'usable' | 'revoked' | 'expired' {

@@ -3,6 +3,7 @@ import { FlagProblems } from '../flag-problems.js'
 import { dockerJob } from '../job-from-flags.js'
 import { splitOutputFlag, uploader } from '../run-flags.js'
 import { withFlagPlaces } from '../flag-places.js'
+import { signedByFlags } from '../signing-key.js'
 import { submitJob } from '../submit.js'
 import type { LocalBlob } from '../local-blobs.js'
 import type { CliContext } from '../context.js'
@@ -23,7 +24,7 @@ export async function dockerRun(
     problems,
     upload: uploader(context, packDirectory, blobs),
   })
-  const parsed = problems.parse(job)
+  const parsed = await signedByFlags(problems.parse(job), flags, context)
   return withFlagPlaces(() =>
     submitJob(
       parsed,

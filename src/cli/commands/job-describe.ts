@@ -185,7 +185,11 @@ function networkText(
     ),
   ]
   const learning = network?.Learn === true ? 'Learning = every public host is open to it, and recorded\n' : ''
-  const head = `${mode}${learning}${limits.map((line) => `Limits = ${line}\n`).join('')}`
+  const signers = (network?.Signatures ?? [])
+    .slice(0, 8)
+    .map(({ Key, Expires }) => `Signed by = ${printable(Key)} (good until ${printable(Expires)})\n`)
+    .join('')
+  const head = `${mode}${learning}${signers}${limits.map((line) => `Limits = ${line}\n`).join('')}`
   const totals = egressTotals(executions)
   if (totals === undefined) return head
   const sum = `${totals.Allowed + totals.Refused} attempts: ${totals.Allowed} allowed, ${totals.Refused} refused; ${formatBytes(totals.BytesUp)} up, ${formatBytes(totals.BytesDown)} down\n`

@@ -5,6 +5,7 @@ import { checkColumns, fittingLine } from '../egress-check-lines.js'
 import { EXIT } from '../exit-codes.js'
 import { printList, tableLayout } from '../output-format.js'
 import { shellWord } from '../shell-word.js'
+import { readPublicKeys } from '../signing-key.js'
 import { renderTable } from '../table.js'
 import { readJobFile, type TemplateFlags } from './job-run.js'
 import type { WireEgressCheck } from '../../client/index.js'
@@ -15,6 +16,7 @@ import type { Column } from '../table.js'
 export interface NetworkCheckFlags extends GlobalFlags, ListFlags, TemplateFlags {
   domain?: string[]
   outboundUrl?: string[]
+  signedBy?: string[]
   engine?: string
 }
 
@@ -28,8 +30,12 @@ export async function networkCheck(
   const domains = [...(flags.domain ?? []), ...(flags.outboundUrl ?? [])]
   if (file === undefined && domains.length === 0) throw nothingAsked()
   if (file !== undefined && domains.length > 0) throw bothAsked()
+  const signedBy = readPublicKeys(flags.signedBy)
+  if (file !== undefined && signedBy.length > 0) throw bothAsked()
   const asked =
-    file === undefined ? { domains, engine: flags.engine } : { job: await jobOf(file, flags, context) }
+    file === undefined
+      ? { domains, engine: flags.engine, signedBy }
+      : { job: await jobOf(file, flags, context) }
   const check = await withClient(flags, context, (client) => client.checkEgress(asked))
   if (isTable(flags) && check.Domains.length > 0) {
     await terminal.data(renderTable(domainRows(check), DOMAIN_COLUMNS, tableLayout(terminal, flags)))
@@ -106,7 +112,11 @@ function nothingAsked(): WeirError {
 }
 
 function bothAsked(): WeirError {
-  return new WeirError('cli.usage', 'Cannot check a job file and --domain or --outbound-url at once', {
-    hint: 'The hosts of a job stand in its file',
-  })
+  return new WeirError(
+    'cli.usage',
+    'Cannot check a job file and --domain, --outbound-url or --signed-by at once',
+    {
+      hint: 'The hosts of a job and who signed it stand in its file',
+    },
+  )
 }

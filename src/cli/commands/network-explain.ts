@@ -8,12 +8,14 @@ import { EXIT } from '../exit-codes.js'
 import { OBJECT_FORMATS, printObject } from '../output-format.js'
 import { readChoice } from '../read-choice.js'
 import { shellWord } from '../shell-word.js'
+import { readPublicKeys } from '../signing-key.js'
 import type { WireEgressExplanation, WireEgressVerdict } from '../../client/index.js'
 import type { CliContext, GlobalFlags } from '../context.js'
 
 export interface NetworkExplainFlags extends GlobalFlags {
   domain?: string[]
   outboundUrl?: string[]
+  signedBy?: string[]
   node?: string
   output?: string
   pretty?: boolean
@@ -43,10 +45,13 @@ export async function networkExplain(
   const hosts = asked.filter((one) => !named.includes(one))
   const patterns = parseHostPatterns(hosts, { allowPrivate: true }).map((pattern) => pattern.text)
   const domains = [...new Set([...patterns, ...presets])]
+  const signedBy = readPublicKeys(flags.signedBy)
   const explanation: Explanation =
     node === undefined
-      ? await explainHere(text, domains, flags, context)
-      : await withClient(flags, context, (client) => client.explainEgress(node, { host: text, domains }))
+      ? await explainHere(text, { domains, signedBy }, flags, context)
+      : await withClient(flags, context, (client) =>
+          client.explainEgress(node, { host: text, domains, signedBy }),
+        )
   const isAllowed = explanation.Verdicts.some(({ Allowed }) => Allowed)
   if (format === undefined) {
     await terminal.data(render(explanation))
@@ -67,7 +72,7 @@ async function presetHosts(
 
 async function explainHere(
   text: string,
-  domains: string[],
+  { domains, signedBy }: { domains: string[]; signedBy: string[] },
   flags: GlobalFlags,
   context: CliContext,
 ): Promise<Explanation> {
@@ -77,6 +82,7 @@ async function explainHere(
     host,
     services,
     domains,
+    signedBy,
   })
   return { Host: host, Oddities: [...oddities], JudgedBy: judgedBy, Verdicts: verdicts }
 }
@@ -93,10 +99,13 @@ function render({ Host, Oddities, NodeID, PolicyGeneration, JudgedBy, Verdicts }
 
 function verdictLines(
   host: string,
-  { Scheme, Port, Allowed, Rule, Objections }: WireEgressVerdict,
+  { Scheme, Port, Allowed, Owner: owner, Rule, Objections }: WireEgressVerdict,
 ): string[] {
   const url = `${Scheme}://${hostInUrl(host)}:${Port}`
-  if (Allowed) return [`${url}  allowed  by the job's ${Rule}; its addresses are judged when it is looked up`]
+  if (Allowed) {
+    const by = owner.startsWith('key ') ? `${Rule} of ${owner}` : `the job's ${Rule}`
+    return [`${url}  allowed  by ${by}; its addresses are judged when it is looked up`]
+  }
   return [
     `${url}  refused`,
     ...Objections.map(({ Code, Owner, Rule: by, Change }) => {

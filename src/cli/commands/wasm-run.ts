@@ -4,6 +4,7 @@ import { checkLocalProgram } from '../local-program.js'
 import { isLocalProgram, wasmJob } from '../job-from-flags.js'
 import { splitOutputFlag, uploader } from '../run-flags.js'
 import { withFlagPlaces } from '../flag-places.js'
+import { signedByFlags } from '../signing-key.js'
 import { submitJob } from '../submit.js'
 import type { LocalBlob } from '../local-blobs.js'
 import type { CliContext } from '../context.js'
@@ -25,7 +26,7 @@ export async function wasmRun(
     upload: uploader(context, packDirectory, blobs),
   })
   if (isLocalProgram(program)) await checkLocalProgram(program, flags, problems, context)
-  const parsed = problems.parse(job)
+  const parsed = await signedByFlags(problems.parse(job), flags, context)
   return withFlagPlaces(() =>
     submitJob(
       parsed,

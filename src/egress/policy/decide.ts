@@ -7,6 +7,7 @@ import {
   HostPatternSet,
   type IpAddress,
   isSpecialUseName,
+  type OfferedKey,
   type RuleOwner,
   SCHEME_PORTS,
   type WebScheme,
@@ -41,7 +42,7 @@ export interface EgressRefusal {
  * 3. special-use names and addresses that are not public, unless the operator made an exact exception for host and port
  * 4. the deny lists of the node's operator and of the network
  * 5. the job's list
- * 6. the node's list (an exception counts as listed)
+ * 6. the node's list (an exception counts as listed), and those of the keys that vouch for the job
  * 7. the network's list, when there is one
  * 8. schemes and ports: 80 is for plain HTTP, 443 for TLS, others only where each list names them; 25 never
  *
@@ -53,7 +54,22 @@ export interface EgressRefusal {
 export function decideHost(request: EgressRequest, rules: EgressRules): EgressDecision {
   for (const refusal of refusals(request, rules)) return refusal
   const rule = firstMatch(askedFor(rules), request)
-  return { allowed: true, rule: rule?.text ?? '', owner: 'job' }
+  return byKey(request, rules) ?? { allowed: true, rule: rule?.text ?? '', owner: 'job' }
+}
+
+/** Names the key whose list was needed; undefined when the node's own would have done. */
+function byKey(request: EgressRequest, rules: EgressRules): EgressDecision | undefined {
+  const { keys = NO_KEYS, node } = rules
+  if (keys.length === 0) return undefined
+  const { host, port } = request
+  const scheme = schemeOf(request)
+  const own = [openHere(rules), node.privateExceptions]
+  if (own.some((list) => list.match(host.text, port, scheme) !== undefined)) return undefined
+  for (const { name, allow } of keys) {
+    const rule = allow.match(host.text, port, scheme)
+    if (rule !== undefined) return { allowed: true, rule: rule.text, owner: `key ${name}` }
+  }
+  return undefined
 }
 
 /**
@@ -77,8 +93,8 @@ export function* refusals(request: EgressRequest, rules: EgressRules): Iterable<
   const asked = askedFor(rules)
   const byJob = firstHolding(asked, host)
   if (byJob === undefined) yield deny(unlisted ? 'egress.ip_literal' : 'egress.not_in_job_list', 'job')
-  const nodeAllow = rules.learning === true && node.learning ? HostPatternSet.everything() : node.allow
-  const byNode = exception ?? nodeAllow.matchHost(host.text)
+  const opened = [openHere(rules), ...(rules.keys ?? NO_KEYS).map(({ allow }) => allow)]
+  const byNode = exception ?? firstHolding(opened, host)
   if (byNode === undefined) yield deny(unlisted ? 'egress.ip_literal' : 'egress.not_in_node_list', 'node')
   const byNetwork = node.network?.matchHost(host.text)
   if (node.network !== undefined && byNetwork === undefined)
@@ -89,10 +105,15 @@ export function* refusals(request: EgressRequest, rules: EgressRules): Iterable<
   const holds = (list: HostPatternSet) => list.match(host.text, port, scheme) !== undefined
   if (byJob !== undefined && (port === 25 || firstMatch(asked, request) === undefined))
     yield deny('egress.port', 'job', byJob.text)
-  if (byNode !== undefined && !holds(nodeAllow) && !holds(node.privateExceptions))
+  if (byNode !== undefined && !opened.some(holds) && !holds(node.privateExceptions))
     yield deny('egress.port', 'node')
   if (byNetwork !== undefined && node.network !== undefined && !holds(node.network))
     yield deny('egress.port', 'network')
+}
+
+/** What the node's operator opens to it, whoever signed it. */
+function openHere({ learning, node }: EgressRules): HostPatternSet {
+  return learning === true && node.learning ? EVERY_HOST : node.allow
 }
 
 /** What the execution asks for, the most specific first. */
@@ -120,6 +141,7 @@ function firstHolding(lists: readonly HostPatternSet[], { text }: Host): HostPat
   return undefined
 }
 
+const NO_KEYS: readonly OfferedKey[] = []
 const EVERY_HOST = HostPatternSet.everything()
 
 /**

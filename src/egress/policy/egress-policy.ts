@@ -1,5 +1,11 @@
 import { WeirError } from '../../errors.js'
-import { type HostPattern, HostPatternSet, parseHostPattern } from '../../model/index.js'
+import {
+  type HostPattern,
+  HostPatternSet,
+  type OfferedKey,
+  offeredKeys,
+  parseHostPattern,
+} from '../../model/index.js'
 import type { LeasePolicy, NodeEgressPolicy } from '../../ports/index.js'
 
 /** The operator's rules, compiled. */
@@ -13,6 +19,8 @@ export interface NodeRules {
   readonly deny: HostPatternSet
   /** Absent: the network restricts nothing. */
   readonly network: HostPatternSet | undefined
+  /** What is open beyond `allow` to those that a key vouches for. */
+  readonly keys: readonly OfferedKey[]
   /** What the whole network denies, as `deny`. */
   readonly networkDeny: HostPatternSet
   /** Exact hosts with their ports. They count as allowed by the node. */
@@ -30,6 +38,8 @@ export interface EgressRules {
   readonly learning?: boolean
   readonly job: HostPatternSet
   readonly node: NodeRules
+  /** The trusted keys that vouch for the job at this moment; their lists count as the node's. Absent and empty: none. */
+  readonly keys?: readonly OfferedKey[]
   /** Canonical addresses of this machine now, loopback left out. */
   readonly ownAddresses: ReadonlySet<string>
 }
@@ -60,6 +70,7 @@ export function compileNodeRules(policy: NodeEgressPolicy, generation: number): 
     learning: policy.learning === true && policy.mode !== 'none',
     allow: allowed(policy),
     deny: compile(policy.deny, 'any'),
+    keys: offeredKeys(policy.mode === 'none' ? [] : (policy.keys ?? [])),
     network: policy.network === undefined ? undefined : compile(policy.network),
     networkDeny: compile(policy.networkDeny ?? [], 'any'),
     privateExceptions: exceptions,

@@ -47,7 +47,7 @@ function objectionsTo(
     .filter(({ code, owner }) => !isPrivate || owner !== 'node' || code === 'egress.denied_by_operator')
     .map((refusal) => {
       const { code, owner, rule } = refusal
-      return { code, owner, rule, change: changeFor(refusal, request, scheme) }
+      return { code, owner, rule, change: changeFor(refusal, request, { scheme, rules }) }
     })
 }
 
@@ -57,8 +57,8 @@ function objectionsTo(
  */
 function changeFor(
   { code, owner, rule }: EgressRefusal,
-  { host, port }: EgressRequest,
-  scheme: WebScheme | undefined,
+  { kind, host, port }: EgressRequest,
+  { scheme, rules }: { scheme: WebScheme | undefined; rules: EgressRules },
 ): string {
   const { text } = host
   const isWeb = port === SCHEME_PORTS.http || port === SCHEME_PORTS.https
@@ -78,12 +78,21 @@ function changeFor(
     default:
       break
   }
-  if (owner === 'node') return `the operator of the node adds ${pattern} to Egress.Allow`
+  if (owner === 'node') {
+    const opening = rules.node.keys.filter(
+      ({ allow }) => allow.match(text, port, kind === 'http' ? 'http' : 'https') !== undefined,
+    )
+    const names = opening.slice(0, KEYS_NAMED_MAX).map(({ name }) => name)
+    const signed = names.length === 0 ? '' : `, or the job is signed with key ${names.join(' or ')}`
+    return `the operator of the node adds ${pattern} to Egress.Allow${signed}`
+  }
   if (owner === 'network') return `whoever runs the network adds ${pattern} to Orchestrator.Egress.Allow`
   const advice = scheme === undefined ? adviceFor(code, text, port) : undefined
   const network = code === 'egress.mode_none' ? '--network http ' : ''
   return `the job is submitted with ${advice ?? `${network}--domain ${pattern}`}`
 }
+
+const KEYS_NAMED_MAX = 3
 
 function isHere(host: Host): boolean {
   if (host.kind === 'name') return /(?:^|\.)localhost$/.test(host.text)

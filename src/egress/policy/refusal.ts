@@ -80,7 +80,7 @@ function refusalText({ code, host, port, owner, text }: Refusal): string {
   const where = host === '' ? '' : ` (${host.includes(':') ? `[${host}]` : host}:${port})`
   const advice = adviceFor(code, host, port)
   const lines = [`weir refused this request${where}: ${text ?? SENTENCES[code] ?? 'it cannot be served'}.`]
-  if (owner !== '' && owner !== 'gateway') lines.push(`Whose rule: ${OWNERS[owner]}.`)
+  if (owner !== '' && owner !== 'gateway') lines.push(`Whose rule: ${OWNERS[owner] ?? owner}.`)
   if (advice !== undefined) lines.push(`To allow it, run the job or program with: ${advice}`)
   else if (code === 'egress.not_in_node_list' || (code === 'egress.port' && owner === 'node'))
     lines.push('Only the operator of the node can allow it; another node may allow it already.')
@@ -101,7 +101,7 @@ const LIMIT_ADVICE: Readonly<Partial<Record<ErrorCode, string>>> = {
     'The budget holds for the whole execution; `weir job describe` shows it, --egress-budget changes it.',
 }
 
-const OWNERS: Readonly<Record<RuleOwner, string>> = {
+const OWNERS: Readonly<Record<string, string>> = {
   job: 'the list of the job or program',
   node: "the node's list",
   network: "the network's list",

@@ -3,6 +3,7 @@ import {
   type EgressLimits,
   type HostPatternSet,
   narrowedEgressLimits,
+  type OfferedKey,
   type NodeId,
   type AuditRecord,
 } from '../../model/index.js'
@@ -33,7 +34,7 @@ export interface LeaseParts {
   /** What the executions of the node share. */
   shared: SharedLimits
   meter: GatewayMeter
-  /** Wall clock, for records only. */
+  /** Wall clock, for records and for the expiry of signatures. */
   now: () => number
   monotonic: MonotonicClock
   ownAddresses: () => ReadonlySet<string>
@@ -77,6 +78,9 @@ export class Lease {
   readonly #monotonic: MonotonicClock
   #leaveJob: () => void
   #node: NodeRules
+  /** Trusted keys that vouch for the job, while they do. */
+  #keys: readonly { grant: OfferedKey; untilMs: number }[] = []
+  #expiry: NodeJS.Timeout | undefined
   #closed = false
 
   constructor(parts: LeaseParts) {
@@ -101,6 +105,8 @@ export class Lease {
     this.origins = new OriginPool(parts.shared.kept)
     this.#requests = new Level(requestsPerSecond / 1000, requestsPerSecond, parts.monotonic())
     this.#leaveJob = parts.shared.hostConnections.join(parts.who.jobId, hostConnectionsMax)
+    this.#takeKeys()
+    if (parts.policy.signedBy !== undefined) this.#awaitExpiry()
   }
 
   get closed(): boolean {
@@ -118,6 +124,7 @@ export class Lease {
       ...(this.isLearning && { learning: true }),
       job: this.#job,
       node: this.#node,
+      keys: this.#keysNow(),
       ownAddresses: this.#ownAddresses(),
     }
   }
@@ -125,6 +132,7 @@ export class Lease {
   /** Puts new node rules in force and cuts every attempt that they do not allow any more. */
   replaceNodeRules(node: NodeRules): void {
     this.#node = node
+    this.#takeKeys()
     this.#cutForbidden()
   }
 
@@ -132,6 +140,31 @@ export class Lease {
   replaceJobRules(job: HostPatternSet): void {
     this.#job = job
     this.#cutForbidden()
+  }
+
+  #takeKeys(): void {
+    const { signedBy = [] } = this.policy
+    this.#keys = signedBy.flatMap(({ key, untilMs }) => {
+      const grant = this.#node.keys.find((one) => one.key === key)
+      return grant === undefined ? [] : [{ grant, untilMs }]
+    })
+  }
+
+  #keysNow(): readonly OfferedKey[] {
+    if (this.#keys.length === 0) return NO_KEYS
+    const nowMs = this.now()
+    return this.#keys.filter(({ untilMs }) => nowMs < untilMs).map(({ grant }) => grant)
+  }
+
+  /** Every second at least: clocks on walls are set. Connections that only an expired key allowed are cut. */
+  #awaitExpiry(): void {
+    const { signedBy = [] } = this.policy
+    const nowMs = this.now()
+    const left = signedBy.map(({ untilMs }) => untilMs - nowMs).filter((ms) => ms > 0)
+    if (left.length < signedBy.length) this.#cutForbidden()
+    if (left.length === 0) return
+    this.#expiry = setTimeout(() => this.#awaitExpiry(), Math.min(EXPIRY_CHECK_MS, ...left))
+    this.#expiry.unref()
   }
 
   #cutForbidden(): void {
@@ -180,12 +213,16 @@ export class Lease {
   /** Cuts everything. */
   shut(): void {
     this.#closed = true
+    clearTimeout(this.#expiry)
     this.#leaveJob()
     this.origins.clear()
     const reason = new WeirError('egress.unavailable', 'The lease was closed')
     for (const cut of this.connections) cut(reason)
   }
 }
+
+const NO_KEYS: readonly OfferedKey[] = []
+const EXPIRY_CHECK_MS = 1_000
 
 /** What holds for an execution that asks for this. */
 export function effectiveLimits(limits: GatewayLimits, policy: LeasePolicy): EgressLimits {

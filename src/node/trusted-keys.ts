@@ -1,0 +1,75 @@
+import { readFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import type { Config } from '../config/index.js'
+import { WeirError } from '../errors.js'
+import { makeDirectory } from '../make-directory.js'
+import { type KeyGrant, parseTrustedKeys, readTime, type TrustedKey, grantsInForce } from '../model/index.js'
+import { writeWhole } from '../write-whole.js'
+
+const FILE_BYTES_MAX = 4 * 1024 * 1024
+
+/** Where a node keeps the keys that it trusts. */
+export function trustedKeysFile({ values, dataDir }: Pick<Config, 'values' | 'dataDir'>): string {
+  return values['Egress.TrustedKeysFile'] || join(dataDir, 'trusted-keys.json')
+}
+
+/** The keys of the file; none when there is no file. Rejects with `config.invalid`, naming every mistake. */
+export async function readTrustedKeys(config: Pick<Config, 'values' | 'dataDir'>): Promise<TrustedKey[]> {
+  const file = trustedKeysFile(config)
+  let bytes: Buffer
+  try {
+    bytes = await readFile(file)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []
+    throw new WeirError(
+      'config.invalid',
+      `Cannot read the trusted keys in ${file}: ${(error as Error).message}`,
+      {
+        cause: error,
+      },
+    )
+  }
+  if (bytes.length > FILE_BYTES_MAX)
+    throw new WeirError(
+      'config.invalid',
+      `The trusted keys in ${file} have more than ${FILE_BYTES_MAX} bytes`,
+    )
+  return parseTrustedKeys(bytes.toString(), file, {
+    allowPublicSuffix: config.values['Egress.AllowPublicSuffixes'],
+  })
+}
+
+/** Replaces the file as a whole by what `change` makes of its keys; a node that runs follows. Rejects like the reading. */
+export async function changeTrustedKeys(
+  config: Pick<Config, 'values' | 'dataDir'>,
+  change: (keys: readonly TrustedKey[]) => TrustedKey[],
+): Promise<TrustedKey[]> {
+  const file = trustedKeysFile(config)
+  const text = `${JSON.stringify({ keys: change(await readTrustedKeys(config)) }, null, 2)}\n`
+  // What could not be read again is not written.
+  const keys = parseTrustedKeys(text, file, {
+    allowPublicSuffix: config.values['Egress.AllowPublicSuffixes'],
+  })
+  await makeDirectory(dirname(file))
+  await writeWhole(file, text)
+  return keys
+}
+
+/** The grants in force at a moment, and when the next of them expires. */
+export interface GrantsNow {
+  grants: KeyGrant[]
+  /** Infinity when none does. */
+  nextExpiryMs: number
+}
+
+export async function readGrants(
+  config: Pick<Config, 'values' | 'dataDir'>,
+  nowMs: number,
+): Promise<GrantsNow> {
+  const keys = await readTrustedKeys(config)
+  const expiries = keys.flatMap(({ expires }) => (expires === undefined ? [] : [readTime(expires)]))
+  return {
+    grants: grantsInForce(keys, nowMs),
+    nextExpiryMs: Math.min(Infinity, ...expiries.filter((ms) => ms > nowMs)),
+  }
+}
