@@ -1,4 +1,5 @@
 import { shortId } from '../model/ids.js'
+import { shellWord } from './shell-word.js'
 import type { WireEgressCheck, WireEgressNodeCheck } from '../client/index.js'
 import type { Column } from './table.js'
 
@@ -9,6 +10,20 @@ export function checkColumns(isWide: boolean): Column<WireEgressNodeCheck>[] {
     { header: 'FITS', value: ({ Fits }) => (Fits ? 'yes' : 'no'), cutFirst: 0 },
     { header: 'WHAT PREVENTS IT', value: preventing },
   ]
+}
+
+/** Where no node would take it: the question that says why, or what the first node advises. */
+export function whatToDo({ Fitting, Nodes }: WireEgressCheck): (readonly [string, string])[] {
+  if (Fitting > 0) return []
+  const missing = Nodes.find(({ Missing }) => Missing.length > 0)
+  if (missing?.Missing[0] !== undefined) {
+    const { Pattern } = missing.Missing[0]
+    const host = Pattern.replace(/^([a-z]+:\/\/)?\*?\./, '$1')
+    const explain = `weir network explain ${shellWord(host)} --domain ${shellWord(Pattern)} --node ${shortId(missing.NodeID)}`
+    return [['Why:', explain]]
+  }
+  const hint = Nodes.flatMap(({ Reasons }) => Reasons.map(({ Hint }) => Hint)).find((one) => one !== '')
+  return hint === undefined ? [] : [['Hint:', hint]]
 }
 
 export function fittingLine({ Fitting, Nodes }: WireEgressCheck, what: string): string {

@@ -56,9 +56,7 @@ export async function learnFrom(
 
 /** Said where there is no list. */
 export function nothingLearned({ learns }: Learned): string {
-  return learns
-    ? 'The job reached nothing, so it needs no network'
-    : 'Nothing was refused that the list of the job could allow'
+  return learns ? 'The job has reached nothing' : 'Nothing was refused that the list of the job could allow'
 }
 
 /** The flags of a run command, ready to paste. */

@@ -7,6 +7,7 @@ import { suggest } from './context.js'
 import { egressTotals, refusedLines } from './egress-lines.js'
 import { eventLine } from './event-line.js'
 import { EXIT } from './exit-codes.js'
+import { whatToDo } from './egress-check-lines.js'
 import { learnFrom, networkFlags, nothingLearned, sayChecked, sayContacted } from './learned.js'
 import { followLogs } from './follow-logs.js'
 import { listenForInterrupts } from './interrupt.js'
@@ -302,7 +303,8 @@ class Run {
     const hasResults = executions.some(({ PublishedResult }) => (PublishedResult?.Type ?? '') !== '')
     if (hasResults && (flags.download === true || isEmbedded)) await this.download(flags)
     const exitCode = this.conclude(Job, executions, { flags, hasResults, isEmbedded })
-    if (Job.Tasks[0]?.Network.Learn === true && !this.plan.quiet) await this.sayLearned(Job, isEmbedded)
+    const hasLearned = Job.Tasks[0]?.Network.Learn === true && egressTotals(executions) !== undefined
+    if (hasLearned && !this.plan.quiet) await this.sayLearned(Job, isEmbedded)
     return exitCode
   }
 
@@ -323,6 +325,7 @@ class Run {
       return
     }
     suggest(terminal, [
+      ...(learned.check === undefined ? [] : whatToDo(learned.check)),
       ['Run it with:', networkFlags(learned.domains)],
       ...(isEmbedded
         ? []

@@ -91,7 +91,7 @@ export function readLearning(values: ConfigValues): LearningOffer | undefined {
   })
   if (problems.length > 0)
     throw new WeirError('config.invalid', ['Cannot let these users learn:', ...problems].join('\n  '), {
-      hint: 'weir auth whoami shows the id of whoever is logged in',
+      hint: 'the id of whoever is logged in: weir auth whoami',
       details: { problems },
     })
   return users.length === 0 ? undefined : { users, timeoutMaxMs: values['Egress.Learning.TimeoutMax'] }

@@ -202,6 +202,7 @@ describe.skipIf(missing !== '')(`bad luck and bad input, with real containers${s
     const long = await docker(['--network', 'http', '--learn', '--timeout', '7200'], script)
     expect(long.code).toBe(126)
     expect(long.stderr).toContain('does not let jobs learn for 7200 s, only for 3600 s')
+    expect(long.stderr).not.toContain('Learnt')
   })
 
   it('stops a queued job on Ctrl-C', async () => {

@@ -1,6 +1,7 @@
 import { shortId } from '../../model/ids.js'
 import { printable } from '../../model/printable.js'
 import { suggest, withClient } from '../context.js'
+import { whatToDo } from '../egress-check-lines.js'
 import { EXIT } from '../exit-codes.js'
 import { learnFrom, networkFlags, nothingLearned, sayChecked, sayContacted } from '../learned.js'
 import { OBJECT_FORMATS, printObject } from '../output-format.js'
@@ -36,7 +37,10 @@ export async function jobEgressSuggest(id: string, flags: EgressFlags, context: 
   sayContacted(learned.suggestion, terminal)
   sayChecked(learned, terminal)
   if (learned.missing > 0)
-    suggest(terminal, [['For a job file:', `weir job egress --suggest --output yaml ${shortId(id)}`]])
+    suggest(terminal, [
+      ...(learned.check === undefined ? [] : whatToDo(learned.check)),
+      ['For a job file:', `weir job egress --suggest --output yaml ${shortId(id)}`],
+    ])
   return EXIT.ok
 }
 

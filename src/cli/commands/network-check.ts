@@ -1,7 +1,6 @@
 import { WeirError } from '../../errors.js'
-import { shortId } from '../../model/ids.js'
 import { suggest, withClient } from '../context.js'
-import { checkColumns, fittingLine } from '../egress-check-lines.js'
+import { checkColumns, fittingLine, whatToDo } from '../egress-check-lines.js'
 import { EXIT } from '../exit-codes.js'
 import { printList, tableLayout } from '../output-format.js'
 import { shellWord } from '../shell-word.js'
@@ -56,7 +55,7 @@ function conclude(
   { file, domains }: { file: string | undefined; domains: readonly string[] },
   { terminal }: CliContext,
 ): void {
-  const { Fitting, Nodes } = check
+  const { Fitting } = check
   terminal.talk(fittingLine(check, file === undefined ? 'a job with these hosts' : 'this job'))
   const names = domains.map((domain) => `--domain ${shellWord(domain)}`).join(' ')
   if (Fitting > 0) {
@@ -65,14 +64,7 @@ function conclude(
     suggest(terminal, [['Run it:', run]])
     return
   }
-  const hint = Nodes.flatMap(({ Reasons }) => Reasons.map(({ Hint }) => Hint)).find((one) => one !== '')
-  const missing = Nodes.find(({ Missing }) => Missing.length > 0)
-  if (missing?.Missing[0] !== undefined) {
-    const { Pattern } = missing.Missing[0]
-    const host = Pattern.replace(/^([a-z]+:\/\/)?\*?\./, '$1')
-    const explain = `weir network explain ${shellWord(host)} --domain ${shellWord(Pattern)} --node ${shortId(missing.NodeID)}`
-    suggest(terminal, [['Why:', explain]])
-  } else if (hint !== undefined) suggest(terminal, [['Hint:', hint]])
+  suggest(terminal, whatToDo(check))
 }
 
 interface DomainRow {
