@@ -7,9 +7,21 @@
 //   npx --package @bytecodealliance/jco@1.35.0 node scripts/build-wasm-fixtures.mjs --components
 //                                                 also components → test/fixtures/wasm/bin (committed; needs clang-14)
 import { spawnSync } from 'node:child_process'
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs'
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  realpathSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
+import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
-import { basename, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 
 const root = join(import.meta.dirname, '..')
 const from = join(root, 'test/fixtures/wasm')
@@ -40,10 +52,16 @@ if (process.argv.includes('--components')) {
     build('jco', ['parse', file, '-o', join(from, 'bin', `component-${basename(file, '.wat')}.wasm`)])
   }
   // The adapter from WASI preview 1 keeps its own state where this allocator puts it.
-  const core = join(out, 'c-files-core.wasm')
-  const c = [join(from, 'c/files.c'), join(from, 'component/realloc.c')]
-  build('clang-14', ['--target=wasm32-wasi', '-Oz', '-Wl,--strip-all', '-o', core, ...c])
-  build('jco', ['new', core, '--wasi-command', '-o', join(from, 'bin', 'component-c-files.wasm')])
+  const realloc = join(from, 'component/realloc.c')
+  const core = join(out, 'component-core.wasm')
+  for (const [name, source] of [
+    ['c-files', join(from, 'c/files.c')],
+    ['fetch', join(from, 'component/fetch.c')],
+  ]) {
+    build('clang-14', ['--target=wasm32-wasi', '-Oz', '-Wl,--strip-all', '-o', core, source, realloc])
+    if (name === 'fetch') await embed(core, join(from, 'component/fetch.wit'), name)
+    build('jco', ['new', core, '--wasi-command', '-o', join(from, 'bin', `component-${name}.wasm`)])
+  }
 }
 for (const file of sources('c', '.c')) {
   const target = join(out, `c-${basename(file, '.c')}.wasm`)
@@ -68,6 +86,19 @@ for (const file of sources('rust', '.rs')) {
   if (isOlder(target, file)) build(rustc, [...flags, '-o', target, file])
 }
 for (const one of problems) console.error(`build-wasm-fixtures: ${one}`)
+
+/** Tells the core module the types of what it imports. The command `jco embed` does not find its files. */
+async function embed(core, wit, world) {
+  const jco = spawnSync('which', ['jco'], { encoding: 'utf8' }).stdout.trim()
+  if (jco === '') return
+  const library = createRequire(realpathSync(jco)).resolve('@bytecodealliance/jco-transpile')
+  const { $init, tools } = await import(join(dirname(library), '../vendor/wasm-tools.js'))
+  await $init
+  writeFileSync(
+    core,
+    tools.componentEmbed({ binary: readFileSync(core), witSource: readFileSync(wit, 'utf8'), world }),
+  )
+}
 
 function sources(directory, extension) {
   const dir = join(from, directory)

@@ -33,6 +33,23 @@ export const WASI2_FUNCTIONS: ReadonlyMap<string, ReadonlySet<string>> = new Map
     'wasi:random/random': 'get-random-bytes get-random-u64',
     'wasi:random/insecure': 'get-insecure-random-bytes get-insecure-random-u64',
     'wasi:random/insecure-seed': 'insecure-seed',
+    'wasi:http/outgoing-handler': 'handle',
+    'wasi:http/types':
+      'http-error-code [constructor]fields [static]fields.from-list fields.get fields.has fields.set fields.delete ' +
+      'fields.append fields.entries fields.clone [constructor]outgoing-request outgoing-request.body ' +
+      'outgoing-request.method outgoing-request.set-method outgoing-request.path-with-query ' +
+      'outgoing-request.set-path-with-query outgoing-request.scheme outgoing-request.set-scheme ' +
+      'outgoing-request.authority outgoing-request.set-authority outgoing-request.headers outgoing-body.write ' +
+      '[static]outgoing-body.finish [constructor]request-options request-options.connect-timeout ' +
+      'request-options.set-connect-timeout request-options.first-byte-timeout ' +
+      'request-options.set-first-byte-timeout request-options.between-bytes-timeout ' +
+      'request-options.set-between-bytes-timeout future-incoming-response.subscribe future-incoming-response.get ' +
+      'incoming-response.status incoming-response.headers incoming-response.consume incoming-body.stream ' +
+      '[static]incoming-body.finish future-trailers.subscribe future-trailers.get incoming-request.method ' +
+      'incoming-request.path-with-query incoming-request.scheme incoming-request.authority incoming-request.headers ' +
+      'incoming-request.consume [constructor]outgoing-response outgoing-response.status-code ' +
+      'outgoing-response.set-status-code outgoing-response.headers outgoing-response.body ' +
+      '[static]response-outparam.set',
   }).map(([name, functions]) => [name, new Set(functions === '' ? [] : functions.split(' ').map(asMethod))]),
 )
 
@@ -47,7 +64,8 @@ export function wasi2Interface(name: string): string | undefined {
 /** Who gives the interface, for people; undefined: nobody does. */
 export function wasi2Provider(interfaceName: string): string | undefined {
   if (SOCKETS.test(interfaceName)) return 'WASI 0.2 (every call is refused)'
-  return WASI2_FUNCTIONS.has(interfaceName) ? 'WASI 0.2' : undefined
+  if (!WASI2_FUNCTIONS.has(interfaceName)) return undefined
+  return interfaceName.startsWith('wasi:http/') ? 'WASI 0.2, in a job with --network http' : 'WASI 0.2'
 }
 
 /** Whether the function is there in an interface that somebody provides. */
@@ -56,5 +74,5 @@ export function isWasi2Function(interfaceName: string, name: string): boolean {
 }
 
 function asMethod(short: string): string {
-  return short.includes('.') ? `[method]${short}` : short
+  return short.includes('.') && !short.startsWith('[') ? `[method]${short}` : short
 }

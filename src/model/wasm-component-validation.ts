@@ -56,7 +56,7 @@ export function validateComponent(bytes: Uint8Array, options: ValidationOptions)
     component: { exports, modules },
     importGroups,
     entryPoints,
-    asksForHttp: false,
+    asksForHttp: importGroups.some(({ module }) => wasi2Interface(module) === 'wasi:http/outgoing-handler'),
   }
 }
 

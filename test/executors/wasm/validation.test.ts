@@ -3,6 +3,7 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { isWeirError } from '../../../src/errors.js'
 import { InvalidComponent, MissingImport } from '../../../src/executors/wasm/sandbox/component/faults.js'
+import { HttpClient } from '../../../src/executors/wasm/sandbox/http/http-client.js'
 import { linkComponent } from '../../../src/executors/wasm/sandbox/wasi2/program.js'
 import { wasmApi } from '../../../src/executors/wasm/sandbox/web-assembly.js'
 import { readWasmModule, validateWasm } from '../../../src/model/index.js'
@@ -132,7 +133,7 @@ describe('reading and validating modules', () => {
               module: new wasmApi.Module(bytes.subarray(start, end)),
               tableElements: 0,
             }))
-            linkComponent(component, parts, program.state)
+            linkComponent(component, parts, program.state, new HttpClient(undefined))
           } catch (error) {
             const isRefusal =
               isWeirError(error, 'wasm.invalid') ||

@@ -74,7 +74,7 @@ function run(job: SandboxJob): void {
     program =
       job.parts === undefined
         ? link(job, modules, state, http)
-        : linkParts(job.module, job.parts, modules, state)
+        : linkParts(job.module, job.parts, modules, { state, http })
     if (program.start === undefined)
       return refuse('wasm.entry_point', `The module exports no function "${job.entryPoint}"`)
     const code = program.start()
@@ -94,14 +94,14 @@ function linkParts(
   file: string,
   parts: NonNullable<SandboxJob['parts']>,
   modules: CompiledModules,
-  state: WasiState,
+  { state, http }: { state: WasiState; http: HttpClient },
 ): Program {
   const { component } = readWasmComponent(readFileSync(file))
   const core = parts.map(({ tableElements }, index) => ({
     module: modules.parts[index] ?? {},
     tableElements,
   }))
-  return linkComponent(component, core, state)
+  return linkComponent(component, core, state, http)
 }
 
 /** Code that is there is loaded first: V8 takes it only under the very flags under which it was made. */

@@ -36,6 +36,11 @@ export class GatewayChannel {
     return this.#streams.size
   }
 
+  /** True once it was noticed that the gateway is gone. */
+  get isGone(): boolean {
+    return this.#isGone
+  }
+
   /** @throws ChannelGone */
   open(): GatewayStream {
     const stream = ++this.#lastStream
@@ -147,6 +152,11 @@ export class GatewayStream {
   /** True when the gateway does not read any more. */
   get isClosed(): boolean {
     return this.#isClosed
+  }
+
+  /** True once it was noticed that the gateway is gone; what has arrived can be read all the same. */
+  get isLost(): boolean {
+    return this.#channel.isGone
   }
 
   /** True when `read` does not block. */

@@ -52,9 +52,13 @@ export class HttpClient {
    * called without any exchange, only to wait. @throws HttpFailure `denied`, `unavailable`.
    */
   wait(exchanges: readonly HttpExchange[], timeoutMs?: number): boolean {
+    return this.waitUntil(() => exchanges.some((one) => one.isReady), timeoutMs)
+  }
+
+  /** The same for anything that changes when the gateway says something. */
+  waitUntil(holds: () => boolean, timeoutMs?: number): boolean {
     const channel = this.#channel
     if (channel === undefined) throw new HttpFailure('denied')
-    const holds = (): boolean => exchanges.some((one) => one.isReady)
     return translated(() => {
       if (timeoutMs !== undefined) return channel.waitAtMost(Math.min(timeoutMs, WAIT_MS_MAX), holds)
       channel.waitUntil(holds)
@@ -74,6 +78,7 @@ export class HttpExchange {
   /** What is still to be written of a body whose length was announced. */
   #left: number
   #isFinished: boolean
+  #isOver = false
 
   constructor(stream: GatewayStream, { method, body }: OutgoingRequest) {
     this.#stream = stream
@@ -88,9 +93,19 @@ export class HttpExchange {
     return Math.max(0, this.#stream.maySend - CHUNK_OVERHEAD)
   }
 
-  /** True when something of the response can be taken without blocking. */
+  /** True when no more of the body is read; there may be a response all the same. */
+  get isCut(): boolean {
+    return this.#stream.isClosed
+  }
+
+  /** True once it was noticed that the gateway is gone. */
+  get isLost(): boolean {
+    return this.#stream.isLost
+  }
+
+  /** True when something of the response can be taken without blocking, or nothing ever. */
   get isReady(): boolean {
-    return this.#stream.isReadable
+    return this.#isOver || this.#stream.isReadable
   }
 
   /** Sends a piece of the body. @throws HttpFailure `order`, `cut` (there may be a response all the same), `unavailable`. */
@@ -113,11 +128,13 @@ export class HttpExchange {
 
   /** The head of the final response, as often as one likes. @throws HttpFailure `cut`, `unavailable`. */
   head(): ResponseHead {
+    if (this.#isOver) throw new HttpFailure('cut')
     return translated(() => this.#response.head())
   }
 
   /** The next bytes of the response's body, at most `most`; undefined at its end. @throws HttpFailure `cut`, `unavailable`. */
   read(most: number): Uint8Array | undefined {
+    if (this.#isOver) throw new HttpFailure('cut')
     return translated(() => this.#response.read(most))
   }
 
@@ -128,6 +145,7 @@ export class HttpExchange {
 
   /** Lets go of it, at any time: what is under way is given up. Never throws. */
   close(): void {
+    this.#isOver = true
     this.#stream.close()
   }
 

@@ -49,6 +49,12 @@ export function requestHead({ method, url, headers, body }: OutgoingRequest): Ui
   return Buffer.from(text, 'latin1')
 }
 
-function isHeader(name: string, value: string): boolean {
+/** Whether the header is written for the program, which cannot set it. */
+export function isWrittenForProgram(name: string): boolean {
+  return OURS.has(name.toLowerCase())
+}
+
+/** Whether a header can have this name and value; values have one character per byte. */
+export function isHeader(name: string, value: string): boolean {
   return /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/.test(name) && /^[\t\x20-\x7e\x80-\xff]*$/.test(value)
 }

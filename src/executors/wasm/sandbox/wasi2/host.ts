@@ -6,13 +6,15 @@ import type { FunctionType, ValueType } from '../component/value-types.js'
 import { ownValue } from '../own-value.js'
 import type { WasiState } from '../wasi/index.js'
 import { filesystemInterfaces } from './filesystem.js'
+import type { HttpClient } from '../http/http-client.js'
+import { httpInterfaces } from './http.js'
 import type { HostFunction, HostInterface, HostInterfaces } from './host-interface.js'
 import { ioInterfaces } from './streams.js'
 import { cliInterfaces, clockInterfaces, deniedSocket, randomInterfaces } from './system.js'
 
 /** WASI 0.2 for one program. What a component declares decides how values are passed, what is here what they are. */
-export function createHost(state: WasiState): ComponentHost {
-  const interfaces = hostInterfaces(state)
+export function createHost(state: WasiState, http: HttpClient): ComponentHost {
+  const interfaces = hostInterfaces(state, http)
   const resources = new Map<string, ResourceType>()
   const resource = (interfaceName: string, name: string): ResourceType | undefined => {
     const isThere = isSockets(interfaceName) || interfaces[interfaceName]?.resources?.includes(name) === true
@@ -36,13 +38,14 @@ export function createHost(state: WasiState): ComponentHost {
 }
 
 /** Everything that is provided, but `wasi:sockets`, of which every function answers the same. */
-export function hostInterfaces(state: WasiState): HostInterfaces {
+export function hostInterfaces(state: WasiState, http: HttpClient): HostInterfaces {
   return {
     ...cliInterfaces(state),
-    ...ioInterfaces(),
+    ...ioInterfaces(http),
     ...clockInterfaces(),
     ...randomInterfaces(),
     ...filesystemInterfaces(state),
+    ...httpInterfaces(http),
   }
 }
 

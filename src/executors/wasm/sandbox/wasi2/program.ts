@@ -4,6 +4,7 @@ import { type CoreModule, Instantiation, withoutVersion } from '../component/ins
 import type { ComponentFunction } from '../component/canonical-functions.js'
 import type { InstanceExports } from '../component/scope.js'
 import type { Variant } from '../component/value-types.js'
+import type { HttpClient } from '../http/http-client.js'
 import type { WasiState } from '../wasi/index.js'
 import type { WasmMemory } from '../web-assembly.js'
 import { createHost } from './host.js'
@@ -27,8 +28,9 @@ export function linkComponent(
   component: WasmComponent,
   modules: readonly CoreModule[],
   state: WasiState,
+  http: HttpClient,
 ): ComponentProgram {
-  const instantiation = new Instantiation(modules, createHost(state))
+  const instantiation = new Instantiation(modules, createHost(state, http))
   const run = runFunction(instantiation.root(component))
   return {
     get memory() {
