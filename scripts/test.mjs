@@ -67,14 +67,15 @@ function count(status) {
   }
 }
 
+/** Those of files that did not run stay as they are. */
 function noteDurations() {
-  const files = JSON.parse(readFileSync(report, 'utf8')).testResults.map(({ name, startTime, endTime }) => [
-    relative(root, name),
-    endTime - startTime,
-  ])
-  const noted = files
-    .filter(([, ms]) => ms >= NOTED_FROM_MS)
-    .map(([name, ms]) => [name, Math.round(ms / 1_000)])
-  const sorted = noted.toSorted(([a, long], [b, longer]) => longer - long || a.localeCompare(b))
-  writeFileSync(join(root, 'test/durations.json'), `${JSON.stringify(Object.fromEntries(sorted), null, 2)}\n`)
+  const file = join(root, 'test/durations.json')
+  const seconds = new Map(Object.entries(JSON.parse(readFileSync(file, 'utf8'))))
+  for (const { name, startTime, endTime } of JSON.parse(readFileSync(report, 'utf8')).testResults) {
+    seconds.delete(relative(root, name))
+    const ms = endTime - startTime
+    if (ms >= NOTED_FROM_MS) seconds.set(relative(root, name), Math.round(ms / 1_000))
+  }
+  const sorted = [...seconds].toSorted(([a, long], [b, longer]) => longer - long || a.localeCompare(b))
+  writeFileSync(file, `${JSON.stringify(Object.fromEntries(sorted), null, 2)}\n`)
 }

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import { WeirError } from '../errors.js'
 import type { NetworkEgressPolicy } from '../model/egress-lists.js'
 import { isLimitedByNetwork, type NetworkRules, refuseFullByRules } from './network-admission.js'
@@ -10,7 +11,7 @@ import { isLimitedByNetwork, type NetworkRules, refuseFullByRules } from './netw
 export class FullAccess {
   #rules: NetworkRules
   #hasHeardOfLimits = false
-  #open = new AbortController()
+  #open = opened()
 
   constructor(rules: NetworkRules) {
     this.#rules = rules
@@ -39,6 +40,13 @@ export class FullAccess {
     if (refusal !== undefined) {
       const { code, message, hint } = refusal
       this.#open.abort(new WeirError(code, message, { hint, retryable: true }))
-    } else if (this.#open.signal.aborted) this.#open = new AbortController()
+    } else if (this.#open.signal.aborted) this.#open = opened()
   }
+}
+
+function opened(): AbortController {
+  const open = new AbortController()
+  // Each run with full access listens.
+  setMaxListeners(0, open.signal)
+  return open
 }
