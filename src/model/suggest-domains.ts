@@ -84,11 +84,11 @@ export function groupDomains(domains: readonly string[]): string[] {
 function count(
   wanted: Map<string, SuggestedDomain>,
   domain: string,
-  { decision, bytesUp, bytesDown }: AuditRecord,
+  { decision, bytesUp, bytesDown, count: times = 1 }: AuditRecord,
 ): void {
   const known = wanted.get(domain) ?? { domain, attempts: 0, refused: 0, bytesUp: 0, bytesDown: 0 }
-  known.attempts++
-  known.refused += Number(decision === 'deny')
+  known.attempts += times
+  known.refused += decision === 'deny' ? times : 0
   known.bytesUp += bytesUp
   known.bytesDown += bytesDown
   wanted.set(domain, known)

@@ -17,8 +17,7 @@ describe('a suggestion from refusals', () => {
   it('names exact hosts, most wanted first, with ports only where they are needed', () => {
     const { domains, warnings } = suggestDomains([
       refused('b.test.example.com', 80),
-      refused('a.example.org'),
-      refused('a.example.org'),
+      { ...refused('a.example.org'), count: 2 },
       refused('c.example.net', 8443, 'egress.port'),
       { ...refused('allowed.example.com'), decision: 'allow', code: '' } as AuditRecord,
     ])
