@@ -254,10 +254,11 @@ function decisions({ report }) {
   }))
   const rounds = []
   for (let round = 0; round < 15; round++) {
-    const startedAt = performance.now()
+    const before = process.cpuUsage()
     for (let index = 0; index < 50_000; index++)
       if (!decideHost(requests[index & 1_023], rules).allowed) throw new Error('a listed host is refused')
-    rounds.push(((performance.now() - startedAt) * 1_000) / 50_000)
+    const { user, system } = process.cpuUsage(before)
+    rounds.push((user + system) / 50_000)
   }
   const micros = median(rounds)
   report.row('policy', 'decision with 10,000 rules in each list, µs', { weir: micros }, '≤ 1', micros <= 1)

@@ -32,8 +32,9 @@ export class HostPatternSet {
   /** By the host of the patterns; as they were listed until somebody asks for them. */
   readonly #index = new Map<string, HostPattern[] | Rules>()
   readonly #portlessMeans: 'web' | 'any'
-  /** Labels of the longest host in the list: names with more need not be looked up. */
-  #depth = 0
+  /** Which numbers of labels the hosts of the list have, as bits: other names need not be looked up. */
+  #lengths = 0
+  #last: RulesFor | undefined
 
   constructor(patterns: Iterable<HostPattern>, { portlessMeans = 'web' }: HostPatternSetOptions = {}) {
     this.#portlessMeans = portlessMeans
@@ -69,13 +70,12 @@ export class HostPatternSet {
    * `scheme`: by either.
    */
   match(host: string, port: number, scheme?: WebScheme): HostPattern | undefined {
-    const services = servicesOf({ port, ...(scheme === undefined ? {} : { scheme }) })
-    return this.#find(host, (rules) => this.#pick(rules, services))
+    return this.#find(host, servicesAt(port, scheme))
   }
 
   /** The most specific pattern that holds the host on any port. */
   matchHost(host: string): HostPattern | undefined {
-    return this.#find(host, (rules) => rules.values().next().value)
+    return this.#find(host, undefined)
   }
 
   /** True when every triple of `pattern` is in this set: also when only several patterns together hold them. */
@@ -85,20 +85,19 @@ export class HostPatternSet {
     let apexOpen = reach === 'below' ? NO_SERVICES : servicesOf(pattern)
     // Everything below a host can only be held by one suffix pattern at the host or above it.
     let belowOpen = reach === 'exact' ? NO_SERVICES : servicesOf(pattern)
-    for (
-      let start = this.#startOf(host);
-      start < host.length;
-      start = host.indexOf('.', start) + 1 || host.length
-    ) {
-      const rules = this.#rulesOf(start === 0 ? host : host.slice(start))
-      if (rules === undefined) continue
-      const suffix = rules['apex-and-below']
-      const nearer = start === 0 ? rules.exact : rules.below
-      apexOpen = this.#without(this.#without(apexOpen, suffix), nearer)
-      belowOpen = this.#without(this.#without(belowOpen, suffix), rules.below)
-      if (apexOpen.length === 0 && belowOpen.length === 0) return true
+    const { own, above } = this.#rulesFor(host)
+    if (own !== undefined) {
+      const suffix = own['apex-and-below']
+      apexOpen = this.#without(this.#without(apexOpen, suffix), own.exact)
+      belowOpen = this.#without(this.#without(belowOpen, suffix), own.below)
     }
-    return false
+    for (const rules of above) {
+      if (apexOpen.length === 0 && belowOpen.length === 0) return true
+      const suffix = rules['apex-and-below']
+      apexOpen = this.#without(this.#without(apexOpen, suffix), rules.below)
+      belowOpen = this.#without(this.#without(belowOpen, suffix), rules.below)
+    }
+    return apexOpen.length === 0 && belowOpen.length === 0
   }
 
   /** The patterns of `other` that this set does not cover, in order. Empty means: `other` is a subset. */
@@ -131,7 +130,28 @@ export class HostPatternSet {
     this.#index.set(host, [pattern])
     let labels = 1
     for (let dot = host.indexOf('.'); dot >= 0; dot = host.indexOf('.', dot + 1)) labels++
-    if (labels > this.#depth) this.#depth = labels
+    this.#lengths |= lengthBit(labels)
+  }
+
+  /**
+   * The rules for the host itself and for the names above it, nearest first. A decision asks a list several times about one
+   * host, so the last answer is kept.
+   */
+  #rulesFor(host: string): RulesFor {
+    if (this.#last?.host === host) return this.#last
+    const names = upwardsFrom(host)
+    const above: Rules[] = []
+    let own: Rules | undefined
+    for (let index = 0; index < names.length; index++) {
+      // Most names have a length that no pattern of the list has.
+      if ((this.#lengths & lengthBit(names.length - index)) === 0) continue
+      const rules = this.#rulesOf(names[index] ?? '')
+      if (rules === undefined) continue
+      if (index === 0) own = rules
+      else above.push(rules)
+    }
+    this.#last = { host, own, above }
+    return this.#last
   }
 
   #rulesOf(host: string): Rules | undefined {
@@ -142,66 +162,60 @@ export class HostPatternSet {
     return rules
   }
 
-  #pick(rules: ServiceRules, services: readonly number[]): HostPattern | undefined {
+  #pick(rules: ServiceRules | undefined, services: readonly number[] | undefined): HostPattern | undefined {
+    if (rules === undefined) return undefined
+    if (services === undefined) return rules instanceof Map ? rules.values().next().value : rules
     let best: HostPattern | undefined
     for (const service of services) {
-      const rule = rules.get(service)
+      const rule = this.#holder(rules, service)
       if (rule !== undefined && (best === undefined || detail(rule) > detail(best))) best = rule
     }
-    return best ?? (this.#portlessMeans === 'any' ? rules.get(ANY) : undefined)
+    return best ?? this.#holderOfAny(rules)
   }
 
-  /** Most specific first: exact, then the deepest suffix. */
-  #find(host: string, pick: (rules: ServiceRules) => HostPattern | undefined): HostPattern | undefined {
-    for (
-      let start = this.#startOf(host);
-      start < host.length;
-      start = host.indexOf('.', start) + 1 || host.length
-    ) {
-      const rules = this.#rulesOf(start === 0 ? host : host.slice(start))
-      if (rules === undefined) continue
-      const nearer = start === 0 ? rules.exact : rules.below
-      const suffix = rules['apex-and-below']
-      const found =
-        (nearer === undefined ? undefined : pick(nearer)) ?? (suffix === undefined ? undefined : pick(suffix))
-      if (found !== undefined) return found
+  /** The pattern among `rules` that names this service. */
+  #holder(rules: ServiceRules, service: number): HostPattern | undefined {
+    if (rules instanceof Map) return rules.get(service)
+    if (rules.port === undefined && this.#portlessMeans === 'any') return undefined
+    return servicesOf(rules).includes(service) ? rules : undefined
+  }
+
+  /** The pattern without port where that means every port. */
+  #holderOfAny(rules: ServiceRules): HostPattern | undefined {
+    if (this.#portlessMeans !== 'any') return undefined
+    if (rules instanceof Map) return rules.get(ANY)
+    return rules.port === undefined ? rules : undefined
+  }
+
+  /** Most specific first: exact, then the deepest suffix. Without services: by any. */
+  #find(host: string, services: readonly number[] | undefined): HostPattern | undefined {
+    if (this.#lengths === 0) return undefined
+    const { own, above } = this.#rulesFor(host)
+    let found = own && (this.#pick(own.exact, services) ?? this.#pick(own['apex-and-below'], services))
+    for (let index = 0; found === undefined && index < above.length; index++) {
+      const rules = above[index]
+      found = this.#pick(rules?.below, services) ?? this.#pick(rules?.['apex-and-below'], services)
     }
-    return undefined
+    return found
   }
 
   /** The services that these rules do not hold. */
   #without(services: readonly number[], rules: ServiceRules | undefined): readonly number[] {
     if (rules === undefined || services.length === 0) return services
-    if (this.#portlessMeans === 'any' && rules.has(ANY)) return NO_SERVICES
-    if (services.every((service) => !rules.has(service))) return services
-    return services.filter((service) => !rules.has(service))
-  }
-
-  /** Where to begin: names with more labels than any in the list need not be looked up. */
-  #startOf(host: string): number {
-    let start = host.length + 1
-    for (let labels = 0; labels < this.#depth && start > 0; labels++)
-      start = start < 2 ? 0 : host.lastIndexOf('.', start - 2) + 1
-    return start
-  }
-
-  /** The rules for the host itself, then those for each name above it. */
-  *#upwards(host: string): Iterable<[string, Rules]> {
-    for (let name = host.slice(this.#startOf(host)); ; ) {
-      const rules = this.#rulesOf(name)
-      if (rules !== undefined) yield [name, rules]
-      const dot = name.indexOf('.')
-      if (dot < 0) return
-      name = name.slice(dot + 1)
-    }
+    if (this.#holderOfAny(rules) !== undefined) return NO_SERVICES
+    // The usual list names the web, and the web is asked for.
+    if (!(rules instanceof Map) && servicesOf(rules) === services) return NO_SERVICES
+    const open = services.filter((service) => this.#holder(rules, service) === undefined)
+    return open.length === services.length ? services : open
   }
 
   /** What of this set's patterns lies inside `other`, taking only patterns of `other` at or above each host. */
   *#within(other: HostPatternSet): Iterable<HostPattern> {
     for (const pattern of this.patterns) {
-      for (const [, rules] of other.#upwards(pattern.host)) {
+      const { own, above } = other.#rulesFor(pattern.host)
+      for (const rules of own === undefined ? above : [own, ...above]) {
         for (const services of Object.values(rules)) {
-          for (const above of new Set(services.values())) {
+          for (const above of services instanceof Map ? new Set(services.values()) : [services]) {
             const shared = intersectNested(pattern, above)
             if (shared !== undefined) yield shared
           }
@@ -244,7 +258,7 @@ class Everything extends HostPatternSet {
   }
 
   override match(_host: string, port: number, scheme?: WebScheme): HostPattern | undefined {
-    return servicesOf({ port, ...(scheme === undefined ? {} : { scheme }) }).length > 0 ? ANYTHING : undefined
+    return servicesAt(port, scheme).length > 0 ? ANYTHING : undefined
   }
 
   override matchHost(): HostPattern {
@@ -262,7 +276,9 @@ class Everything extends HostPatternSet {
 
 /** The patterns of one host by reach and service. */
 function sorted(patterns: readonly HostPattern[], portlessMeans: 'web' | 'any'): Rules {
-  const rules: Rules = {}
+  const [only, second] = patterns
+  if (only !== undefined && second === undefined) return { [only.reach]: only }
+  const rules: Partial<Record<HostPattern['reach'], Map<number, HostPattern>>> = {}
   for (const pattern of patterns) {
     const services = (rules[pattern.reach] ??= new Map())
     const isAny = pattern.port === undefined && portlessMeans === 'any'
@@ -274,8 +290,20 @@ function sorted(patterns: readonly HostPattern[], portlessMeans: 'web' | 'any'):
   return rules
 }
 
-type ServiceRules = Map<number, HostPattern>
+interface RulesFor {
+  readonly host: string
+  readonly own: Rules | undefined
+  readonly above: readonly Rules[]
+}
+
+/** By service; one pattern alone, as hosts mostly have, stands for itself. */
+type ServiceRules = Map<number, HostPattern> | HostPattern
 type Rules = Partial<Record<HostPattern['reach'], ServiceRules>>
+
+/** Names with more labels than a number has bits share one. */
+function lengthBit(labels: number): number {
+  return 1 << Math.min(labels, 30)
+}
 
 /** Key of the patterns without port where they mean every port; no real port is 0. */
 const ANY = 0
@@ -296,6 +324,33 @@ function servicesOf({ port, scheme }: PatternService): readonly number[] {
   if (scheme !== 'http' && port !== SCHEME_PORTS.http) services.push(serviceOf(port, 'https'))
   return services
 }
+
+/** The same for what is asked for; that is mostly the web. */
+function servicesAt(port: number, scheme: WebScheme | undefined): readonly number[] {
+  if (scheme === 'https' && port === 443) return TLS_SERVICE
+  if (scheme === 'http' && port === 80) return PLAIN_SERVICE
+  return servicesOf(scheme === undefined ? { port } : { port, scheme })
+}
+
+const PLAIN_SERVICE: readonly number[] = [serviceOf(80, 'http')]
+const TLS_SERVICE: readonly number[] = [serviceOf(443, 'https')]
+
+/**
+ * A host and what is left of it behind each dot. Several lists are asked for the same host one after the other, so the last
+ * answer is kept: the pieces, and the hashes that the engine keeps with them, are then made once.
+ */
+function upwardsFrom(host: string): readonly string[] {
+  if (host === lastHost) return lastUpwards
+  const names = [host]
+  for (let dot = host.indexOf('.'); dot >= 0; dot = host.indexOf('.', dot + 1))
+    names.push(host.slice(dot + 1))
+  lastHost = host
+  lastUpwards = names
+  return names
+}
+
+let lastHost = ''
+let lastUpwards: readonly string[] = ['']
 
 const EVERYTHING: HostPatternSet = new Everything()
 
