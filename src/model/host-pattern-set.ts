@@ -85,19 +85,18 @@ export class HostPatternSet {
     let apexOpen = reach === 'below' ? NO_SERVICES : servicesOf(pattern)
     // Everything below a host can only be held by one suffix pattern at the host or above it.
     let belowOpen = reach === 'exact' ? NO_SERVICES : servicesOf(pattern)
-    const { own, above } = this.#rulesFor(host)
-    if (own !== undefined) {
-      const suffix = own['apex-and-below']
-      apexOpen = this.#without(this.#without(apexOpen, suffix), own.exact)
-      belowOpen = this.#without(this.#without(belowOpen, suffix), own.below)
-    }
-    for (const rules of above) {
-      if (apexOpen.length === 0 && belowOpen.length === 0) return true
+    const names = upwardsFrom(host)
+    for (let index = 0; index < names.length; index++) {
+      if ((this.#lengths & lengthBit(names.length - index)) === 0) continue
+      const rules = this.#rulesOf(names[index] ?? '')
+      if (rules === undefined) continue
       const suffix = rules['apex-and-below']
-      apexOpen = this.#without(this.#without(apexOpen, suffix), rules.below)
+      const nearer = index === 0 ? rules.exact : rules.below
+      apexOpen = this.#without(this.#without(apexOpen, suffix), nearer)
       belowOpen = this.#without(this.#without(belowOpen, suffix), rules.below)
+      if (apexOpen.length === 0 && belowOpen.length === 0) return true
     }
-    return apexOpen.length === 0 && belowOpen.length === 0
+    return false
   }
 
   /** The patterns of `other` that this set does not cover, in order. Empty means: `other` is a subset. */
@@ -336,21 +335,25 @@ const PLAIN_SERVICE: readonly number[] = [serviceOf(80, 'http')]
 const TLS_SERVICE: readonly number[] = [serviceOf(443, 'https')]
 
 /**
- * A host and what is left of it behind each dot. Several lists are asked for the same host one after the other, so the last
- * answer is kept: the pieces, and the hashes that the engine keeps with them, are then made once.
+ * A host and what is left of it behind each dot. Many lists are asked for the same hosts one after the other, so the pieces
+ * are kept for a moment, with the hashes that the engine keeps in them.
  */
 function upwardsFrom(host: string): readonly string[] {
-  if (host === lastHost) return lastUpwards
+  if (host === newest[0]) return newest
+  const known = upwards.get(host)
+  if (known !== undefined) return known
   const names = [host]
   for (let dot = host.indexOf('.'); dot >= 0; dot = host.indexOf('.', dot + 1))
     names.push(host.slice(dot + 1))
-  lastHost = host
-  lastUpwards = names
+  if (upwards.size === UPWARDS_MAX) upwards.clear()
+  upwards.set(host, names)
+  newest = names
   return names
 }
 
-let lastHost = ''
-let lastUpwards: readonly string[] = ['']
+const UPWARDS_MAX = 512
+const upwards = new Map<string, readonly string[]>()
+let newest: readonly string[] = ['']
 
 const EVERYTHING: HostPatternSet = new Everything()
 
