@@ -38,6 +38,11 @@ export const ERROR_CODES = {
   'node.identity': 'Another machine is known under this id',
   'node.refused': 'The orchestrator does not let this machine take part',
   'node.token_not_found': 'No join token has this id',
+  'request.not_found': 'No request for access has this id',
+  'request.decided': 'The request for access was decided already, or has expired',
+  'request.invalid': 'A request for access has no hosts, too many, or no reason',
+  'request.too_many': 'As many requests for access are open as may be',
+  'network.no_list': 'The network has no list of allowed hosts, so one host cannot be added',
   'scheduling.no_nodes': 'No node can run the job; details say why, grouped',
 
   // Stores and transports.

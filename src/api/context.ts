@@ -1,5 +1,12 @@
 import type { JobDefaults, NodeId, NodeInfo, NodeRecord, Presets } from '../model/index.js'
-import type { Access, AdminLog, JobService, NodeTokenService } from '../ports/index.js'
+import type {
+  Access,
+  AccessRequestDesk,
+  AdminLog,
+  JobService,
+  NetworkListDesk,
+  NodeTokenService,
+} from '../ports/index.js'
 import type { AuthMethod } from './authentication.js'
 import type { ClientVersion } from './guards/client-version.js'
 import type { OpenStreams } from './open-streams.js'
@@ -17,6 +24,12 @@ export interface ServerIdentity {
   nodeId: NodeId
 }
 
+/** The list of the network, and requests to change it. */
+export interface EgressDesk {
+  list: NetworkListDesk
+  requests: AccessRequestDesk
+}
+
 /** What the routes work with. */
 export interface ApiContext {
   /** Absent on a node that is not an orchestrator: its routes do not exist then. */
@@ -25,6 +38,8 @@ export interface ApiContext {
   nodeTokens: NodeTokenService | undefined
   /** Where those join. */
   joinUrl: string | undefined
+  /** Absent where nobody decides on egress through the API. */
+  egressDesk: EgressDesk | undefined
   /** How the node stands with its network; absent: it is its own. */
   standing: (() => Pick<NodeRecord, 'membership' | 'connection'>) | undefined
   identity: ServerIdentity

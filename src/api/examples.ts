@@ -59,6 +59,17 @@ const BLOB = {
   LastUsed: '2026-01-10T08:00:00.000Z',
 }
 
+const ACCESS_REQUEST = {
+  ID: 'r-3f0f2c4e-5b1a-4c7e-9d7e-2f1a9b8c7d6e',
+  State: 'open',
+  Domains: ['data.example.net'],
+  CreatedAt: '2024-11-29T10:00:00Z',
+  ExpiresAt: '2024-12-29T10:00:00Z',
+  Askers: [
+    { ID: 't-3k5x9q2m7p4w', Name: 'analysis', Reason: 'data sets of the lab', At: '2024-11-29T10:00:00Z' },
+  ],
+}
+
 /** An example of every operation, by method and path; a test holds each against its schemas and the server. */
 export const EXAMPLES: Readonly<Record<string, OperationExample>> = {
   'PUT /api/v1/orchestrator/jobs': SUBMISSION,
@@ -133,6 +144,69 @@ export const EXAMPLES: Readonly<Record<string, OperationExample>> = {
   'GET /api/v1/orchestrator/egress/presets': {
     answer: {
       Presets: [{ Name: 'lab', Digest: 'ha1kVm0eM5xn2XjD', Domains: ['data.example.org', '.example.net'] }],
+    },
+  },
+  'GET /api/v1/orchestrator/egress/allow': {
+    answer: {
+      Version: 3,
+      Limited: true,
+      File: '/etc/weir/network-hosts',
+      Patterns: [{ Pattern: '.example.org', Where: '/etc/weir/network-hosts:1', Comment: '' }],
+    },
+  },
+  'POST /api/v1/orchestrator/egress/allow': {
+    body: { Add: ['data.example.net'], Comment: 'for the lab' },
+    answer: {
+      Version: 4,
+      DryRun: false,
+      Added: ['data.example.net'],
+      Removed: [],
+      Present: [],
+      Covered: [],
+      Redundant: [],
+      Absent: [],
+      StillAllowed: [],
+    },
+  },
+  'GET /api/v1/orchestrator/egress/requests': { answer: { Items: [ACCESS_REQUEST] } },
+  'POST /api/v1/orchestrator/egress/requests': {
+    body: { Domains: ['data.example.net'], Reason: 'data sets of the lab' },
+    answer: { Request: ACCESS_REQUEST, New: true },
+  },
+  'GET /api/v1/orchestrator/egress/requests/{id}': { answer: { Request: ACCESS_REQUEST, New: false } },
+  'POST /api/v1/orchestrator/egress/requests/{id}/approve': {
+    body: { Domains: ['data.example.net'] },
+    answer: {
+      Request: {
+        ...ACCESS_REQUEST,
+        State: 'approved',
+        Decision: {
+          By: 'operator',
+          Reason: '',
+          At: '2024-11-29T11:00:00Z',
+          Added: ['data.example.net'],
+          NetworkVersion: 4,
+        },
+      },
+      Accepting: 1,
+      Refusing: [],
+    },
+  },
+  'POST /api/v1/orchestrator/egress/requests/{id}/deny': {
+    body: { Reason: 'anybody can write there' },
+    answer: {
+      Request: {
+        ...ACCESS_REQUEST,
+        State: 'denied',
+        Decision: {
+          By: 'operator',
+          Reason: 'anybody can write there',
+          At: '2024-11-29T11:00:00Z',
+          Added: [],
+          NetworkVersion: 0,
+        },
+      },
+      New: false,
     },
   },
   'POST /api/v1/orchestrator/egress/check': {

@@ -24,7 +24,7 @@ import { tokenMethod, type AuthMethod } from './authentication.js'
 import { BodyDeadlines } from './body-deadlines.js'
 import { CallerScope } from './caller.js'
 import { challengeMethod } from './challenge-method.js'
-import type { ApiContext, ApiLogger, ServerIdentity } from './context.js'
+import type { ApiContext, ApiLogger, EgressDesk, ServerIdentity } from './context.js'
 import { errorBody, isDefect } from './error-body.js'
 import { authorizeRequests } from './guards/authorize.js'
 import { parseJsonBody } from './guards/json-body.js'
@@ -41,6 +41,7 @@ import { agentRoutes } from './routes/agent.js'
 import { authRoutes } from './routes/auth.js'
 import { blobRoutes } from './routes/blobs.js'
 import { egressRoutes } from './routes/egress.js'
+import { egressDeskRoutes } from './routes/egress-desk.js'
 import { egressPolicyRoutes } from './routes/egress-policy.js'
 import { jobRoutes } from './routes/jobs.js'
 import { legacyRoutes, rewriteUnversioned } from './routes/legacy.js'
@@ -83,6 +84,8 @@ export interface ApiServerOptions {
   /** Join tokens, where other machines can join; `joinUrl` says where. */
   nodeTokens?: NodeTokenService
   joinUrl?: string
+  /** The list of the network, and requests to change it. */
+  egressDesk?: EgressDesk
   /** For a compute node alone: how it stands with its network. Absent: approved and connected. */
   standing?: () => Pick<NodeRecord, 'membership' | 'connection'>
   identity: ServerIdentity
@@ -225,6 +228,7 @@ function addRoutes(app: FastifyInstance, context: ApiContext): void {
   egressRoutes(app, context, context.jobs)
   nodeRoutes(app, context, context.jobs)
   egressPolicyRoutes(app, context, context.jobs)
+  egressDeskRoutes(app, context, context.jobs)
   nodeTokenRoutes(app, context)
 }
 
@@ -233,6 +237,7 @@ function buildContext(options: ApiServerOptions, limits: ApiLimits, refusals: Re
     jobs: options.jobs,
     nodeTokens: options.nodeTokens,
     joinUrl: options.joinUrl,
+    egressDesk: options.egressDesk,
     standing: options.standing,
     identity: options.identity,
     build: buildInfo(options.version),

@@ -8,6 +8,8 @@ type ImportFlags = import('./commands/node-allowlist.js').AllowlistImportFlags
 
 /** What `allowlist` commands do, for a node or for the network. */
 export interface AllowlistActions {
+  /** Whether `--begin` exists. */
+  canBegin?: boolean
   list: (flags: GlobalFlags & import('./output-format.js').ListFlags) => Promise<number>
   add: (patterns: string[], flags: EditFlags) => Promise<number>
   remove: (patterns: string[], flags: EditFlags) => Promise<number>
@@ -24,6 +26,8 @@ export function addAllowlistCommands(
   const group = parent.command('allowlist').description(description) as WeirCommand
   const changing = (command: WeirCommand, isAdding: boolean): WeirCommand => {
     if (isAdding) command.option('--comment <TEXT>', 'stands behind each new line, for example who asked')
+    if (isAdding && actions.canBegin === true)
+      command.option('--begin', 'also where there is no list yet: it closes everything else')
     command.option('--dry-run', 'write nothing, only show what would change')
     return objectFlags(command)
   }
@@ -69,5 +73,59 @@ export function addNodeAllowlistCommands(leaf: Leaf, node: WeirCommand, context:
       remove: async (patterns, flags) => (await commands()).nodeAllowlistRemove(patterns, flags, context),
       import: async (file, flags) => (await commands()).nodeAllowlistImport(file, flags, context),
     },
+  )
+}
+
+/** `weir network allowlist …`: of the whole network, for its operators. */
+export function addNetworkAllowlistCommands(leaf: Leaf, network: WeirCommand, context: CliContext): void {
+  const commands = () => import('./commands/network-allowlist.js')
+  addAllowlistCommands(
+    leaf,
+    network,
+    { description: 'Edit the allowlist of the whole network', whose: 'the network' },
+    {
+      canBegin: true,
+      list: async (flags) => (await commands()).networkAllowlistList(flags, context),
+      add: async (patterns, flags) => (await commands()).networkAllowlistAdd(patterns, flags, context),
+      remove: async (patterns, flags) => (await commands()).networkAllowlistRemove(patterns, flags, context),
+      import: async (file, flags) => (await commands()).networkAllowlistImport(file, flags, context),
+    },
+  )
+}
+
+/** `weir network request|requests|approve|deny`. */
+export function addAccessRequestCommands(leaf: Leaf, network: WeirCommand, context: CliContext): void {
+  const commands = () => import('./commands/access-requests.js')
+  objectFlags(
+    leaf<import('./commands/access-requests.js').AccessFlags>(
+      network,
+      'request <DOMAIN...>',
+      'Ask operators to let jobs reach hosts: host, .host, *.host, https://host, @preset',
+      async (operands, flags) => (await commands()).networkRequest(operands, flags, context),
+    ).option('--reason <TEXT>', 'what the job does with them (required)') as WeirCommand,
+  )
+  listFlags(
+    leaf<import('./commands/access-requests.js').AccessListFlags>(
+      network,
+      'requests [ID]',
+      'How requests for hosts stand: your own, for operators all; with an ID one of them',
+      async (operands, flags) => (await commands()).networkRequests(operands[0], flags, context),
+    ).option('--state <STATE>', 'only those that are open, approved, denied or expired') as WeirCommand,
+  )
+  objectFlags(
+    leaf<import('./commands/access-requests.js').AccessFlags>(
+      network,
+      'approve <ID>',
+      'Add the hosts of a request to the list of the network, and say which nodes still refuse',
+      async (operands, flags) => (await commands()).networkApprove(operands[0] ?? '', flags, context),
+    ).option('--reason <TEXT>', 'what the user is told') as WeirCommand,
+  )
+  objectFlags(
+    leaf<import('./commands/access-requests.js').AccessFlags>(
+      network,
+      'deny <ID>',
+      'Deny a request, with a reason that the user is told',
+      async (operands, flags) => (await commands()).networkDeny(operands[0] ?? '', flags, context),
+    ).option('--reason <TEXT>', 'why (required)') as WeirCommand,
   )
 }

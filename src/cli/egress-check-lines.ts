@@ -13,18 +13,36 @@ export function checkColumns(isWide: boolean): Column<WireEgressNodeCheck>[] {
 }
 
 /** Where no node would take it: the question that says why, or what the first node advises. */
-export function whatToDo({ Fitting, Nodes }: WireEgressCheck): (readonly [string, string])[] {
+export function whatToDo(check: WireEgressCheck): (readonly [string, string])[] {
+  const { Fitting, Nodes } = check
   if (Fitting > 0) return []
   const missing = Nodes.find(({ Missing }) => Missing.length > 0)
   if (missing?.Missing[0] !== undefined) {
     const { Pattern } = missing.Missing[0]
     const host = Pattern.replace(/^([a-z]+:\/\/)?\*?\./, '$1')
     const explain = `weir network explain ${shellWord(host)} --domain ${shellWord(Pattern)} --node ${shortId(missing.NodeID)}`
-    return [['Why:', explain]]
+    return [['Why:', explain], ...requestFor(check)]
   }
   const hint = Nodes.flatMap(({ Reasons }) => Reasons.map(({ Hint }) => Hint)).find((one) => one !== '')
   return hint === undefined ? [] : [['Hint:', hint]]
 }
+
+/** What an operator could open; what somebody denied is not asked for. */
+function requestFor({ Nodes, Domains }: WireEgressCheck): [string, string][] {
+  const missing = Nodes.flatMap(({ Missing }) => Missing)
+  const denied = new Set(
+    missing.filter(({ Code }) => Code === 'egress.denied_by_operator').map(({ Pattern }) => Pattern),
+  )
+  const wanted = Domains.filter(
+    ({ Pattern, Accepting }) =>
+      Accepting === 0 && !denied.has(Pattern) && missing.some((one) => one.Pattern === Pattern),
+  ).slice(0, REQUESTED_MAX)
+  if (wanted.length === 0) return []
+  const names = wanted.map(({ Pattern }) => shellWord(Pattern)).join(' ')
+  return [['Ask for it:', `weir network request ${names} --reason TEXT`]]
+}
+
+const REQUESTED_MAX = 100
 
 export function fittingLine({ Fitting, Nodes }: WireEgressCheck, what: string): string {
   const some = Fitting === 0 ? 'None' : String(Fitting)

@@ -74,6 +74,17 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
     'weir network check job.yaml --output json',
   ],
   'network presets': ['weir network presets', 'weir network presets --output json'],
+  'network allowlist list': ['weir network allowlist list'],
+  'network allowlist add': [
+    'weir network allowlist add --begin --dry-run example.com',
+    "weir network allowlist add --begin --dry-run --comment 'for the lab' .example.net",
+  ],
+  'network allowlist remove': ['weir network allowlist remove --dry-run example.com'],
+  'network allowlist import': ['weir network allowlist import --begin --dry-run hosts.txt'],
+  'network request': ["weir network request data.example.com --reason 'data sets of the lab'"],
+  'network requests': ['weir network requests --state open', 'weir network requests --output json'],
+  'network approve': ['weir network approve r-1a2b3c4d'],
+  'network deny': ["weir network deny r-1a2b3c4d --reason 'anybody can write there'"],
   'network explain': [
     'weir network explain https://ipfs.io --domain .ipfs.io',
     'weir network explain example.com --domain example.com --node n-1a2b3c4d',

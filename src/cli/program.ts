@@ -1,6 +1,10 @@
 import { VERSION } from '../version.js'
 import { HELP_OPTION, WeirCommand, addGlobalFlags } from './command.js'
-import { addNodeAllowlistCommands } from './allowlist-commands.js'
+import {
+  addAccessRequestCommands,
+  addNetworkAllowlistCommands,
+  addNodeAllowlistCommands,
+} from './allowlist-commands.js'
 import { addAuditCommands } from './audit-commands.js'
 import { addKeyCommands } from './key-commands.js'
 import { addAuthCommands } from './access-commands.js'
@@ -64,7 +68,10 @@ export function buildProgram(context: CliContext, exit: (code: number) => void):
   addRunCommands(leaf, group, context)
   addJobCommands(leaf, group('job', 'Submit, inspect, stop jobs and fetch their results'), context)
   addNodeCommands(leaf, group('node', 'Inspect the nodes of the network'), context)
-  addNetworkCommands(leaf, group('network', 'Find out what jobs may reach, before anything runs'), context)
+  const network = group('network', 'Find out what jobs may reach, ask for more, decide on it')
+  addNetworkCommands(leaf, network, context)
+  addNetworkAllowlistCommands(leaf, network, context)
+  addAccessRequestCommands(leaf, network, context)
   addAuditCommands(leaf, group, context)
   addKeyCommands(leaf, group, context)
   addAuthCommands(leaf, group('auth', 'Log in, and manage tokens'), context)

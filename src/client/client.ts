@@ -21,6 +21,10 @@ import type {
   WireEgressCheck,
   WireEgressExplanation,
   WireNetworkEgress,
+  WireAccessRequest,
+  WireApproval,
+  WireListChange,
+  WireNetworkList,
   WirePreset,
   WireNode,
   WireNodeInfo,
@@ -399,6 +403,73 @@ export class WeirClient {
   async presets(options: CallOptions = {}): Promise<WirePreset[]> {
     const path = '/orchestrator/egress/presets'
     return (await this.#json<{ Presets: WirePreset[] }>('GET', path, 'list the presets', options)).Presets
+  }
+
+  /** The allowlist of the network, with where each pattern stands. */
+  networkAllowlist(options: CallOptions = {}): Promise<WireNetworkList> {
+    return this.#json('GET', '/orchestrator/egress/allow', 'ask for the list of the network', options)
+  }
+
+  /** Edits the allowlist of the network; in force when it resolves. */
+  editNetworkAllowlist(
+    edit: {
+      add?: readonly string[]
+      remove?: readonly string[]
+      comment?: string
+      dryRun?: boolean
+      begin?: boolean
+    },
+    options: CallOptions = {},
+  ): Promise<WireListChange> {
+    const { add, remove, comment, dryRun, begin } = edit
+    const body = { Add: add, Remove: remove, Comment: comment, DryRun: dryRun, Begin: begin }
+    return this.#json('POST', '/orchestrator/egress/allow', 'change the list of the network', options, body)
+  }
+
+  /** Asks operators to let jobs reach these hosts. */
+  requestAccess(
+    domains: readonly string[],
+    reason: string,
+    options: CallOptions = {},
+  ): Promise<{ Request: WireAccessRequest; New: boolean }> {
+    const body = { Domains: domains, Reason: reason }
+    return this.#json('POST', '/orchestrator/egress/requests', 'ask for access', options, body)
+  }
+
+  /** Newest first: all for operators, otherwise one's own. */
+  async accessRequests(
+    query: { state?: string | undefined } = {},
+    options: CallOptions = {},
+  ): Promise<WireAccessRequest[]> {
+    const path = `/orchestrator/egress/requests${queryOf({ state: query.state })}`
+    return (
+      await this.#json<{ Items: WireAccessRequest[] }>('GET', path, 'list requests for access', options)
+    ).Items
+  }
+
+  async accessRequest(id: string, options: CallOptions = {}): Promise<WireAccessRequest> {
+    const path = `/orchestrator/egress/requests/${encodeURIComponent(id)}`
+    return (await this.#json<{ Request: WireAccessRequest }>('GET', path, `look up request ${id}`, options))
+      .Request
+  }
+
+  /** `domains`: exactly those of the request, as they were shown. */
+  approveAccess(
+    id: string,
+    decision: { domains: readonly string[]; reason?: string },
+    options: CallOptions = {},
+  ): Promise<WireApproval> {
+    const path = `/orchestrator/egress/requests/${encodeURIComponent(id)}/approve`
+    const body = { Domains: decision.domains, Reason: decision.reason }
+    return this.#json('POST', path, `approve request ${id}`, options, body)
+  }
+
+  async denyAccess(id: string, reason: string, options: CallOptions = {}): Promise<WireAccessRequest> {
+    const path = `/orchestrator/egress/requests/${encodeURIComponent(id)}/deny`
+    const body = { Reason: reason }
+    return (
+      await this.#json<{ Request: WireAccessRequest }>('POST', path, `deny request ${id}`, options, body)
+    ).Request
   }
 
   /** Which nodes would take a job that names these hosts, or this very job. */

@@ -389,6 +389,53 @@ export interface WirePreset {
   Domains: string[]
 }
 
+/** The allowlist of the network, for operators. */
+export interface WireNetworkList {
+  Version: number
+  Limited: boolean
+  File: string
+  Patterns: { Pattern: string; Where: string; Comment: string }[]
+}
+
+interface WirePatternPlace {
+  Pattern: string
+  By: string
+  Where: string
+}
+
+/** What an edit of the network's allowlist did. */
+export interface WireListChange {
+  Version: number
+  DryRun: boolean
+  Added: string[]
+  Removed: string[]
+  Present: WirePatternPlace[]
+  Covered: WirePatternPlace[]
+  Redundant: WirePatternPlace[]
+  Absent: string[]
+  StillAllowed: WirePatternPlace[]
+}
+
+export interface WireAccessRequest {
+  ID: string
+  State: 'open' | 'approved' | 'denied' | 'expired'
+  Domains: string[]
+  CreatedAt: string
+  ExpiresAt: string
+  Askers: { ID: string; Name: string; Reason: string; At: string }[]
+  Decision?: { By: string; Reason: string; At: string; Added: string[]; NetworkVersion: number }
+}
+
+export interface WireApproval {
+  Request: WireAccessRequest
+  Accepting: number
+  Refusing: {
+    NodeID: string
+    Reasons: string[]
+    Missing: { Pattern: string; Owner: string; Code: string }[]
+  }[]
+}
+
 /** Which nodes would take a job, and what keeps the others from it. */
 export interface WireEgressCheck {
   NetworkVersion: number

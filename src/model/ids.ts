@@ -22,6 +22,11 @@ export function newNodeId(chance: IdSource): NodeId {
   return `n-${chance.uuid()}`
 }
 
+/** `r-` + UUID: for requests for access. */
+export function newAccessRequestId(chance: IdSource): string {
+  return `r-${chance.uuid()}`
+}
+
 /** A bare UUID. */
 export function newEvaluationId(chance: IdSource): EvaluationId {
   return chance.uuid()

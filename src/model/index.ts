@@ -65,6 +65,7 @@ export type { Host, HostReading } from './host.js'
 export {
   checkNodeId,
   isFullId,
+  newAccessRequestId,
   newEvaluationId,
   newExecutionId,
   newJobId,

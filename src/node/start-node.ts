@@ -1,6 +1,9 @@
-import { join } from 'node:path'
+import { readFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import type { EgressDesk } from '../api/index.js'
 import { type Config, CONFIG_SCHEMA, type ConfigKey, type ConfigName, writeValue } from '../config/index.js'
-import { isWeirError } from '../errors.js'
+import { isWeirError, toWeirError } from '../errors.js'
+import { makeDirectory } from '../make-directory.js'
 import {
   type ListenOptions,
   NO_RESOURCES,
@@ -8,8 +11,14 @@ import {
   type NodeRecord,
   readPresets,
 } from '../model/index.js'
-import { createOrchestrator, neededBlobs, type Orchestrator } from '../orchestrator/index.js'
+import {
+  createAccessRequests,
+  createOrchestrator,
+  neededBlobs,
+  type Orchestrator,
+} from '../orchestrator/index.js'
 import type {
+  AccessRequestDesk,
   BlobStore,
   Chance,
   Clock,
@@ -21,6 +30,7 @@ import type {
 import { lockDataDir, openBlobStore, openMemoryStore, openSqliteStore } from '../stores/index.js'
 import { combineTransports, createInProcessTransport } from '../transports/index.js'
 import { BUILD, VERSION } from '../version.js'
+import { writeWhole } from '../write-whole.js'
 import { type ComputeParts, startCompute } from './compute-parts.js'
 import { makeDataDir } from './data-dir.js'
 import { openKeepers } from './door/access.js'
@@ -137,7 +147,9 @@ async function start(
 
   const { BACALHAU_VERSION, createApiServer } = await loadingApi
   const api = await createApiServer({
-    ...(brain === undefined ? {} : { jobs: brain.orchestrator, blobs: brain.blobs }),
+    ...(brain === undefined
+      ? {}
+      : { jobs: brain.orchestrator, blobs: brain.blobs, egressDesk: brain.egressDesk }),
     ...(brain?.cluster === undefined
       ? {}
       : { nodeTokens: brain.cluster.tokens, joinUrl: brain.cluster.joinUrl }),
@@ -234,6 +246,7 @@ interface Brain {
   blobs: BlobStore
   transport: Transport
   cluster: Cluster | undefined
+  egressDesk: EgressDesk
 }
 
 async function startOrchestrator(parts: Parts, isOnDisk: boolean): Promise<Brain> {
@@ -294,7 +307,23 @@ async function startOrchestrator(parts: Parts, isOnDisk: boolean): Promise<Brain
   teardown.add('orchestrator', () => orchestrator.close())
   followList(list, orchestrator, { logger, teardown })
   await cluster?.open(orchestrator)
-  return { orchestrator, measured, blobs, transport, cluster }
+  const requests = await openAccessRequests(parts, isOnDisk)
+  return { orchestrator, measured, blobs, transport, cluster, egressDesk: { list, requests } }
+}
+
+/** Requests for access live as long as the job store does. */
+async function openAccessRequests(
+  { config, clock, chance }: Parts,
+  isOnDisk: boolean,
+): Promise<AccessRequestDesk> {
+  if (!isOnDisk) return createAccessRequests({ clock, chance, save: async () => {} })
+  const file = join(config.dataDir, 'orchestrator', 'egress-requests.json')
+  const kept = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined
+    throw toWeirError(error, 'store.unavailable', `Cannot read the requests for access (${file})`)
+  })
+  await makeDirectory(dirname(file))
+  return createAccessRequests({ clock, chance, kept, save: (text) => writeWhole(file, text) })
 }
 
 /** Changes of the network's list reach the nodes while the orchestrator runs. */

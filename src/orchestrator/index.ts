@@ -1,3 +1,4 @@
+export { createAccessRequests } from './access-requests.js'
 export { neededBlobs } from './blob-desk.js'
 export { createOrchestrator } from './orchestrator.js'
 export type { Orchestrator } from './orchestrator.js'

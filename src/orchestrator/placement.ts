@@ -370,11 +370,11 @@ function about(
   if (owner === 'network') {
     const text = `of a network whose list ${isDenied ? 'denies' : 'lacks'} ${what}`
     return refusal('compute.network', `is ${text}`, `are ${text}`, {
-      hint: 'Name only domains of the list of the network, or ask whoever runs it to list more: "weir network check" shows which are missing',
+      hint: 'Name only domains of the list of the network, or ask whoever runs it to list more with "weir network request": "weir network check" shows which are missing',
     })
   }
   const hint =
-    'Name only domains that the operators of the nodes allow, or ask them to allow more: "weir network check" shows who lacks which'
+    'Name only domains that the operators of the nodes allow, or ask them to allow more with "weir network request": "weir network check" shows who lacks which'
   if (mode === 'none' && !isDenied)
     return refusal('compute.network', 'opens no host at all', 'open no host at all', { hint })
   const [one, many] = isDenied ? ['denies', 'deny'] : ['lacks', 'lack']

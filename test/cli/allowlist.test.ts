@@ -80,6 +80,39 @@ describe('weir node allowlist beside a node that runs', () => {
     await expect.poll(offered).toBe('[]')
   })
 
+  it('lets users ask for hosts, and operators decide', async () => {
+    const asked = await server.weir(['network', 'request', 'data.example.org', '--reason', 'data sets'])
+    const id = asked.stdout.trim()
+    expect([asked.code, id]).toEqual([0, expect.stringMatching(/^r-[0-9a-f-]{36}$/)])
+    const bare = await server.weir(['network', 'request', 'data.example.org'])
+    expect([bare.code, bare.stderr]).toEqual([2, expect.stringContaining('--reason')])
+    // A network without a list allows everything already, and an approval must not close anything.
+    const approved = await server.weir(['network', 'approve', id.slice(0, 10)])
+    expect([approved.code, approved.stderr]).toEqual([
+      0,
+      expect.stringMatching(
+        /Approving data\.example\.org\n.*needed no change\n0 of 1 node takes[\s\S]*still refuses/,
+      ),
+    ])
+    const refused = await server.weir(['network', 'allowlist', 'add', 'data.example.org'])
+    expect([refused.code, refused.stderr]).toEqual([4, expect.stringContaining('--begin')])
+    await server.weir(['network', 'allowlist', 'add', '--begin', '.example.net', '--comment', 'ours'])
+    const listed = await server.weir(['network', 'allowlist', 'list'])
+    expect(listed.stdout).toMatch(/^\.example\.net .*allowed-hosts:1 +ours/m)
+    const second = await server.weir(['network', 'request', '@lab', '--reason', 'again'])
+    const added = await server.weir(['network', 'approve', second.stdout.trim(), '--output', 'json'])
+    expect(JSON.parse(added.stdout)).toMatchObject({
+      Request: { Decision: { Added: ['data.example.com'], NetworkVersion: 2 } },
+      Refusing: [{ Missing: [] }],
+    })
+    const shown = await server.weir(['network', 'requests', '--output', 'csv'])
+    expect(shown.stdout).toMatch(/approved,"\.example\.net, data\.example\.com",everyone,again/)
+    await server.weir(['network', 'allowlist', 'remove', '.example.net', 'data.example.com'])
+    expect((await server.weir(['network', 'allowlist', 'list', '--output', 'json'])).stdout).toMatch(
+      /"Version":3,"Limited":true,.*"Patterns":\[\]/,
+    )
+  })
+
   describe('with presets', () => {
     const job = (domains: string[], name: string): string =>
       JSON.stringify({

@@ -19,6 +19,9 @@ const commands = leavesOf(buildProgram({} as CliContext, () => undefined)).filte
   ({ words }) => words !== 'help',
 )
 
+/** Commands about one request, one after the other. */
+const OF_REQUESTS = ['network request', 'network approve', 'network deny']
+
 /** Commands about several nodes: run against those of `weir devstack`. */
 const OF_A_NETWORK = ['devstack', 'node approve', 'node reject', 'node delete']
 
@@ -99,7 +102,15 @@ describe.skipIf(missing !== '')(`examples of the help${skipped}`, () => {
   afterAll(() => world?.close())
 
   // Of one node nothing can be approved or removed; others need a server of their own.
-  const apart = [...OF_A_NETWORK, 'serve', 'job stop', 'job rerun', 'egress conformance', 'egress gateway']
+  const apart = [
+    ...OF_A_NETWORK,
+    ...OF_REQUESTS,
+    'serve',
+    'job stop',
+    'job rerun',
+    'egress conformance',
+    'egress gateway',
+  ]
   const examples = Object.entries(EXAMPLES).flatMap(([words, lines]) =>
     // Those of `auth` need a server that asks who is calling: test/cli/auth.test.ts.
     apart.includes(words) || /^(?:auth|node token|key) /.test(words) ? [] : lines,
@@ -118,6 +129,16 @@ describe.skipIf(missing !== '')(`examples of the help${skipped}`, () => {
     const order = ['generate', 'show', 'sign', 'verify', 'trust', 'list', 'untrust']
     const lines = order.flatMap((word) => EXAMPLES[`key ${word}`] ?? [])
     expectFine(lines.join('\n'), await shell(world, lines.join('\n')))
+  })
+
+  it('of requests for hosts follow each other', async () => {
+    for (const words of ['network approve', 'network deny']) {
+      const [ask = ''] = of('network request')
+      const asked = await shell(world, ask)
+      expectFine(ask, asked)
+      const [decide = ''] = of(words)
+      expectFine(decide, await shell(world, decide.replace('r-1a2b3c4d', asked.stdout.trim())))
+    }
   })
 
   // A new version of the job that the others look at would be in their way.

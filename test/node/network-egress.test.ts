@@ -115,6 +115,41 @@ describe('the orchestrator’s list of the network', () => {
   })
 })
 
+describe('the list file that commands write', () => {
+  const open = () =>
+    openNetworkList({
+      config: loadConfig({ dataDir: dir, settings: [] }),
+      file: join(dir, 'network-egress.json'),
+      standardFile: join(dir, 'allowed-hosts'),
+    })
+
+  it('is begun on purpose only, and its loss does not open the network, also over a restart', async () => {
+    const list = await open()
+    await expect(list.edit({ add: ['example.com'] })).rejects.toMatchObject({ code: 'network.no_list' })
+    expect(await list.edit({ add: ['example.com'] }, { begin: true, dryRun: true })).toMatchObject({
+      version: 0,
+    })
+    expect(await list.edit({ add: ['example.com'] }, { begin: true })).toMatchObject({ version: 1 })
+    await list.edit({ remove: ['example.com'] })
+    expect((await open()).policy).toEqual({ version: 2, allow: [], deny: [] })
+    await rm(join(dir, 'allowed-hosts'))
+    await expect(list.edit({ add: ['example.org'] })).rejects.toThrow('is gone')
+    await expect(open()).rejects.toThrow('is gone')
+    await rm(join(dir, 'network-egress.json'))
+    expect((await open()).policy).toEqual({ version: 0, deny: [] })
+  })
+
+  it('is not written when nodes could not be told the list', async () => {
+    const list = await open()
+    const long = Array.from(
+      { length: 3_000 },
+      (_, index) => `h${index}.${'a'.repeat(60)}.${'b'.repeat(60)}.${'c'.repeat(60)}.test`,
+    )
+    await expect(list.edit({ add: long }, { begin: true })).rejects.toThrow('that nodes can be told')
+    expect(list.policy).toEqual({ version: 0, deny: [] })
+  })
+})
+
 describe('a node and its own orchestrator', () => {
   it('put a change of the list file in force at the gateway, and the gateway says so', async () => {
     const file = join(dir, 'hosts')

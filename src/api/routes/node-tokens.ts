@@ -1,8 +1,9 @@
-import type { FastifyInstance, FastifyRequest } from 'fastify'
-import { isWeirError, WeirError } from '../../errors.js'
+import type { FastifyInstance } from 'fastify'
+import { WeirError } from '../../errors.js'
 import type { NodeToken, NodeTokenService } from '../../ports/index.js'
 import type { ApiContext } from '../context.js'
 import { bodyField, bodyText } from '../guards/json-body.js'
+import { recorded } from '../recorded.js'
 import {
   CreateNodeTokenAnswer,
   CreateNodeTokenBody,
@@ -35,8 +36,11 @@ export function nodeTokenRoutes(app: FastifyInstance, context: ApiContext): void
         ...optionalNumber(body, 'ExpiresAfterSeconds', 1_000, 'expiresAfterMs'),
         ...optionalNumber(body, 'UsesMax', 1, 'usesMax'),
       }
-      const { token, secret } = await recorded(context, request, 'node.token.create', wish.description, () =>
-        wanted(context).create(wish),
+      const { token, secret } = await recorded(
+        context,
+        request,
+        { action: 'node.token.create', object: wish.description },
+        () => wanted(context).create(wish),
       )
       reply.header('cache-control', 'no-store')
       return { Secret: secret, JoinURL: context.joinUrl ?? '', Token: tokenToWire(token) }
@@ -48,7 +52,9 @@ export function nodeTokenRoutes(app: FastifyInstance, context: ApiContext): void
     { schema: { tags, params: TokenPath, ...answers(UpdateNodeAnswer) } },
     async (request) => {
       const { id } = request.params
-      await recorded(context, request, 'node.token.revoke', id, () => wanted(context).revoke(id))
+      await recorded(context, request, { action: 'node.token.revoke', object: id }, () =>
+        wanted(context).revoke(id),
+      )
       return { Success: true, success: true }
     },
   )
@@ -72,32 +78,6 @@ function optionalNumber<Name extends string>(
   if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0)
     throw new WeirError('api.bad_request', `Cannot read "${key}" of the body: it must be a whole number`)
   return { [name]: value * factor } as Record<Name, number>
-}
-
-/** The record comes first: what cannot be recorded is not done. */
-async function recorded<Result>(
-  { adminLog }: ApiContext,
-  { caller }: FastifyRequest,
-  action: string,
-  object: string,
-  work: () => Promise<Result>,
-): Promise<Result> {
-  const { principal, address } = caller ?? {}
-  const line = {
-    principal: principal?.id ?? '',
-    principalName: principal?.name ?? '',
-    address: address ?? '',
-    action,
-    object,
-  }
-  await adminLog?.append({ ...line, outcome: 'allowed' })
-  try {
-    return await work()
-  } catch (error) {
-    const reason = isWeirError(error) ? error.code : 'internal'
-    await adminLog?.append({ ...line, outcome: 'failed', details: { reason } })
-    throw error
-  }
 }
 
 function tokenToWire(token: NodeToken): WireObject {
