@@ -1,8 +1,9 @@
-// Everything that is checked without running weir: format, types, lint, import directions, cycles, catalogues.
+// Everything that is checked without running weir: format, types, lint, import directions, cycles, catalogues, the map of attacks.
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { checkCatalogue } from './check-catalogue.mjs'
+import { checkCorpus } from './check-corpus.mjs'
 import { checkRooms } from './check-rooms.mjs'
 import { checkWords } from './check-words.mjs'
 
@@ -23,6 +24,7 @@ const steps = [
   ],
   ['rooms', () => checkRooms(root)],
   ['catalogue', () => checkCatalogue(root)],
+  ['corpus', () => checkCorpus(root)],
   ['words', () => checkWords(root)],
 ]
 

@@ -86,12 +86,13 @@ describe.skipIf(missing !== undefined)(
       }
     }
 
-    async function openTunnel(): Promise<Socket> {
+    async function openTunnel(host = 'example.com'): Promise<Socket> {
       const socket = await client()
-      socket.write('CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n')
-      await new Promise((resolve) => socket.once('data', resolve))
+      socket.write(`CONNECT ${host}:443 HTTP/1.1\r\nHost: ${host}:443\r\n\r\n`)
+      const answer = await new Promise<Buffer>((resolve) => socket.once('data', resolve))
+      if (!/^HTTP\/1\.1 200 /.test(answer.toString())) throw new Error(answer.toString())
       const answered = new Promise((resolve) => socket.once('data', resolve))
-      socket.write(buildHello({ sni: 'example.com' }))
+      socket.write(buildHello({ sni: host }))
       await answered
       return socket
     }
@@ -251,6 +252,17 @@ describe.skipIf(missing !== undefined)(
       } finally {
         other.close()
       }
+    })
+
+    it('L-10 L-11 uses no proxy above it, whatever its environment says', async () => {
+      const names = ['http_proxy', 'https_proxy', 'all_proxy', 'HTTP_PROXY', 'HTTPS_PROXY', 'ALL_PROXY']
+      const words = names.map((name) => `${name}=http://10.9.9.9:8080`)
+      await start({}, ['env', ...words, 'NODE_USE_ENV_PROXY=1'])
+      expect(await ask()).toMatch(ANSWERED)
+      await openTunnel()
+      expect(world.witnesses.touched).toEqual(['OK'])
+      await expect(openTunnel('evil.test')).rejects.toThrow(/403/)
+      expect([world.witnesses.evil, world.witnesses.internal]).toEqual([0, 0])
     })
 
     it('is told rules that it cannot read: the old ones stay in force', async () => {

@@ -8,7 +8,7 @@ let net: TestGateway
 afterEach(() => net.close())
 
 describe('byte budgets', () => {
-  it('cut an answer after exactly the last byte that they allow, and refuse what follows with the reason', async () => {
+  it('M-21 cut an answer after exactly the last byte that they allow, and refuse what follows with the reason', async () => {
     net = await TestGateway.start({ bytesDownMax: 300_000 })
     net.onOrigin = pour
     const port = await net.lease('e-1', { bytesDownMax: 100_000 })
@@ -85,7 +85,7 @@ describe('byte budgets', () => {
 })
 
 describe('requests per second', () => {
-  it('make requests wait for their turn, and refuse those that would wait too long', async () => {
+  it('M-06 K-26 make requests wait for their turn, and refuse those that would wait too long', async () => {
     net = await TestGateway.start({ requestsPerSecond: 5, requestWaitMs: 400 })
     const port = await net.lease('e-1', { requestsPerSecond: 50 })
     // Five at once, two after 200 and 400 ms; the next would be too late.
@@ -102,7 +102,7 @@ describe('requests per second', () => {
 })
 
 describe('host names', () => {
-  it('are looked up only so many, also when the list would allow more', async () => {
+  it('K-26 are looked up only so many, also when the list would allow more', async () => {
     net = await TestGateway.start()
     const port = await net.lease('e-1', { hostNamesMax: 2 })
     for (const host of ['h1.example.com', 'h2.example.com', 'h1.example.com'])

@@ -35,7 +35,7 @@ afterEach(async () => {
 })
 
 describe('the gateway process', () => {
-  it('serves a lease on a loopback listener, with every proxy variable', async () => {
+  it('L-04 L-05 serves a lease on a loopback listener, with every proxy variable, each a whole URL', async () => {
     const attachment = await gateway.attachLoopback()
     const lease = await gateway.open({ jobId: 'j-1', executionId: 'e-1' }, POLICY, attachment)
     expect(Object.keys(lease.env).sort()).toEqual([
@@ -49,7 +49,9 @@ describe('the gateway process', () => {
       'https_proxy',
       'no_proxy',
     ])
-    expect(lease.env.https_proxy).toBe(attachment.proxyUrl)
+    for (const [name, value] of Object.entries(lease.env))
+      if (/^(?:https?|all)_proxy$/i.test(name)) expect(value).toBe(attachment.proxyUrl)
+    expect(attachment.proxyUrl).toMatch(/^http:\/\/127\.0\.0\.1:\d+$/)
     expect(await ask(attachment.proxyUrl, REFUSED)).toContain('egress.not_in_job_list')
     expect(await lease.summary()).toMatchObject({ records: 1, refused: 1 })
     const final = await lease.close()
@@ -194,7 +196,7 @@ const realTls = 'real TLS through the gateway process'
 const noTls = openssl ? missing : 'needs openssl'
 describe.skipIf(noTls !== undefined)(noTls === undefined ? realTls : `${realTls} (skipped: ${noTls})`, () => {
   it.each(['TLSv1.2', 'TLSv1.3'] as const)(
-    'A-15 streams both ways over %s until one side ends',
+    'A-15, K-21 streams both ways over %s until one side ends, in packets of any size',
     async (version) => {
       // The origin lives beside the uplink, on an address of its own that the operator excepts.
       const world = Namespace.create(`wt${process.pid % 10_000}`)
@@ -207,6 +209,8 @@ describe.skipIf(noTls !== undefined)(noTls === undefined ? realTls : `${realTls}
         run('link', 'set', b, 'netns', uplink.name)
         run('-n', world.name, 'addr', 'add', '10.77.0.1/24', 'dev', a)
         run('-n', uplink.name, 'addr', 'add', '10.77.0.2/24', 'dev', b)
+        run('-n', world.name, 'link', 'set', a, 'mtu', '9000')
+        run('-n', uplink.name, 'link', 'set', b, 'mtu', '9000')
         run('-n', world.name, 'link', 'set', a, 'up')
         run('-n', uplink.name, 'link', 'set', b, 'up')
         const origin = createTlsServer(

@@ -59,7 +59,7 @@ describe('a level', () => {
     },
   )
 
-  it('lets no more pass in any span of time than its burst and its rate times the span', () => {
+  it('M-16 lets no more pass in any span of time than its burst and its rate times the span', () => {
     fc.assert(
       fc.property(steps, fc.integer({ min: 1, max: 5_000 }), (asked, perMs) => {
         const burst = 32_768

@@ -119,7 +119,7 @@ describe.skipIf(missing !== undefined)(
     })
 
     describe('speaks plain HTTP', () => {
-      it('reaches the host of its Host header, by name and by any address', async () => {
+      it('L-03 reaches the host of its Host header, by name and by any address', async () => {
         const { address = '' } = await question('a.example.com', 'A')
         expect((await say(address, 80, get('a.example.com'))).text).toMatch(/^HTTP\/1\.1 200 [^]*OK$/)
         expect(target.witnesses.touched).toEqual(['OK'])

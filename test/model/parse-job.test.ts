@@ -216,13 +216,13 @@ describe('what other clients of the API send', () => {
     }
   })
 
-  it('refuses the network types that would leave the job on the host or a bridge', () => {
+  it('K-19 refuses the network types that would leave the job on the host or a bridge', () => {
     for (const Type of ['Host', 'Bridge']) {
       expect(complaints(jobValue({ Network: { Type } }), lenient)[0]).toContain('unknown network type')
     }
   })
 
-  it('refuses options of Docker among the parameters', () => {
+  it('K-19 refuses options of Docker among the parameters', () => {
     const params = { Image: 'alpine', Privileged: true, NetworkMode: 'host', HostConfig: { Binds: ['/:/x'] } }
     const found = complaints(jobValue({ Engine: { Type: 'docker', Params: params } }), lenient)
     expect(found).toEqual([
@@ -230,6 +230,45 @@ describe('what other clients of the API send', () => {
       'Tasks[0].Engine.Params.NetworkMode: unknown field "NetworkMode"',
       'Tasks[0].Engine.Params.HostConfig: unknown field "HostConfig"',
     ])
+  })
+
+  it('P-28 refuses environments and arguments that no kernel takes', () => {
+    const engine = (params: object) => ({
+      Engine: { Type: 'docker', Params: { Image: 'alpine', ...params } },
+    })
+    const bad: [object, RegExp][] = [
+      [{ EnvironmentVariables: [`A=${'x'.repeat(2_000_000)}`] }, /EnvironmentVariables\[0\]/],
+      [
+        { EnvironmentVariables: Array.from({ length: 10_000 }, (_, index) => `A${index}=1`) },
+        /EnvironmentVariables/,
+      ],
+      [{ EnvironmentVariables: ['=x'] }, /EnvironmentVariables\[0\]/],
+      [{ EnvironmentVariables: ['A\0B=x'] }, /EnvironmentVariables\[0\]/],
+      [{ EnvironmentVariables: ['A=x\0y'] }, /EnvironmentVariables\[0\]/],
+      [{ Parameters: ['y'.repeat(2_000_000)] }, /Parameters\[0\]/],
+      [{ Parameters: ['a\0b'] }, /Parameters\[0\]/],
+    ]
+    for (const [params, where] of bad) {
+      const [first = ''] = complaints(jobValue(engine(params)), lenient)
+      expect(first).toMatch(where)
+      expect(first.length).toBeLessThan(1_000)
+    }
+    for (const name of ['A=B', 'A\0B', ''])
+      expect(complaints(jobValue({ Env: { [name]: 'x' } }), lenient)[0]).toMatch(/Env/)
+  })
+
+  it('P-29 refuses names and labels that a terminal would take for commands; the others are only text', () => {
+    const named = (Name: string) => complaints({ Type: 'batch', Name, Tasks: [SAMPLE.Tasks[0]] }, lenient)
+    for (const Name of ['a\u001b[31m', 'a\nb', 'a\0b', 'a\u202eb', 'a\rb'])
+      expect([Name, named(Name).length]).toEqual([Name, 1])
+    for (const Name of ['../x', '$(id)', '`id`', "a'b", '-rf']) {
+      expect(parsed({ Type: 'batch', Name, Tasks: [SAMPLE.Tasks[0]] }).Name).toBe(Name)
+    }
+    for (const key of ['a\u001b[31m', 'a\nb', '\0'])
+      expect([key, complaints({ ...SAMPLE, Labels: { [key]: 'x' } }, lenient).length > 0]).toEqual([
+        key,
+        true,
+      ])
   })
 
   it('keeps only the first task and drops reserved meta keys, with warnings', () => {

@@ -86,7 +86,7 @@ describe('a local directory', () => {
     expect(missing).toBe((forbidden as string).replace('secret', 'absent'))
   })
 
-  it('is judged by where the path leads: links and ".." do not help', async () => {
+  it('P-02 is judged by where the path leads: links and ".." do not help', async () => {
     await symlink('/', join(dir, 'data', 'root'))
     await symlink(join(dir, 'secret'), join(dir, 'data', 'link'))
     const allowed = [join(dir, 'data'), join(dir, 'data', '**')]

@@ -29,7 +29,7 @@ const records: Record<Mode, AuditRecord[]> = { proxy: [], direct: [] }
  * has to be built. Each mode is one container, in which every client runs once.
  */
 describe.skipIf(missing !== '')(
-  `programs of Debian and npm in a job with listed hosts${skipNote(missing)}`,
+  `L-06 programs of Debian and npm in a job with listed hosts${skipNote(missing)}`,
   () => {
     let dir = ''
     let internet: TestInternet | undefined

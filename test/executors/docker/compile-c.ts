@@ -79,3 +79,41 @@ int main(int argc, char **argv) {
   return 0;
 }
 `
+
+/** Asks the kernel for what only administrators may have; prints for each whether it was refused. */
+export const KERNEL_PROGRAM = `
+#define _GNU_SOURCE
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/swap.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+static void attempt(const char *name, long result) {
+  printf("%s %s\\n", name, result < 0 ? "refused" : "ALLOWED");
+  fflush(stdout);
+}
+int main(void) {
+  char zeros[256];
+  memset(zeros, 0, sizeof zeros);
+  attempt("mount", mount("none", "/", "tmpfs", 0, ""));
+  attempt("mount cgroup", mount("none", "/", "cgroup", 0, "memory"));
+  attempt("mount overlay", mount("none", "/", "overlay", 0, "lowerdir=/,upperdir=/,workdir=/"));
+  attempt("pivot_root", syscall(SYS_pivot_root, "/", "/"));
+  attempt("keyctl", syscall(SYS_keyctl, 0, -3, 1));
+  attempt("add_key", syscall(SYS_add_key, "user", "a", "b", 1, -3));
+  attempt("bpf", syscall(SYS_bpf, 0, zeros, sizeof zeros));
+  attempt("perf_event_open", syscall(SYS_perf_event_open, zeros, 0, -1, -1, 0));
+  attempt("kexec_load", syscall(SYS_kexec_load, 0, 0, 0, 0));
+  attempt("init_module", syscall(SYS_init_module, zeros, sizeof zeros, ""));
+  attempt("reboot", reboot(RB_DISABLE_CAD));
+  attempt("swapon", swapon("/kernel", 0));
+  attempt("open_by_handle_at", syscall(SYS_open_by_handle_at, 0, zeros, 0));
+  attempt("user name space", unshare(CLONE_NEWUSER));
+  attempt("mount name space", unshare(CLONE_NEWNS));
+  return 0;
+}
+`

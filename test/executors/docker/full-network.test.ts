@@ -106,17 +106,25 @@ describe.skipIf(missing !== '')(`K-16 a job with the internet${skipNote(missing)
     expect(strangers()).toEqual([])
   })
 
-  it('K-04 never reaches another job, and nobody comes in', async () => {
+  it('K-04 K-22 L-13 never reaches another job, not by broadcast either, and nobody comes in', async () => {
     const other = await startRun(executor, {
       image: IMAGE,
       mode: 'full',
-      script: 'ip -4 -o addr show dev eth0; nc -ll -p 7000 -e echo reached',
+      script: 'ip -4 -o addr show dev eth0; nc -u -l -p 7001 & nc -ll -p 7000 -e echo reached',
     })
     await eventually('the other job listens', () => other.stdout().includes('inet '))
     const address = /inet ([0-9.]+)/.exec(other.stdout())?.[1] ?? ''
     const { stdout } = await run(
       reach(`${address}:7000`) + (reachProgram === undefined ? '' : `reach ${address} 7000 eth0`),
     )
+    // To everybody on the wire, as a flood would be.
+    const wire = address.replace(/\.\d+$/, '.255')
+    await run(
+      [`${wire}`, '255.255.255.255', '224.0.0.1', address]
+        .map((to) => `echo reached | nc -u -w 1 ${to} 7001 2>/dev/null; `)
+        .join(''),
+    )
+    expect(other.stdout()).not.toContain('reached')
     expect(stdout).toContain(`no ${address}:7000`)
     expect(stdout).not.toContain('reached')
     if (reachProgram !== undefined) expect(stdout).toContain('tcp no, ping no')

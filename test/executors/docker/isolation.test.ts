@@ -5,7 +5,7 @@ import { networkInterfaces } from 'node:os'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { DockerExecutor } from '../../../src/executors/docker/index.js'
 import { isolationFindings, readRights } from '../../../src/executors/docker/isolation-report.js'
-import { SOCKET_PROGRAM, compileC } from './compile-c.js'
+import { KERNEL_PROGRAM, SOCKET_PROGRAM, compileC } from './compile-c.js'
 import {
   docker,
   importBusybox,
@@ -18,6 +18,7 @@ import {
 } from './with-docker.js'
 
 const IMAGE = 'weir-test-isolation:1'
+const KERNEL = 'weir-test-kernel:1'
 const SOCKETS = 'weir-test-sockets:1'
 
 describe.skipIf(noRoot !== '')(`a job without network, or with listed hosts only${skipNote(noRoot)}`, () => {
@@ -54,13 +55,18 @@ describe.skipIf(noRoot !== '')(`a job without network, or with listed hosts only
     runScript(executor, { image: IMAGE, mode, script })
 
   it.each(['none', 'http'] as const)(
-    'K-14 K-01 in mode %s has a loopback interface and nothing else',
+    'K-14 K-01 K-09 in mode %s has a loopback interface and nothing else, for IPv6 too',
     async (mode) => {
       const { stdout } = await run(
         mode,
         `ip -o link; ip route; ip -6 route show table main; for target in 127.0.0.1:${port} ${host}:22 172.17.0.1:22 169.254.169.254:80 1.1.1.1:443 8.8.8.8:53; do
          nc -w 2 \${target%:*} \${target#*:} </dev/null 2>&1 || echo "no $target"; done
-       nc -w 2 ::1 ${port} </dev/null 2>&1 || echo no-v6`,
+       nc -w 2 ::1 ${port} </dev/null 2>&1 || echo no-v6
+       for target in fe80::1%lo ff02::1%lo 2606:2800::10 ::ffff:1.1.1.1 64:ff9b::101:101 fd00::1; do
+         nc -w 1 $target 443 </dev/null 2>/dev/null && echo "reached $target"; done
+       ip -6 -o addr | grep -v ' ::1/128 ' | grep inet6 && echo another-address
+       ip -6 addr add fd00::2/64 dev lo 2>/dev/null || echo no-v6-address
+       (echo 1 > /proc/sys/net/ipv6/conf/lo/accept_ra) 2>/dev/null || echo no-advertisement`,
       )
       const interfaces = stdout.split('\n').filter((line) => /^\d+: /.test(line))
       expect(interfaces).toHaveLength(1)
@@ -75,7 +81,9 @@ describe.skipIf(noRoot !== '')(`a job without network, or with listed hosts only
       ]) {
         expect(stdout).toContain(`no ${target}`)
       }
-      expect(stdout).toContain('no-v6')
+      expect(stdout).toContain('no-v6\n')
+      expect(stdout).toMatch(/no-v6-address\nno-advertisement\n$/)
+      expect(stdout).not.toMatch(/reached |another-address/)
       expect(contacts).toEqual([])
     },
   )
@@ -90,7 +98,7 @@ describe.skipIf(noRoot !== '')(`a job without network, or with listed hosts only
     expect(stdout).toContain('low\n')
   })
 
-  it('K-04 cannot reach another job on the same node', async () => {
+  it('K-04 L-13 cannot reach another job on the same node', async () => {
     const started = runScript(executor, {
       image: IMAGE,
       mode: 'http',
@@ -132,7 +140,7 @@ describe.skipIf(noRoot !== '')(`a job without network, or with listed hosts only
     ])
   })
 
-  it('K-11 cannot leave its namespaces', async () => {
+  it('K-11 P-15 cannot leave its namespaces, nor mount anything in new ones', async () => {
     const { stdout } = await run(
       'none',
       `unshare -n true 2>/dev/null || echo no-net
@@ -162,7 +170,53 @@ describe.skipIf(noRoot !== '')(`a job without network, or with listed hosts only
     }
   })
 
-  it('is offered "http" after a canary could not get out', async () => {
+  it('P-14 P-15 gets nothing of the kernel that is for administrators, also in name spaces that it makes', async (context) => {
+    const program = compileC(KERNEL_PROGRAM)
+    if (program === undefined) context.skip('needs a C compiler')
+    try {
+      await importImage(KERNEL, { kernel: program ?? '' })
+      const { stdout } = await runScript(executor, {
+        image: KERNEL,
+        mode: 'none',
+        params: { Entrypoint: ['/kernel'] },
+      })
+      const lines = stdout.trim().split('\n')
+      expect(lines).toHaveLength(15)
+      for (const line of lines) expect(line).toMatch(/^[a-z0-9 _]+ refused$/)
+    } finally {
+      await removeImage(KERNEL)
+    }
+  })
+
+  it('P-23 gets no device that it did not ask for, whatever its environment says', async () => {
+    const { stdout } = await runScript(executor, {
+      image: IMAGE,
+      mode: 'none',
+      env: { NVIDIA_VISIBLE_DEVICES: 'all', NVIDIA_DRIVER_CAPABILITIES: 'all', CUDA_VISIBLE_DEVICES: '0' },
+      script: 'cd /dev; find . -type b; find . -type c | sort | tr "\\n" " "',
+    })
+    const usual = ['full', 'null', 'ptmx', 'random', 'tty', 'urandom', 'zero']
+    const found = stdout
+      .trim()
+      .split(/\s+/)
+      .map((path) => path.replace('./', ''))
+    expect(
+      found.filter((name) => !usual.includes(name) && !/^(?:pts\/(?:\d+|ptmx)|console)$/.test(name)),
+    ).toEqual([])
+  })
+
+  it('P-24 shares no files and no memory with the job before or beside it', async () => {
+    const script = `cat /tmp/left /dev/shm/left /var/tmp/left /outputs/left 2>/dev/null
+      for at in /tmp /dev/shm /var/tmp; do mkdir -p $at; echo secret > $at/left; done; ls /proc | grep -c '^[0-9]'; sleep 0.5`
+    const both = await Promise.all([run('none', script), run('http', script)])
+    const after = await run('none', script)
+    for (const { stdout } of [...both, after]) {
+      expect(stdout).not.toContain('secret')
+      expect(Number(stdout.trim())).toBeLessThan(8)
+    }
+  })
+
+  it('J-16 is offered "http" after a canary could not get out', async () => {
     expect(await executor.network.modes()).toMatchObject({ http: true, full: false })
   })
 
@@ -181,7 +235,7 @@ describe.skipIf(noRoot !== '')(`a job without network, or with listed hosts only
 })
 
 describe.skipIf(noRoot !== '')(`the isolation probe${skipNote(noRoot)}`, () => {
-  it('finds a namespace with a way to the host, says what answered, and withdraws the mode', async () => {
+  it('J-16 finds a namespace with a way to the host, says what answered, and withdraws the mode', async () => {
     let cables = 0
     const executor = testExecutor({
       // A gateway that, by mistake, connects the job's namespace to this machine.

@@ -142,7 +142,7 @@ describe.skipIf(noDocker !== '')(`a program in a container${skipNote(noDocker)}`
     expect(http.stdout).toBe('http_proxy=http://127.0.0.1:3128\nend\n')
   })
 
-  it('P-20 publishes no port, runs no health check, ignores the stop signal and removes volumes of the image', async () => {
+  it('P-20 K-20 publishes no port, has no second network, runs no health check, ignores the stop signal and removes volumes of the image', async () => {
     const volumes = async () => new Set((await docker.listVolumes()).Volumes.map(({ Name }) => Name))
     const before = await volumes()
     const started = await startRun(executor, {
@@ -156,6 +156,7 @@ describe.skipIf(noDocker !== '')(`a program in a container${skipNote(noDocker)}`
     const details = await docker.getContainer(container?.Id ?? '').inspect()
     expect(details.State.Health).toBeUndefined()
     expect(details.NetworkSettings.Ports).toEqual({})
+    expect(Object.keys(details.NetworkSettings.Networks).filter((name) => name !== 'none')).toEqual([])
     const made = [...(await volumes())].filter((name) => !before.has(name))
     expect(made).toHaveLength(1)
     await started.running.stop(5000)
@@ -315,7 +316,7 @@ describe.skipIf(noDocker !== '')(`a program in a container${skipNote(noDocker)}`
     }
   })
 
-  it('P-04 has no way to the engine: no socket of Docker or containerd', async () => {
+  it('P-04 J-07 has no way to the engine: no socket of Docker or containerd', async () => {
     const { stdout } = await runScript(executor, {
       image: IMAGE,
       script:

@@ -88,7 +88,7 @@ describe.skipIf(noRoot !== '')(`a job with listed hosts behind the real gateway$
     expect(world.lanPackets()).toBe(before)
   })
 
-  it('reaches an allowed host, and no other, with programs that know nothing of proxies', async () => {
+  it('L-02 L-03 reaches an allowed host, and no other, with programs that know nothing of proxies or are told to use none', async () => {
     if (executor === undefined || gateway === undefined) throw new Error('not set up')
     const executionId = `e-transparent-${process.pid}`
     const slot = await executor.network.acquire('http', { executionId }, AbortSignal.timeout(10_000))
@@ -106,6 +106,10 @@ describe.skipIf(noRoot !== '')(`a job with listed hosts behind the real gateway$
       executionId,
       script: `
         cat /etc/resolv.conf
+        export http_proxy=http://127.0.0.1:3128 NO_PROXY='*' no_proxy='*'
+        wget -q -Y off -O- http://ok.test:8082/
+        wget -q -Y off -O- http://inside.test:8082/ 2>&1 | grep -o '403'
+        unset http_proxy NO_PROXY no_proxy
         wget -q -O- http://ok.test:8082/
         wget -q -O- --header 'Host: ok.test:8082' http://${INTERNET}:8082/
         wget -q -O- --header 'Host: inside.test:8082' http://${LAN}:8082/ 2>&1 | grep -o '403'
@@ -118,6 +122,8 @@ describe.skipIf(noRoot !== '')(`a job with listed hosts behind the real gateway$
       'nameserver 127.0.0.1',
       'options ndots:1 timeout:2 attempts:2',
       'web of internet, asked for ok.test:8082',
+      '403',
+      'web of internet, asked for ok.test:8082',
       'web of internet, asked for ok.test:8082',
       '403',
       '403',
@@ -125,7 +131,7 @@ describe.skipIf(noRoot !== '')(`a job with listed hosts behind the real gateway$
       `nc: can't connect to remote host (${LAN}): Connection refused`,
       '',
     ])
-    expect(summary).toMatchObject({ records: 5, allowed: 2, refused: 3 })
+    expect(summary).toMatchObject({ records: 7, allowed: 3, refused: 4 })
     expect(world.lanPackets()).toBe(before)
   })
 

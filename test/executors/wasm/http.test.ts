@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { namespacesMissing } from '../../../src/conformance/index.js'
 import { built, sandboxProblem } from './harness.js'
-import { HttpWorld } from './http-world.js'
+import { HttpWorld, NODE } from './http-world.js'
 
 const program = built('c-http') ?? ''
 const missing = namespacesMissing() || (await sandboxProblem()) || (program === '' ? 'needs clang-14' : '')
@@ -51,5 +51,20 @@ describe.skipIf(missing !== '')(`HTTP of a WebAssembly program${missing && ` (${
       ['wasm', 'GET', 'www.example.com', 443, 'www.example.com', 'allow', ''],
       ['wasm', 'GET', 'other.example.net', 443, '', 'deny', 'egress.not_in_job_list'],
     ])
+  })
+  it('J-13 cannot reach the network itself, also where every list names it', async () => {
+    await world.gateway.setNodePolicy({ ...NODE, self: ['api.example.com'] })
+    try {
+      const { stdout } = await world.run(program, [
+        'get',
+        'http://api.example.com/api/v1/orchestrator/jobs',
+        'get',
+        'https://api.example.com/',
+      ])
+      expect(stdout().match(/^status .*$/gm)).toEqual(['status 403 egress.self', 'status 403 egress.self'])
+      expect(world.seen).toEqual([])
+    } finally {
+      await world.gateway.setNodePolicy(NODE)
+    }
   })
 })
