@@ -1,10 +1,12 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { Constraint, Execution, NodeRecord, ObservedState } from '../../src/model/index.js'
+import { HostPatternSet } from '../../src/model/index.js'
 import type { Change, JobStore } from '../../src/ports/index.js'
 import { place, readDemand, type NodePast, type PlacementOptions } from '../../src/orchestrator/index.js'
 import { Fleet } from '../../src/orchestrator/fleet.js'
-import { charge, viewNode, type NodeView } from '../../src/orchestrator/node-view.js'
+import { readEgressOffer } from '../../src/orchestrator/egress-offers.js'
+import { charge, readOffer, viewNode, type NodeView } from '../../src/orchestrator/node-view.js'
 import { openMemoryStore } from '../../src/stores/index.js'
 import { sampleExecution, sampleJob, sampleNode, sampleSpec, type SpecChanges } from './samples.js'
 
@@ -97,6 +99,7 @@ type Step =
     }
   | { do: 'execution'; id: number; index: number; size: number; state: ObservedState }
   | { do: 'reserve'; index: number; job: number; priority: number }
+  | { do: 'network'; allow: string[] | undefined; deny: string[] }
   | { do: 'pass' }
   | { do: 'fail' }
 
@@ -135,6 +138,20 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       priority: fc.nat(2),
     }),
   },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      do: fc.constant('network' as const),
+      allow: fc.constantFrom<(string[] | undefined)[]>(
+        undefined,
+        [],
+        ['.example.com'],
+        ['www.example.com'],
+        ['*.example.com', 'other.org'],
+      ),
+      deny: fc.constantFrom<string[][]>([], ['secret.example.com'], ['.example.com']),
+    }),
+  },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('pass' as const) }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('fail' as const) }) },
 )
@@ -146,6 +163,8 @@ class World {
   readonly records = new Map<string, NodeRecord>()
   readonly kinds = new Map<number, number>()
   readonly executions = new Map<string, Execution>()
+  /** The list of the network, as every node's offer must heed it. */
+  network: Parameters<typeof readEgressOffer>[1] = {}
   #planned: [string, NodeView['used']][] = []
 
   async commit(change: Change, fails = false): Promise<void> {
@@ -170,7 +189,8 @@ class World {
     return [...this.records.values()].map((record) => {
       const { nodeId } = record.info
       const reservation = this.fleet.get(nodeId)?.reservation
-      const view = viewNode(record, reservation === undefined ? {} : { reservation })
+      const offer = readOffer(record.info, readEgressOffer(record.info.egress, this.network))
+      const view = viewNode(record, { offer, ...(reservation === undefined ? {} : { reservation }) })
       for (const execution of this.executions.values()) {
         const ended = ['Completed', 'Failed'].includes(execution.observed.state)
         if (execution.nodeId === nodeId && !ended) charge(view, execution.resources)
@@ -261,6 +281,14 @@ async function act(world: World, one: Step): Promise<void> {
     case 'remove':
       world.records.delete(`n-${one.index}`)
       return world.fleet.delete(`n-${one.index}`)
+    case 'network': {
+      const { allow, deny } = one
+      world.network = {
+        network: allow && HostPatternSet.parse(allow, { allowPublicSuffix: true }),
+        networkDeny: HostPatternSet.parse(deny, { portlessMeans: 'any' }),
+      }
+      return world.fleet.setNetworkEgress({ version: 1, deny, ...(allow && { allow }) })
+    }
     case 'reserve':
       return world.fleet.reserve(`n-${one.index}`, {
         jobId: `j-${one.job}`,

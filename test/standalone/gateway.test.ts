@@ -113,6 +113,30 @@ describe.skipIf(missing !== '')(missing === '' ? title : `${title} (skipped: ${m
     expect(await ask(asking, 'two.demo.test', 'ci')).toMatchObject({ status: 200 })
   })
 
+  it('keeps the old policy while the file is cut off, gone or no file, and takes a good one again', async () => {
+    const [, asking = ''] = gateway.urls
+    const path = join(dir, 'policy.yaml')
+    const kept = (): number => gateway.output().split('the old policy stays in force').length
+    writePolicy({ ci: ['two.demo.test'] })
+    const half = readFileSync(path, 'utf8').slice(0, -40)
+    const broken: (() => void)[] = [
+      () => writeFileSync(path, half),
+      () => rmSync(path),
+      () => mkdirSync(path),
+    ]
+    for (const breakIt of broken) {
+      const before = kept()
+      breakIt()
+      await until(() => kept() > before)
+      expect(await ask(asking, 'two.demo.test', 'ci')).toMatchObject({ status: 200 })
+      expect(await ask(asking, 'one.demo.test', 'ci')).toMatchObject({ status: 403 })
+    }
+    rmSync(path, { recursive: true })
+    writePolicy({ ci: ['one.demo.test', 'two.demo.test'] })
+    await until(async () => (await ask(asking, 'one.demo.test', 'ci')).status === 200)
+    expect(await ask(asking, 'two.demo.test', 'ci')).toMatchObject({ status: 200 })
+  })
+
   it('takes away what a changed policy takes away also when the gateway process was down at that moment', async () => {
     const own = join(dir, 'down')
     mkdirSync(own)
