@@ -209,6 +209,7 @@ export {
   wasmEngine,
 } from './task-accessors.js'
 export { WASI_MODULE, WASI_SIGNATURES } from './wasi-preview1.js'
+export { ownPages } from './wasm-component-validation.js'
 export { readWasmModule } from './wasm-module.js'
 export type { WasmExport, WasmExternKind, WasmImport, WasmLimits, WasmModule } from './wasm-module.js'
 export { validateWasm } from './wasm-validation.js'

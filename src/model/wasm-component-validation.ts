@@ -8,6 +8,7 @@ import type { ImportGroup } from './wasm-import-groups.js'
 import { listSome, quote } from './wasm-lists.js'
 import { checkMemories } from './wasm-memories.js'
 import { type WasmImport, type WasmModule, readWasmModule } from './wasm-module.js'
+import { invalid } from './wasm-reader.js'
 import type { ValidationOptions, ValidationReport, WasmProblem } from './wasm-validation.js'
 
 /** What a component says about itself. */
@@ -15,7 +16,17 @@ export interface ComponentReport {
   /** Names of what it exports, which are instances in all that WASI 0.2 knows. */
   exports: string[]
   /** In the order of the file. */
-  modules: (ModuleRange & { module: WasmModule })[]
+  modules: ComponentModule[]
+}
+
+export interface ComponentModule extends ModuleRange {
+  module: WasmModule
+}
+
+/** Pages of 64 KiB that the module's own memories have at the start; one that it imports is another module's. */
+export function ownPages({ imports, memories }: WasmModule): number {
+  const imported = imports.filter(({ kind }) => kind === 'memory').length
+  return memories.slice(imported).reduce((sum, { min }) => sum + min, 0)
 }
 
 /** Where a command begins. */
@@ -46,7 +57,7 @@ export function validateComponent(bytes: Uint8Array, options: ValidationOptions)
       hint: 'Compose components before: wasm-tools compose, wac plug',
     })
   }
-  const importGroups = groupsOf(read.component)
+  const importGroups = complaining(problems, '', () => groupsOf(read.component)) ?? []
   problems.push(...importGroups.flatMap(missingFrom))
   if (options.compile === true && problems.length === 0)
     problems.push(...modules.flatMap(({ start, end }) => compileProblems(bytes.subarray(start, end))))
@@ -94,15 +105,21 @@ function checkStart(entryPoint: string, exports: string[], found: string[]): Was
 
 const BUILD = 'Build a command for WASI 0.2: cargo build --target wasm32-wasip2, with a main function'
 
-/** The imports of the component by interface. */
+/** Many imports may refer to the same long list of functions. */
+const IMPORTS_MAX = 100_000
+
+/** The imports of the component by interface. Throws `wasm.invalid` when there are too many. */
 function groupsOf({ definitions }: WasmComponent): ImportGroup[] {
   const types = typesOf(definitions)
+  let count = 0
   return definitions.flatMap((one): ImportGroup[] => {
     if (one.kind !== 'import') return []
     const type = one.extern.sort === 'instance' ? types[one.extern.type] : undefined
     const declarations = type?.kind === 'instance' ? type.declarations : undefined
     const imports =
       declarations === undefined ? [importOf(one.name, '')] : functionsOf(one.name, declarations)
+    count += imports.length
+    if (count > IMPORTS_MAX) throw invalid(`it imports more than ${IMPORTS_MAX} functions`)
     const interfaceName = declarations === undefined ? undefined : wasi2Interface(one.name)
     const isWhole =
       interfaceName !== undefined && imports.every(({ name }) => isWasi2Function(interfaceName, name))

@@ -6,6 +6,7 @@ import {
   type WasmEngineParams,
   type WasmModule,
   formatBytes,
+  ownPages,
   readWasmModule,
   validateWasm,
 } from '../../model/index.js'
@@ -56,10 +57,11 @@ export async function loadModules(
   }
   const used = named.map((one) => readWasmModule(one.bytes))
   if (report.module !== undefined) used.push(report.module)
-  if (report.component !== undefined) used.push(...report.component.modules.map((one) => one.module))
-  checkTables(used)
-  // Memories that a module imports are those of another one.
-  const initialPages = used.reduce((sum, one) => sum + (one.memories[0]?.min ?? 0), 0)
+  const core = report.component?.modules.map(({ module }) => module) ?? []
+  checkTables([...used, ...core])
+  const initialPages =
+    used.reduce((sum, one) => sum + (one.memories[0]?.min ?? 0), 0) +
+    core.reduce((sum, one) => sum + ownPages(one), 0)
   const parts = report.component?.modules.map(({ module, start, end }, index) => ({
     name: `${entry.name} (core module ${index})`,
     bytes: entry.bytes.subarray(start, end),

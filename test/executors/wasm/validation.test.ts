@@ -110,6 +110,29 @@ describe('reading and validating modules', () => {
     expect(validateWasm(read('uses-math'), asImport).problems[0]?.message).toContain('this is a component')
   })
 
+  it('refuses a component in which many imports share a long list of functions', () => {
+    const number = (value: number): number[] => [(value & 0x7f) | 0x80, (value >> 7) & 0x7f]
+    const text = (name: string): number[] => [name.length, ...Buffer.from(name)]
+    const section = (id: number, content: number[]): number[] => {
+      const { length } = content
+      return [id, (length & 0x7f) | 0x80, ((length >> 7) & 0x7f) | 0x80, (length >> 14) & 0x7f, ...content]
+    }
+    const exported = Array.from({ length: 6_000 }, (_, index) => [4, 0, ...text(`f${index}`), 1, 0]).flat()
+    // An instance type with one type of functions, and a function of it under each name.
+    const type = [1, 0x42, ...number(6_001), 1, 0x40, 0, 1, 0, ...exported]
+    const imported = Array.from({ length: 20 }, (_, index) => [
+      0,
+      ...text(`a:b/i${index}@0.2.0`),
+      5,
+      0,
+    ]).flat()
+    const head = [...Buffer.from('0061736d0d000100', 'hex')]
+    const bytes = Buffer.from([...head, ...section(7, type), ...section(10, [20, ...imported])])
+    expect(validateWasm(bytes).problems.map(({ message }) => message)).toContainEqual(
+      expect.stringContaining('imports more than 100000 functions'),
+    )
+  })
+
   it('links whatever component it is given, or refuses it, and nothing else happens', () => {
     const seeds = [hello, ...['passes-values', 'resources'].map((name) => read(`component-${name}`))]
     const program = new WasiProgram()
