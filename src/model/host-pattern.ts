@@ -157,6 +157,11 @@ function read(text: string, options: HostPatternOptions): Reading {
   const scheme = word === undefined ? undefined : SCHEMES.get(word.toLowerCase())
   if (word !== undefined && scheme === undefined)
     return no('the scheme is none of http, https, ws and wss; nothing else can leave')
+  if (text.startsWith('@'))
+    return no(
+      'it is the name of a preset, and here hosts are named one by one',
+      'Name the hosts; "weir network presets" lists those of a preset',
+    )
   if (/[/?#@\\]/.test(rest)) return no(beyondHost(rest))
   const parts = splitPort(rest)
   if (parts === undefined) return no('the port is not a number from 1 to 65535')
@@ -178,7 +183,6 @@ const SCHEMES: ReadonlyMap<string, WebScheme> = new Map([
 /** TLS is not opened, so that nobody could keep a promise about what stands behind the host. */
 function beyondHost(rest: string): string {
   const authority = rest.replace(/[/?#\\].*$/s, '')
-  if (authority.startsWith('@')) return 'it is the name of a preset, and here hosts are named one by one'
   if (authority.includes('@')) return 'it has credentials, which have no place in a list of hosts'
   if (rest.slice(authority.length) === '/') return 'it ends in "/", and a rule is for a whole host'
   if (rest.includes('\\')) return 'it has a backslash'

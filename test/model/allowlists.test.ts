@@ -223,6 +223,10 @@ describe('a list of another system', () => {
 })
 
 describe('presets', () => {
+  it('are no hosts where hosts are named one by one', () => {
+    expect(() => HostPatternSet.parse(['@lab'])).toThrow('it is the name of a preset')
+  })
+
   it('are read with every mistake at once; none holds another', () => {
     expect(() =>
       readPresets({ Lab: ['example.com'], a: [], b: ['@a', '*com'], 'ok-1': ['example.com'] }),
