@@ -89,6 +89,7 @@ export type {
   ConstraintOperator,
   DockerEngineParams,
   InputSourceSpec,
+  JobSignatureSpec,
   JobSpec,
   JobType,
   NetworkSpec,

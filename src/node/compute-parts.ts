@@ -36,20 +36,15 @@ import { keyPairOf } from '../transports/index.js'
 import { VERSION } from '../version.js'
 import { ownReachableAddresses } from './door/job-addresses.js'
 import { EgressInForce, type EgressRulesInForce } from './egress-in-force.js'
-import {
-  NODE_ALLOW_FILE,
-  PatternMemo,
-  readEgressPolicy,
-  readLearning,
-  watchEgressLists,
-} from './egress-policy.js'
+import { NODE_ALLOW_FILE, PatternMemo, readLearning, watchEgressLists } from './egress-policy.js'
 import type { NodeIdentity } from './identity.js'
 import type { NodeLogger } from './logger.js'
 import { openNetworkEgress } from './network-egress.js'
 import { orchestratorHosts } from './membership/link.js'
+import { ownEgress } from './own-egress.js'
 import { readRegistryCredentials } from './registry-credentials.js'
 import type { Teardown } from './teardown.js'
-import { readGrants, trustedKeysFile } from './trusted-keys.js'
+import { trustedKeysFile } from './trusted-keys.js'
 
 /** The compute role and what it is made of. */
 export interface ComputeParts {
@@ -78,17 +73,11 @@ export async function startCompute(context: Context): Promise<ComputeParts> {
   const self = networkHosts(context)
   const standardFile = context.isLasting ? join(dataDir, NODE_ALLOW_FILE) : ''
   const reading = { memo: new PatternMemo(), standardFile }
-  let nextExpiryMs = Infinity
-  const readOwn = async (): Promise<NodeEgressPolicy> => {
-    const lists = await readEgressPolicy(values, self, reading)
-    const { grants, ...next } = await readGrants(config, context.clock.now())
-    nextExpiryMs = next.nextExpiryMs
-    return { ...lists, keys: grants }
-  }
-  const own = await readOwn()
   const warn = (error: WeirError): void => {
     logger.warn({ err: error }, error.message)
   }
+  const rules = ownEgress({ config, self, reading, clock: context.clock, warn })
+  const own = await rules.read()
   const networkEgress = await openNetworkEgress({
     file: join(dataDir, 'network-egress.json'),
     apply: async (network) => {
@@ -162,8 +151,8 @@ export async function startCompute(context: Context): Promise<ComputeParts> {
   })
   const watched = watchEgressLists({
     files: [values['Egress.AllowFile'] || standardFile, values['Egress.DenyFile'], trustedKeysFile(config)],
-    read: readOwn,
-    isDue: () => context.clock.now() >= nextExpiryMs,
+    read: rules.read,
+    isDue: rules.isDue,
     apply: async (changed) => {
       await inForce.replace({ own: changed })
       const { allow, deny, keys = [] } = changed
@@ -392,13 +381,14 @@ function readPieces({ transport, identity }: Context): BlobSourceOptions['readPi
   }
 }
 
-/** Keys and tokens are in the data directory; whoever reaches an engine's socket starts programs, and is root. */
+/** Keys and tokens are in the data directory; whoever writes the trusted keys opens hosts; whoever reaches an engine's socket starts programs, and is root. */
 function ownPlaces({ dataDir, values }: Config): string[] {
   const [, fromHost] = /^unix:\/\/(\/.+)$/.exec(process.env.DOCKER_HOST ?? '') ?? []
   return [
     resolve(dataDir),
     values['Engines.Types.Docker.Socket'],
     ...(fromHost === undefined ? [] : [fromHost]),
+    trustedKeysFile({ dataDir, values }),
     '/run/docker.sock',
     '/run/containerd/containerd.sock',
   ]

@@ -5,8 +5,9 @@ import { compileJobRules, compileNodeRules, explainRequests, ownInterfaceAddress
 import { trustedAmong } from '../model/index.js'
 import type { EgressQuestion } from '../ports/index.js'
 import { EgressInForce } from './egress-in-force.js'
-import { NETWORK_ALLOW_FILE, NODE_ALLOW_FILE, readEgressPolicy, readNetworkLists } from './egress-policy.js'
-import { readGrants } from './trusted-keys.js'
+import { NETWORK_ALLOW_FILE, NODE_ALLOW_FILE, readNetworkLists } from './egress-policy.js'
+import { ownEgress } from './own-egress.js'
+import { REAL_CLOCK } from './real-time.js'
 
 /** Whose rules a configuration holds, besides the job's and those of the gateway itself. */
 type Judge = 'job' | 'gateway' | 'node' | 'network'
@@ -22,8 +23,13 @@ export async function explainByConfig(
 ): Promise<{ verdicts: ReturnType<typeof egressVerdictToWire>[]; judgedBy: Judge[] }> {
   const isSet = (name: ConfigName): boolean => config.origin(name) !== 'default'
   const standardFile = join(config.dataDir, NODE_ALLOW_FILE)
-  const { grants } = await readGrants(config, Date.now())
-  const own = { ...(await readEgressPolicy(config.values, [], { standardFile })), keys: grants }
+  const own = await ownEgress({
+    config,
+    self: [],
+    reading: { standardFile },
+    clock: REAL_CLOCK,
+    warn: () => undefined, // Only a second reading can warn.
+  }).read()
   const lists = await readNetworkLists(config.values, isSet, join(config.dataDir, NETWORK_ALLOW_FILE))
   const hasOwn =
     (['Egress.Mode', 'Egress.Allow', 'Egress.AllowFile'] as const).some(isSet) || own.allow.length > 0

@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path'
 import type { Config } from '../config/index.js'
 import { WeirError } from '../errors.js'
 import { makeDirectory } from '../make-directory.js'
-import { type KeyGrant, parseTrustedKeys, readTime, type TrustedKey, grantsInForce } from '../model/index.js'
+import { parseTrustedKeys, type TrustedKey } from '../model/index.js'
 import { writeWhole } from '../write-whole.js'
 
 const FILE_BYTES_MAX = 4 * 1024 * 1024
@@ -53,23 +53,4 @@ export async function changeTrustedKeys(
   await makeDirectory(dirname(file))
   await writeWhole(file, text)
   return keys
-}
-
-/** The grants in force at a moment, and when the next of them expires. */
-export interface GrantsNow {
-  grants: KeyGrant[]
-  /** Infinity when none does. */
-  nextExpiryMs: number
-}
-
-export async function readGrants(
-  config: Pick<Config, 'values' | 'dataDir'>,
-  nowMs: number,
-): Promise<GrantsNow> {
-  const keys = await readTrustedKeys(config)
-  const expiries = keys.flatMap(({ expires }) => (expires === undefined ? [] : [readTime(expires)]))
-  return {
-    grants: grantsInForce(keys, nowMs),
-    nextExpiryMs: Math.min(Infinity, ...expiries.filter((ms) => ms > nowMs)),
-  }
 }

@@ -7,6 +7,8 @@ import { afterEach, describe, expect, it } from 'vitest'
 import { admitNetwork, networkRules, type NetworkAbilities } from '../../src/compute/network-admission.js'
 import type { ComputePolicy } from '../../src/compute/index.js'
 import type { JobSpec, TaskSpec } from '../../src/model/job-spec.js'
+import { signJob, withSignature } from '../../src/model/job-signature.js'
+import { keyPairOf } from '../../src/model/key-pair.js'
 import { SUBMITTER_META } from '../../src/model/learning.js'
 import {
   eventually,
@@ -145,6 +147,25 @@ describe('admitNetwork', () => {
     ])
       expect(judge('t-own', 1_000, policy)).toEqual(['This node does not accept learning jobs'])
     expect(judge('t-own', 1_000, { learning })).toContain('This node does not accept networked jobs')
+  })
+
+  it('judges signatures again, whatever the orchestrator let pass', () => {
+    const key = keyPairOf(new Uint8Array(32).fill(7))
+    const image = `sha256:${'ab'.repeat(32)}`
+    const engine = { Engine: { Type: 'docker', Params: { Image: image } } }
+    const spec = shellJob('true', { ...engine, Network: http('key.test.example', 'exact.org') })
+    const signed = withSignature(spec, signJob(spec, key, { notBeforeMs: 0, expiresMs: 60_000 }))
+    const [of] = signed.Tasks
+    const changed: JobSpec = { ...signed, Tasks: [{ ...of, Env: { A: '1' } }] }
+    const grant = { name: 'release', key: key.publicKey, allow: ['key.test.example'] }
+    const judge = (job: JobSpec, nowMs: number, keys: ComputePolicy['keys'] = [grant]): string[] =>
+      admitNetwork(job, networkRules({ ...open, keys }), able, nowMs).map(({ code }) => code)
+    expect(judge(signed, 0)).toEqual([])
+    expect(judge(signed, 60_000)).toEqual(['signature.expired'])
+    expect(judge(changed, 0)).toEqual(['signature.invalid'])
+    expect(judge(signed, 0, [])).toEqual(['signature.untrusted'])
+    expect(judge(signed, 0, [{ ...grant, allow: [] }])).toEqual(['egress.not_in_node_list'])
+    expect(judge(spec, 0)).toEqual(['egress.not_in_node_list'])
   })
 
   it('names every host that the node lacks', () => {

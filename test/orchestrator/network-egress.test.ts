@@ -1,5 +1,11 @@
 import { afterEach, describe, expect, it } from 'vitest'
-import { type NodeInfo, packEgressLists, type SyncRequest, type SyncResponse } from '../../src/model/index.js'
+import {
+  keyPairOf,
+  type NodeInfo,
+  packEgressLists,
+  type SyncRequest,
+  type SyncResponse,
+} from '../../src/model/index.js'
 import { createOrchestrator, type Orchestrator } from '../../src/orchestrator/index.js'
 import { REAL_CHANCE, REAL_CLOCK } from '../../src/node/real-time.js'
 import { nudgeSubject, SYNC_SUBJECT } from '../../src/ports/index.js'
@@ -135,6 +141,21 @@ describe('the long lists of nodes', () => {
     expect((await say('n-2', byDigest)).wantsEgressLists).toBeUndefined()
     const check = await orchestrator.checkEgress({ domains: ['host7.example.com'] })
     expect(check.nodes.map(({ nodeId, fits }) => `${nodeId} ${fits}`)).toEqual(['n-1 true', 'n-2 true'])
+  })
+
+  it('hold what keys open to signed jobs as well', async () => {
+    const { orchestrator, say } = await network()
+    const keys = [
+      { name: 'release', key: keyPairOf(new Uint8Array(32)).publicKey, allow: ['key.example.net'] },
+    ]
+    const egressLists = packEgressLists({ ...lists, keys })
+    const told = { ...byDigest, listsDigest: egressLists.digest, keyCount: 1 }
+    expect((await say('n-1', told)).wantsEgressLists).toBe(true)
+    await say('n-1', told, { egressLists })
+    const fits = async (signedBy: string[]): Promise<number> =>
+      (await orchestrator.checkEgress({ domains: ['key.example.net', 'host7.example.com'], signedBy }))
+        .fitting
+    expect([await fits([]), await fits([keys[0]?.key ?? ''])]).toEqual([0, 1])
   })
 
   it('count only when they are those of their digest, so that no node can change what is known of another', async () => {

@@ -9,7 +9,7 @@ import {
   type NodeView,
   type PlacementOptions,
 } from '../../src/orchestrator/index.js'
-import type { NodeEgressInfo, NodeInfo } from '../../src/model/index.js'
+import type { JobSignatureSpec, KeyGrant, NodeEgressInfo, NodeInfo } from '../../src/model/index.js'
 import { sampleNode, sampleSpec, type SpecChanges } from './samples.js'
 
 function ask(spec: SpecChanges, nodes: NodeView[], options: Partial<PlacementOptions> = {}) {
@@ -42,6 +42,13 @@ function egress(changes: Partial<NodeEgressInfo>): NodeEgressInfo {
   }
 }
 
+/** A key that the job is signed with; whether the signature is genuine was asked when it was submitted. */
+const signedBy = (Key: string, ...Domains: string[]): SpecChanges => ({
+  task: {
+    Network: { Type: 'HTTP', Domains, Signatures: [{ Key } as JobSignatureSpec] },
+  },
+})
+const grant = (key: string, ...allow: string[]): KeyGrant => ({ name: 'release', key, allow })
 const http = (...Domains: string[]): SpecChanges => ({ task: { Network: { Type: 'HTTP', Domains } } })
 
 describe('placement', () => {
@@ -135,6 +142,24 @@ describe('placement', () => {
       'denies domain bad.example.com',
     ],
     [
+      'trust in the key that signed the job, although its own list would do',
+      signedBy('U-1', 'example.com'),
+      { egress: egress({ allow: ['example.com'], keys: [grant('U-2', 'example.com')] }) },
+      'does not trust a key that signed the job',
+    ],
+    [
+      'a domain that a key opens only to jobs that it signed',
+      http('example.com'),
+      { egress: egress({ keys: [grant('U-1', 'example.com')] }) },
+      'lacks domain example.com',
+    ],
+    [
+      'a domain, mode none opening nothing to keys either',
+      signedBy('U-1', 'example.com'),
+      { egress: egress({ mode: 'none', keys: [grant('U-1', 'example.com')] }) },
+      'does not trust a key that signed the job',
+    ],
+    [
       'a list that cannot be read',
       http('example.com'),
       { egress: egress({ allow: ['*', '.example.com'] }) },
@@ -153,6 +178,14 @@ describe('placement', () => {
       'has 250m CPU at most for one job, 500m asked',
     ],
   ]
+  it('puts a signed job where the lists of node and key hold its hosts together', () => {
+    const spec = signedBy('U-1', 'a.example.com', 'b.example.com')
+    const half = { egress: egress({ allow: ['http://a.example.com'], keys: [] }) }
+    const grants = [grant('U-1', 'https://a.example.com', 'b.example.com')]
+    const whole = { egress: egress({ allow: ['http://a.example.com'], keys: grants }) }
+    expect(ask(spec, [node('n-1', half), node('n-2', whole)]).chosen).toEqual(['n-2'])
+  })
+
   it.each(refusals)('refuses a node that lacks %s', (_, spec, info, expected) => {
     const found = ask(spec, [node('n-1', info)])
     expect(found.chosen).toEqual([])
