@@ -151,8 +151,8 @@ export async function startCompute(context: Context): Promise<ComputeParts> {
   })
   const watched = watchEgressLists({
     files: [values['Egress.AllowFile'] || standardFile, values['Egress.DenyFile'], trustedKeysFile(config)],
-    read: rules.read,
-    isDue: rules.isDue,
+    read: () => rules.read(),
+    isDue: () => rules.isDue(),
     apply: async (changed) => {
       await inForce.replace({ own: changed })
       const { allow, deny, keys = [] } = changed
