@@ -116,7 +116,8 @@ export async function readHello(client: ClientConnection): Promise<{ raw: Buffer
       const reading = parser.push(bytes)
       if (reading.state === 'more') continue
       if (reading.state === 'bad') throw new HelloRefused(reading.problem, parser.spokeTls)
-      const all = Buffer.concat(pieces)
+      // Mostly it came in one piece, which is not copied: a copy would hold a larger block for as long as the tunnel lasts.
+      const all = pieces.length === 1 ? bytes : Buffer.concat(pieces)
       client.reader.unread(all.subarray(reading.consumed))
       return { raw: all.subarray(0, reading.consumed), hello: reading.hello }
     }

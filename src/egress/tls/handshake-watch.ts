@@ -17,7 +17,7 @@ export class HandshakeWatch {
   #second: ClientHelloReader | undefined
   #held: Buffer[] = []
   #heldBytes = 0
-  #header = Buffer.alloc(0)
+  #header: Buffer = NOTHING
   #recordLeft = 0
   #hellosSeen = 0
   #settled = false
@@ -35,7 +35,10 @@ export class HandshakeWatch {
     if (this.#settled) return undefined
     const answer = this.#server.push(bytes)
     if (answer === 'not-tls') return notTls('the host does not answer with TLS')
-    if (answer === 'hello' || answer === 'alert') this.#settled = true
+    if (answer === 'hello' || answer === 'alert') {
+      this.#settled = true
+      this.#server.forget()
+    }
     return undefined
   }
 
@@ -67,7 +70,7 @@ export class HandshakeWatch {
       return { problem: notTls('the tunnel stopped speaking TLS') }
     if (this.#header.length < 5) return { rest }
     const header = this.#header
-    this.#header = Buffer.alloc(0)
+    this.#header = NOTHING
     if (type === 22) {
       this.#hellosSeen++
       if (this.#hellosSeen > 1) return { problem: notTls('the client sends more than two hellos') }
@@ -103,7 +106,7 @@ export class HandshakeWatch {
     const pieces = [...this.#held, this.#header, bytes]
     this.#held = []
     this.#heldBytes = 0
-    this.#header = Buffer.alloc(0)
+    this.#header = NOTHING
     this.#second = undefined
     return Buffer.concat(pieces)
   }
@@ -112,21 +115,29 @@ export class HandshakeWatch {
 /** SHA-256 of "HelloRetryRequest": the random value that marks one (RFC 8446 §4.1.3). */
 const RETRY_RANDOM = Buffer.from('cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c', 'hex')
 
+const NOTHING = Buffer.alloc(0)
+
 /** Looks at the first bytes of a server: up to the random value of its hello. */
 class ServerHelloReader {
-  #bytes = Buffer.alloc(0)
+  #bytes: Buffer = NOTHING
   #done = false
 
   push(bytes: Buffer): 'more' | 'hello' | 'retry' | 'alert' | 'not-tls' {
     if (this.#done) return 'more'
-    this.#bytes = Buffer.concat([this.#bytes, bytes.subarray(0, 4096)])
+    const first = bytes.subarray(0, 4096)
+    this.#bytes = this.#bytes.length === 0 ? first : Buffer.concat([this.#bytes, first])
     const answer = this.#read()
     if (answer === 'retry') this.#done = true
     return answer === 'more' && this.#bytes.length > 4096 ? 'not-tls' : answer
   }
 
+  /** Nothing more is asked. */
+  forget(): void {
+    this.#bytes = NOTHING
+  }
+
   #read(): 'more' | 'hello' | 'retry' | 'alert' | 'not-tls' {
-    let message = Buffer.alloc(0)
+    let message: Buffer = NOTHING
     let at = 0
     while (message.length < 38) {
       const type = this.#bytes[at]
