@@ -25,6 +25,8 @@ export interface PatternLine {
 /** The lines that hold a pattern, a preset or `(nothing)`. */
 export function patternLines(text: string): PatternLine[] {
   return text.split(/\r?\n/).flatMap((whole, index) => {
+    // A carriage return alone ends a line for some editors: it is refused as part of a pattern, so that no comment hides one.
+    if (/\r(?!$)/.test(whole)) return [{ line: index + 1, text: whole.trim(), comment: '' }]
     const [, held = '', comment = ''] = /^(.*?)(?:(?<=^|\s)#(.*))?$/s.exec(whole) ?? []
     return held.trim() === '' ? [] : [{ line: index + 1, text: held.trim(), comment: comment.trim() }]
   })

@@ -56,6 +56,16 @@ describe('a list file', () => {
     expect(editPatternFile(text, { add: ['example.org'] }, RULES).text).toBe('example.org\n')
   })
 
+  it('hides no pattern behind a comment that ends with a carriage return alone', () => {
+    const listed = (text: string) => listedPatterns(text, RULES).map((one) => one.text)
+    expect(() => listed('# denied:\rb.example.com\na.example.com\n')).toThrow(/hosts:1/)
+    expect(() => listed('a.example.com # why\rb.example.com\r')).toThrow(/hosts:1/)
+    expect(listed('# denied:\r\nb.example.com\r\na.example.com\r')).toEqual([
+      'b.example.com',
+      'a.example.com',
+    ])
+  })
+
   it('is refused with every mistake of the file, by its line, and of the command', () => {
     const broken = `${FILE}*com\n.com\n`
     try {

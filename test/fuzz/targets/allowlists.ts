@@ -47,9 +47,10 @@ export const allowlists: FuzzTarget = {
           })
           if (policy === undefined) return
           const text = bytes.toString('utf8')
-          const count = text
-            .split(/\r?\n/)
-            .filter((one) => one.replace(/(^|\s)#.*$/, '').trim() !== '').length
+          const all = text.split(/\r?\n/)
+          if (all.some((one) => one.trim().includes('\r')))
+            throw new Error('a line may hide behind another one')
+          const count = all.filter((one) => one.replace(/(^|\s)#.*$/s, '').trim() !== '').length
           if (policy.allow.length !== count)
             throw new Error(`${count} lines became ${policy.allow.length} patterns`)
           for (const one of policy.allow) {
