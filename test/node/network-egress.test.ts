@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { loadConfig } from '../../src/config/index.js'
 import { WeirError } from '../../src/errors.js'
 import type { NetworkEgressPolicy } from '../../src/model/index.js'
-import { startNode } from '../../src/node/index.js'
+import { editNodeAllowlist, startNode } from '../../src/node/index.js'
 import { openNetworkEgress } from '../../src/node/network-egress.js'
 import { openNetworkList } from '../../src/node/network-list.js'
 
@@ -147,6 +147,24 @@ describe('the list file that commands write', () => {
     )
     await expect(list.edit({ add: long }, { begin: true })).rejects.toThrow('that nodes can be told')
     expect(list.policy).toEqual({ version: 0, deny: [] })
+  })
+})
+
+describe('the list file of a node', () => {
+  const add = (pattern: string) =>
+    editNodeAllowlist(loadConfig({ dataDir: dir }), { add: [pattern] }, { dryRun: false })
+
+  it('loses nothing when several commands change it at once, and is not changed past a lock', async () => {
+    const hosts = Array.from({ length: 8 }, (_, index) => `h${index}.example.com`)
+    await Promise.all(hosts.map(add))
+    const lines = (await readFile(join(dir, 'allowed-hosts'), 'utf8')).trim().split('\n')
+    expect(lines.toSorted()).toEqual(hosts)
+    await writeFile(join(dir, 'allowed-hosts.lock'), '')
+    await expect(add('late.example.com')).rejects.toMatchObject({
+      code: 'config.invalid',
+      hint: expect.stringContaining('allowed-hosts.lock'),
+    })
+    expect((await readFile(join(dir, 'allowed-hosts'), 'utf8')).trim().split('\n')).toEqual(lines)
   })
 })
 
