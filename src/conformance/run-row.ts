@@ -185,7 +185,7 @@ function invariantProblems(row: CorpusRow, records: AuditRecord[], origin: strin
     ...(record.dialled === '' || record.answers.includes(record.dialled)
       ? []
       : ['what is dialled was judged']),
-    ...(record.decision !== 'deny' || record.dialled === '' || record.kind === 'connect'
+    ...(record.decision !== 'deny' || record.dialled === '' || record.method === 'CONNECT'
       ? []
       : ['nothing is dialled that is refused']),
   ])

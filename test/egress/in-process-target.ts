@@ -7,13 +7,17 @@ import type { DnsAnswer } from '../../src/egress/dns/message.js'
 import { createAuditFile } from '../../src/stores/audit-file.js'
 import type { CorpusRow } from './corpus-row.js'
 import { type CorpusTarget, DEFAULT_LIST } from './corpus-runner.js'
+import { ChannelClient, socketPair } from './channel-client.js'
 import { addressOf, OWN_ADDRESS, ORCHESTRATOR_ADDRESS, roleOf, Witnesses } from './witnesses.js'
 
 /** Short deadlines, so that rows about waiting do not take long. */
 export const QUICK_LIMITS = { headTimeoutMs: 700, helloTimeoutMs: 1_200, dialTimeoutMs: 1_000 }
 
-/** The gateway in this process; names and addresses are scripted, sockets are real. */
-export async function createInProcessTarget(): Promise<CorpusTarget> {
+/**
+ * The gateway in this process; names and addresses are scripted, sockets are real. Rows go through its proxy, or through the channel of
+ * a sandbox, where each is a conversation.
+ */
+export async function createInProcessTarget(way: 'proxy' | 'channel' = 'proxy'): Promise<CorpusTarget> {
   const witnesses = new Witnesses()
   const dir = mkdtempSync(join(tmpdir(), 'weir-corpus-'))
   const audit = createAuditFile({ dir })
@@ -32,6 +36,7 @@ export async function createInProcessTarget(): Promise<CorpusTarget> {
       socket.once('error', reject)
     })
   let current: { key: string; gateway: Gateway; door: Server; executionId: string; after: number } | undefined
+  let channel: ChannelClient | undefined
   let count = 0
   return {
     witnesses,
@@ -52,6 +57,11 @@ export async function createInProcessTarget(): Promise<CorpusTarget> {
         gateway.setNodePolicy(nodePolicyOf(row))
         const door = await listen()
         gateway.hold('door', { proxy: [door] })
+        if (way === 'channel') {
+          const [theirs, mine] = await socketPair()
+          channel = new ChannelClient(mine)
+          gateway.carry('door', theirs)
+        }
         await gateway.open(
           { jobId: 'j-corpus', executionId },
           { mode: 'http', allow: row.policy?.job ?? DEFAULT_LIST },
@@ -62,7 +72,9 @@ export async function createInProcessTarget(): Promise<CorpusTarget> {
       const before = await audit.read(current.executionId, 0, 10_000)
       current.after = before.at(-1)?.sequence ?? 0
     },
-    connect: () => connectTo(portOf(current?.door)),
+    connect: async () =>
+      // All that rows do with a connection it can do as well.
+      (channel?.open() as unknown as Socket | undefined) ?? connectTo(portOf(current?.door)),
     records: () => audit.read(current?.executionId ?? '', current?.after ?? 0, 1_000),
     async close() {
       await current?.gateway.shutdown()

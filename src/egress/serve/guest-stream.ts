@@ -87,6 +87,8 @@ export class GuestStream extends Duplex implements ClientSocket {
   }
 
   override _write(bytes: Buffer, _encoding: string, done: () => void): void {
+    // Whoever has nothing to say at the end ends with nothing.
+    if (bytes.length === 0) return done()
     this.#waiting = { bytes, done }
     this.#sendWaiting()
   }
