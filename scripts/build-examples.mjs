@@ -19,8 +19,15 @@ const RUST_LINK = ['-C', 'strip=symbols', '-C', 'linker=wasm-ld-14']
 
 const examples = [
   { dir: 'csv-summary', compiler: '/usr/bin/clang-14', args: [...C, '-o'], source: 'main.c' },
+  { dir: 'http-fetch', compiler: '/usr/bin/clang-14', args: [...C, '-o'], source: 'main.c' },
   {
     dir: 'csv-summary-rust',
+    compiler: '/usr/bin/rustc',
+    args: [...RUST, ...RUST_LINK, '-o'],
+    source: 'main.rs',
+  },
+  {
+    dir: 'http-fetch-rust',
     compiler: '/usr/bin/rustc',
     args: [...RUST, ...RUST_LINK, '-o'],
     source: 'main.rs',

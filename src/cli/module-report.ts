@@ -19,7 +19,7 @@ export interface LookedAt {
 
 /** What `wasm validate --output json` prints. */
 export function reportAsObject({ file, cid, bytes, report }: LookedAt): Record<string, unknown> {
-  const { valid, problems, entryPoints, module, component, importGroups } = report
+  const { valid, problems, entryPoints, module, component, importGroups, asksForHttp } = report
   const imports = importGroups.map(({ module: name, imports: items, providedBy = '', belongsTo = '' }) => ({
     Module: name,
     ProvidedBy: providedBy,
@@ -33,6 +33,7 @@ export function reportAsObject({ file, cid, bytes, report }: LookedAt): Record<s
     Valid: valid,
     Problems: problems,
     EntryPoints: entryPoints,
+    AsksForHTTP: asksForHttp,
     ...(module === undefined
       ? {}
       : {

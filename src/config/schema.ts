@@ -329,6 +329,10 @@ export const CONFIG_SCHEMA = {
     false,
     'Let TLS hellos pass that hide their server name (ECH), as some browsers always do',
   ),
+  'Egress.AuthoritiesFile': path(
+    '',
+    'PEM file of the authorities by which certificates of hosts are judged that WebAssembly programs reach over https; empty = those of Node.js',
+  ),
   'Egress.Transparent': boolean(
     true,
     'Serve programs that ignore the proxy variables: every address leads to the gateway, and a name server knows the listed names',

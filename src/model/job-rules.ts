@@ -54,7 +54,13 @@ function checkConstraints(constraints: readonly Constraint[], at: Place, problem
   })
 }
 
-function checkNetwork({ Network }: TaskSpec, at: Place, problems: ProblemList): void {
+function checkNetwork({ Network, Engine }: TaskSpec, at: Place, problems: ProblemList): void {
+  if (Network.Type === 'Full' && Engine.Type.toLowerCase() === 'wasm') {
+    problems.add(fieldPlace(at, 'Type'), {
+      message: 'a WebAssembly program cannot have full network access: it has no sockets',
+      hint: 'Name the hosts that it asks over HTTP: --network http --domain example.com',
+    })
+  }
   if (Network.Type === 'HTTP' && Network.Domains.length === 0 && Network.Learn !== true) {
     problems.add(at, {
       message: 'at least one domain is required when HTTP networking is enabled',

@@ -21,7 +21,7 @@ interface KnownHost extends ForeignHost {
 }
 
 const NO_NETWORK =
-  'WebAssembly programs open no connections: give the data with --input https://… and read it from /inputs, write results to /outputs'
+  'WebAssembly programs open no connections: give the data with --input https://… and read it from /inputs, write results to /outputs, or ask for HTTP by the import module weir_http_v1 (docs/wasm-http.md)'
 const WASI = 'wasi_snapshot_preview1'
 const FUNCTIONS_OF_ASSEMBLYSCRIPT = ['abort', 'seed', 'trace', 'console.log', 'Date.now']
 const GLOBALS_OF_JAVASCRIPT = ['console', 'Math', 'Date', 'performance', 'Reflect', 'crypto', 'document']

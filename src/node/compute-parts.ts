@@ -42,6 +42,7 @@ import type { NodeLogger } from './logger.js'
 import { openNetworkEgress } from './network-egress.js'
 import { orchestratorHosts } from './membership/link.js'
 import { ownEgress } from './own-egress.js'
+import { readAuthorities } from './authorities.js'
 import { readRegistryCredentials } from './registry-credentials.js'
 import type { Teardown } from './teardown.js'
 import { trustedKeysFile } from './trusted-keys.js'
@@ -223,6 +224,7 @@ async function openGateway(
 ): Promise<GatewayClient> {
   const { config, identity, logger, teardown } = context
   const { values, dataDir } = config
+  const authorities = await readAuthorities(values['Egress.AuthoritiesFile'])
   const gateway = await startGateway({
     nodeId: identity.nodeId,
     auditDir: join(dataDir, 'audit'),
@@ -230,6 +232,7 @@ async function openGateway(
     dnsServers: [...values['Egress.DnsServers']],
     hosts: { ...values['Egress.Hosts'] },
     allowEch: values['Egress.AllowECH'],
+    ...(authorities === undefined ? {} : { authorities }),
     transparent: values['Egress.Transparent'],
     limits: {
       bitsPerSecondUp: values['Egress.BitsPerSecondUp'],

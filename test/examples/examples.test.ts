@@ -29,7 +29,8 @@ describe('the examples', () => {
     const readme = readFileSync(join(dir, 'README.md'), 'utf8')
     expect(readme).toContain('weir wasm run ')
     if (report.component !== undefined) return
-    expect(readme).toContain(`weir wasm run --input ./sales.csv`)
+    const needs = name.startsWith('http-') ? '--network http --domain' : '--input ./sales.csv'
+    expect(readme).toContain(`weir wasm run ${needs}`)
     expect(readme).toContain('wasm32-wasip1')
   })
 })

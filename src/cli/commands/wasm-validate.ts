@@ -48,7 +48,12 @@ export async function wasmValidate(file: string, flags: ValidateFlags, context: 
   }
   if (!report.valid) return exitCode
   await terminal.data('\nOK\n')
-  suggest(terminal, [['Run it:', `weir wasm run ${shellWord(file)}`]])
+  const network = report.asksForHttp ? '--network http --domain example.com ' : ''
+  if (report.asksForHttp)
+    terminal.talk(
+      'It asks for HTTP: without --network http, and the hosts it needs, it is told that there is none (denied)',
+    )
+  suggest(terminal, [['Run it:', `weir wasm run ${network}${shellWord(file)}`]])
   return exitCode
 }
 

@@ -151,7 +151,12 @@ export class HttpWorld {
   }
 }
 
-export const NODE = { allow: ['.example.com', '.example.net'], deny: [], privateExceptions: [], self: [] }
+export const NODE = {
+  allow: ['.example.com', '.example.net', 'www.example.com:8443'],
+  deny: [],
+  privateExceptions: [],
+  self: [],
+}
 
 function pour(response: ServerResponse, bytes: number): void {
   response.writeHead(200, { 'content-length': bytes })
