@@ -99,7 +99,7 @@ describe('the examples of the documentation', () => {
       example.needs === 'exec'
         ? noRoot || noSandbox
         : example.needs === 'wasm'
-          ? noSandbox
+          ? noSandbox || (example.script.includes('--network') ? noRoot : '')
           : example.script.includes('--network')
             ? noRoot
             : noDocker

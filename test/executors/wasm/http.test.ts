@@ -56,6 +56,7 @@ describe.skipIf(missing !== '')(`HTTP of a WebAssembly program${missing && ` (${
       ['wasm', 'GET', 'other.example.net', 443, '', 'deny', 'egress.not_in_job_list'],
     ])
   })
+
   it('J-13 cannot reach the network itself, also where every list names it', async () => {
     await world.gateway.setNodePolicy({ ...NODE, self: ['api.example.com'] })
     try {
