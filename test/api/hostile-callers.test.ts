@@ -103,7 +103,8 @@ describe('idempotency tokens', () => {
     const under = new MemoryJobService()
     await under.submit({ spec: { Meta: {} } as never, clientMeta: {} })
     const [id = ''] = under.jobsById.keys()
-    under.change(id, { spec: { Namespace: 'theirs', Meta: {}, Name: '' } as never })
+    const Tasks = [{ Network: { Type: 'None', Domains: [] } }]
+    under.change(id, { spec: { Namespace: 'theirs', Meta: {}, Name: '', Tasks } as never })
     const spy: JobService = Object.assign(Object.create(under) as MemoryJobService, {
       submit: async (request: { idempotencyToken?: string }) => {
         tokens.push(request.idempotencyToken)
