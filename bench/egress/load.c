@@ -175,7 +175,10 @@ static struct served *served_by[FDS_MAX];
 static char answer[4096];
 static size_t answer_bytes;
 
-static void drop(int fd) {
+/** Reset where the peer has closed already: it then keeps no port in TIME_WAIT, of which a run would use up all. */
+static void drop(int fd, bool reset) {
+  struct linger at_once = {.l_onoff = 1};
+  if (reset) setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
   free(served_by[fd]);
   served_by[fd] = NULL;
   close(fd);
@@ -291,7 +294,7 @@ static void run_origin(void) {
             break;
           }
         }
-      if (!good) drop(fd);
+      if (!good) drop(fd, s->kind != 0 || s->open);
     }
   }
 }
