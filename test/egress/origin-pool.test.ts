@@ -40,6 +40,18 @@ async function ask(client: Socket, text = GET, end = 'OK'): Promise<string> {
   return received
 }
 
+/** The same for the last answer of a client's connection. */
+async function askLast(client: Socket): Promise<string> {
+  let received = ''
+  client.on('data', (data: Buffer) => {
+    received += data.toString('latin1')
+  })
+  client.write(GET)
+  await once(client, 'end')
+  client.end()
+  return received
+}
+
 describe('a connection to the origin of plain HTTP', () => {
   it('serves the next requests of its execution, each with a decision and a record of its own', async () => {
     const port = await net.lease('e-1')
@@ -109,6 +121,117 @@ describe('a connection to the origin of plain HTTP', () => {
     const closedByLease = once(origins[1]?.socket as Socket, 'close')
     await net.gateway.close('e-1')
     await closedByLease
+  })
+
+  describe('that the origin closes when it is used again', () => {
+    /** Serves one request of each connection; the second one meets this. */
+    function meets(close: (socket: Socket) => void): void {
+      net.onOrigin = (socket) => {
+        const seen = { socket, received: '' }
+        origins.push(seen)
+        socket.on('data', (data: Buffer) => {
+          const isFirst = seen.received === ''
+          seen.received += data.toString('latin1')
+          if (isFirst) socket.write(ANSWER)
+          else close(socket)
+        })
+        socket.on('end', () => socket.end())
+      }
+    }
+
+    it.each([
+      ['in good order', (socket: Socket) => void socket.end()],
+      ['with a reset', (socket: Socket) => void socket.resetAndDestroy()],
+    ])('%s, is replaced: the program sees its answer, and both count', async (_how, close) => {
+      meets(close)
+      const client = await dial(await net.lease('e-1'))
+      await ask(client)
+      expect(await ask(client)).toMatch(/^HTTP\/1\.1 200 /)
+      expect(origins.length).toBe(2)
+      await until(async () => (await net.audit.read('e-1', 0, 10)).length === 2)
+      const [first, second] = await net.audit.read('e-1', 0, 10)
+      expect(second).toMatchObject({ code: '', status: 200, decision: 'allow', dialled: '93.184.216.10' })
+      expect(second?.bytesUp).toBe(2 * Number(first?.bytesUp))
+      expect(net.lookups.length).toBe(2)
+      // The new one is kept as well.
+      await ask(client)
+      expect(origins.length).toBe(3)
+    })
+
+    it('is not replaced when a byte of the answer came', async () => {
+      meets((socket) => socket.end('H'))
+      const client = await dial(await net.lease('e-1'))
+      await ask(client)
+      expect(await askLast(client)).toMatch(/^HTTP\/1\.1 502 /)
+      expect(origins.length).toBe(1)
+    })
+
+    it('is replaced once only', async () => {
+      meets((socket) => {
+        net.onOrigin = (fresh) => {
+          origins.push({ socket: fresh, received: '' })
+          fresh.once('data', () => fresh.end())
+        }
+        socket.end()
+      })
+      const client = await dial(await net.lease('e-1'))
+      await ask(client)
+      expect(await askLast(client)).toMatch(/^HTTP\/1\.1 502 /)
+      expect(origins.length).toBe(2)
+    })
+
+    it('is replaced within the budget of the job only', async () => {
+      meets((socket) => socket.end())
+      await ask(await dial(await net.lease('e-1')))
+      const length = Number(origins[0]?.received.length)
+      const client = await dial(await net.lease('e-2', { bytesUpMax: 2 * length }))
+      await ask(client)
+      expect(await askLast(client)).toContain('egress.quota_up')
+    })
+
+    it('is not replaced where rules came meanwhile that forbid it', async () => {
+      meets((socket) => {
+        net.gateway.setNodePolicy({ ...net.node, deny: ['example.com'] })
+        socket.end()
+      })
+      const client = await dial(await net.lease('e-1'))
+      await ask(client)
+      expect(await askLast(client)).toContain('egress.revoked')
+      expect(origins.length).toBe(1)
+    })
+  })
+
+  it.each([
+    ['longer than it said', 'Content-Length: 6', 'all OKEVIL'],
+    ['followed by something', 'Transfer-Encoding: chunked', '6\r\nall OK\r\n0\r\n\r\nHTTP/1.1 200 '],
+  ])('is closed after an answer that is %s', async (_what, length, body) => {
+    net.onOrigin = (socket) => {
+      origins.push({ socket, received: '' })
+      socket.once('data', () => {
+        socket.write(`HTTP/1.1 200 OK\r\n${length}\r\n\r\n`)
+        client.once('data', () => socket.write(body))
+      })
+      socket.on('end', () => socket.end())
+    }
+    const client = await dial(await net.lease('e-1'))
+    const answered = await ask(client, GET, length.startsWith('C') ? 'all OK' : '\r\n0\r\n\r\n')
+    expect(answered).not.toContain('EVIL')
+    await once(origins[0]?.socket as Socket, 'close')
+    expect(await ask(client, GET, length.startsWith('C') ? 'all OK' : '\r\n0\r\n\r\n')).toBe(answered)
+    expect(origins.length).toBe(2)
+  })
+
+  it('is not kept once it was closed: it would take the place of another', async () => {
+    const count = { connections: 0 }
+    const pool = new OriginPool(count)
+    const socket = await dial(await net.lease('e-1'))
+    const address = parseIpAddress('93.184.216.10')
+    if (address === undefined) throw new Error('this is an address')
+    const connection = pool.adopt({ kind: 'name', text: 'example.com' }, 80, socket, address)
+    socket.destroy()
+    await once(socket, 'close')
+    pool.keep(connection)
+    expect(count.connections).toBe(0)
   })
 
   it('is used only for an address that the new lookup found', async () => {

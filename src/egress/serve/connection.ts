@@ -249,8 +249,35 @@ export class ClientConnection {
       attempt.dialled = kept.address
       return kept
     }
+    return await this.#adopt(attempt, { host, port }, found, startedAt)
+  }
+
+  /**
+   * In place of a connection that turned out to be closed: still the same attempt, with its decision and its record. Rules that
+   * changed meanwhile were asked about the address of that connection only, so they are asked again about all.
+   */
+  async connectAnew(attempt: Attempt, request: EgressRequest, found: Resolution): Promise<OriginConnection> {
+    const before = attempt.dialled
+    attempt.dialled = undefined
+    this.lease.cutIfForbidden(attempt)
+    try {
+      this.signal.throwIfAborted()
+      return await this.#adopt(attempt, request, found, performance.now())
+    } catch (error) {
+      // The request did go there.
+      attempt.dialled = before
+      throw error
+    }
+  }
+
+  async #adopt(
+    attempt: Attempt,
+    { host, port }: Pick<EgressRequest, 'host' | 'port'>,
+    found: Resolution,
+    startedAt: number,
+  ): Promise<OriginConnection> {
     const { socket, address } = await this.#dial(attempt, found, startedAt)
-    return origins.adopt(host, port, socket, address)
+    return this.lease.origins.adopt(host, port, socket, address)
   }
 
   async #dial(

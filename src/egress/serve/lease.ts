@@ -170,17 +170,20 @@ export class Lease {
   #cutForbidden(): void {
     this.origins.clear()
     const { rules } = this
-    for (const attempt of this.live) {
-      const { request, dialled, answers, aliases } = attempt
-      if (request === undefined) continue
-      const byHost = decideHost(request, rules)
-      // Until one of them has accepted, any of the answers may be the one that is used.
-      const found = { addresses: dialled === undefined ? answers : [dialled], aliases }
-      const decision = byHost.allowed ? decideAddresses(request, found, rules) : byHost
-      if (decision.allowed) continue
-      attempt.revokedByGeneration = this.#node.generation
-      attempt.cut(new WeirError('egress.revoked', 'The permission was withdrawn'))
-    }
+    for (const attempt of this.live) this.cutIfForbidden(attempt, rules)
+  }
+
+  /** Ends an attempt that the rules do not allow any more. */
+  cutIfForbidden(attempt: Attempt, rules: EgressRules = this.rules): void {
+    const { request, dialled, answers, aliases } = attempt
+    if (request === undefined) return
+    const byHost = decideHost(request, rules)
+    // Until one of them has accepted, any of the answers may be the one that is used.
+    const found = { addresses: dialled === undefined ? answers : [dialled], aliases }
+    const decision = byHost.allowed ? decideAddresses(request, found, rules) : byHost
+    if (decision.allowed) return
+    attempt.revokedByGeneration = this.#node.generation
+    attempt.cut(new WeirError('egress.revoked', 'The permission was withdrawn'))
   }
 
   /** Milliseconds until one more request may begin; undefined when that is too long. */

@@ -20,6 +20,8 @@ export interface OriginConnection {
   readonly reader: SocketReader
   /** The judged address that it goes to. */
   readonly address: IpAddress
+  /** It carried another request before. */
+  readonly isReused: boolean
 }
 
 interface Kept extends OriginConnection {
@@ -29,6 +31,7 @@ interface Kept extends OriginConnection {
   readonly epoch: number
   readonly timer: NodeJS.Timeout
   isIdle: boolean
+  isReused: boolean
 }
 
 /**
@@ -61,6 +64,7 @@ export class OriginPool {
       epoch: this.#epoch,
       timer,
       isIdle: false,
+      isReused: false,
     }
     socket.on('error', () => {})
     socket.on('data', drop)
@@ -77,9 +81,8 @@ export class OriginPool {
     for (let index = this.#idle.length - 1; index >= 0; index--) {
       const kept = this.#idle[index]
       if (kept === undefined || kept.host !== text || kept.port !== port) continue
-      const { socket, reader, address } = kept
-      const isJudged = addresses.some((one) => one.text === address.text)
-      if (!isJudged || reader.hasBuffered || reader.peerEnded || socket.destroyed || !socket.writable) {
+      const isJudged = addresses.some((one) => one.text === kept.address.text)
+      if (!isJudged || !isUsable(kept)) {
         this.#drop(kept)
         continue
       }
@@ -92,13 +95,14 @@ export class OriginPool {
   /** Keeps a connection whose last answer ended exactly where it said; it is closed where there is no room. */
   keep(connection: OriginConnection): void {
     const kept = connection as Kept
-    const { socket, reader, epoch, timer } = kept
-    if (epoch !== this.#epoch || this.#count.connections >= KEPT_TOTAL_MAX || reader.hasBuffered)
+    const { socket, epoch, timer, reader } = kept
+    if (epoch !== this.#epoch || this.#count.connections >= KEPT_TOTAL_MAX || !isUsable(kept))
       return void socket.destroy()
     const [oldest] = this.#idle
     if (oldest !== undefined && this.#idle.length >= KEPT_MAX) this.#drop(oldest)
     reader.release()
     kept.isIdle = true
+    kept.isReused = true
     this.#idle.push(kept)
     this.#count.connections++
     timer.refresh()
@@ -120,4 +124,9 @@ export class OriginPool {
     this.#idle.splice(this.#idle.indexOf(kept), 1)
     this.#count.connections--
   }
+}
+
+/** Nothing came after the last answer, not even the end. */
+function isUsable({ socket, reader }: OriginConnection): boolean {
+  return !reader.hasBuffered && !reader.peerEnded && !socket.destroyed && socket.writable
 }

@@ -45,6 +45,13 @@ class OriginDeaf extends Error {
   override readonly name = 'OriginDeaf'
 }
 
+/** The origin closed the connection before the head of its answer was complete. */
+class NoAnswer extends WeirError {
+  constructor() {
+    super('egress.upstream_failed', 'the host closed the connection before it answered')
+  }
+}
+
 /** Copied behind the head rather than written by themselves. */
 const SHORT_BYTES = 16 * 1024
 
@@ -75,6 +82,8 @@ class Exchange {
   #reader: SocketReader | undefined
   #kept: OriginConnection | undefined
   #originKeeps = false
+  /** A byte of its answer came. */
+  #originSpoke = false
   #status = 0
   #answerBegan = false
 
@@ -103,19 +112,40 @@ class Exchange {
       return await this.#answerOptions()
     await this.#readFirstOfBody()
     const origin = await this.#connect(found)
-    return await this.#exchange(origin)
+    try {
+      return await this.#exchange(origin)
+    } catch (error) {
+      const { request } = this.#attempt
+      if (request === undefined || !this.#mayRepeat(error)) throw error
+      origin.destroy()
+      return await this.#exchange(this.#use(await client.connectAnew(this.#attempt, request, found)))
+    }
+  }
+
+  /**
+   * Servers close connections that nobody uses whenever they like: a request that meets one which ends without a byte of the
+   * answer goes out once more, on a connection of its own (RFC 9110 §9.2.2).
+   */
+  #mayRepeat(error: unknown): boolean {
+    const isClosed = error instanceof SocketGone || error instanceof NoAnswer
+    const { signal, socket } = this.#client
+    const isAwaited = !signal.aborted && !socket.destroyed
+    return isClosed && isAwaited && this.#kept?.isReused === true && !this.#originSpoke
+  }
+
+  #use(connection: OriginConnection): Socket {
+    this.#kept = connection
+    this.#reader = connection.reader
+    this.#origin = connection.socket
+    return connection.socket
   }
 
   /** For `https`, which only a sandbox asks for, with TLS of our own. */
   async #connect(found: Resolution): Promise<Socket> {
     const client = this.#client
     const { kind, host } = this.#request
-    if (this.#persists && this.#attempt.request !== undefined) {
-      this.#kept = await client.connectOrReuse(this.#attempt, this.#attempt.request, found)
-      this.#reader = this.#kept.reader
-      this.#origin = this.#kept.socket
-      return this.#origin
-    }
+    if (this.#persists && this.#attempt.request !== undefined)
+      return this.#use(await client.connectOrReuse(this.#attempt, this.#attempt.request, found))
     const socket = await client.connect(this.#attempt, found)
     this.#origin = socket
     socket.on('error', () => {})
@@ -212,7 +242,7 @@ class Exchange {
       if (reading.state === 'bad') throw badAnswer(reading.reason)
       if (reading.state === 'more') {
         const bytes = await this.#readOrigin(reader)
-        if (bytes === undefined) throw badAnswer('the host closed the connection before it answered')
+        if (bytes === undefined) throw new NoAnswer()
         received = Buffer.concat([received, bytes])
         newest = bytes
         continue
@@ -267,6 +297,7 @@ class Exchange {
       if (bytes === undefined) throw new SocketGone('the host closed the connection inside its answer')
       piece = decodeAnswer(decoder, bytes)
     }
+    if (piece.rest !== undefined && piece.rest.length > 0) this.#originKeeps = false
     if (!old) await this.#down(encodeLastChunk(trailersToForward(piece.trailers)))
     return this.#keepsOpen && !old
   }
@@ -289,6 +320,7 @@ class Exchange {
       const part: Buffer = bytes.subarray(0, Math.min(bytes.length, missing))
       missing -= part.length
       await this.#down(part)
+      if (part.length < bytes.length) this.#originKeeps = false
       if (missing === 0) return
       bytes = await this.#readOrigin(reader)
       if (bytes === undefined) {
@@ -300,8 +332,10 @@ class Exchange {
 
   async #readOrigin(reader: SocketReader): Promise<Buffer | undefined> {
     const bytes = await reader.read(this.#client.signal)
-    this.#attempt.originAnswered()
     this.#client.active()
+    if (bytes === undefined) return undefined
+    this.#originSpoke = true
+    this.#attempt.originAnswered()
     return bytes
   }
 
