@@ -322,8 +322,11 @@ async function openAccessRequests(
     if (error.code === 'ENOENT') return undefined
     throw toWeirError(error, 'store.unavailable', `Cannot read the requests for access (${file})`)
   })
-  await makeDirectory(dirname(file))
-  return createAccessRequests({ clock, chance, kept, save: (text) => writeWhole(file, text) })
+  const save = async (text: string): Promise<void> => {
+    await makeDirectory(dirname(file))
+    await writeWhole(file, text)
+  }
+  return createAccessRequests({ clock, chance, kept, save })
 }
 
 /** Changes of the network's list reach the nodes while the orchestrator runs. */

@@ -105,6 +105,12 @@ describe('weir node allowlist beside a node that runs', () => {
       Request: { Decision: { Added: ['data.example.com'], NetworkVersion: 2 } },
       Refusing: [{ Missing: [] }],
     })
+    const third = await server.weir(['network', 'request', 'example.org', '--reason', 'news'])
+    const denial = ['network', 'deny', third.stdout.trim(), '--reason', 'no need', '--output', 'json']
+    expect(JSON.parse((await server.weir(denial)).stdout)).toMatchObject({
+      State: 'denied',
+      Decision: { Reason: 'no need' },
+    })
     const shown = await server.weir(['network', 'requests', '--output', 'csv'])
     expect(shown.stdout).toMatch(/approved,"\.example\.net, data\.example\.com",everyone,again/)
     await server.weir(['network', 'allowlist', 'remove', '.example.net', 'data.example.com'])

@@ -12,7 +12,7 @@ import type { TestServer } from './with-cli.js'
 const missing = missingSandbox()
 const skipped = missing === undefined ? '' : ` (skipped: ${missing})`
 
-/** Operands with which a command that has `--output` succeeds. JOB and NODE stand for ids. */
+/** Operands with which a command that has `--output` succeeds. JOB and NODE stand for ids, KEY for a public key. */
 const OPERANDS: Readonly<Record<string, readonly string[]>> = {
   'docker run': ['--dry-run', 'busybox'],
   'wasm run': ['hello.wasm'],
@@ -27,12 +27,30 @@ const OPERANDS: Readonly<Record<string, readonly string[]>> = {
   'node describe': ['NODE'],
   'audit verify': ['JOB'],
   'network explain': ['--domain', 'example.com', 'example.com'],
+  'network allowlist add': ['--begin', '--dry-run', 'example.com'],
+  'network allowlist remove': ['--dry-run', 'example.com'],
+  'network allowlist import': ['--begin', '--dry-run', 'hosts.txt'],
+  'network request': ['example.com', '--reason', 'data'],
+  'node allowlist add': ['--dry-run', 'example.com'],
+  'node allowlist remove': ['--dry-run', 'example.com'],
+  'node allowlist import': ['--dry-run', 'hosts.txt'],
+  'key sign': ['--key', 'key.pem', '--expires', '1d', 'networked.json'],
+  'key verify': ['signed.json'],
+  'key trust': ['KEY', '--domain', 'example.com', '--replace'],
   'config get': ['Labels'],
   'config auto-resources': ['--dry-run'],
 }
 
 /** Tested where what they need is there. */
-const ELSEWHERE = ['auth ', 'profile ', 'node token ', 'egress ', 'network check']
+const ELSEWHERE = [
+  'auth ',
+  'profile ',
+  'node token ',
+  'egress ',
+  'network check',
+  'network approve',
+  'network deny',
+]
 
 const commands = leavesOf(buildProgram({} as CliContext, () => undefined)).filter(
   ({ words, command }) =>
@@ -42,13 +60,22 @@ const commands = leavesOf(buildProgram({} as CliContext, () => undefined)).filte
 
 describe.skipIf(missing !== undefined)(`data and talk${skipped}`, () => {
   let server: TestServer
-  let [jobId, nodeId] = ['', '']
+  let [jobId, nodeId, publicKey] = ['', '', '']
   beforeAll(async () => {
     server = await startServer()
     writeFileSync(join(server.dir, 'hello.wasm'), PROGRAMS.hello)
     writeFileSync(join(server.dir, 'loop.wasm'), PROGRAMS.loop)
     const dry = await server.weir(['wasm', 'run', '--dry-run', '--output', 'json', 'hello.wasm'])
     writeFileSync(join(server.dir, 'job.json'), dry.stdout)
+    const networked = await server.weir(
+      'wasm run --dry-run --output json --network http --domain example.com hello.wasm'.split(' '),
+    )
+    writeFileSync(join(server.dir, 'networked.json'), networked.stdout)
+    writeFileSync(join(server.dir, 'hosts.txt'), 'example.com\n')
+    await server.weir(['network', 'request', 'example.com', '--reason', 'data'])
+    publicKey = (await server.weir(['key', 'generate', 'key.pem'])).stdout.trim()
+    const sign = ['key', 'sign', '--key', 'key.pem', '--expires', '1d', '--output', 'json', 'networked.json']
+    writeFileSync(join(server.dir, 'signed.json'), (await server.weir(sign)).stdout)
     jobId = (await server.weir(['wasm', 'run', '--id-only', 'hello.wasm'])).stdout.trim()
     for (let count = 0; count < 4; count++) await server.weir(['wasm', 'run', '--id-only', 'hello.wasm'])
     const nodes = await server.weir(['node', 'list', '--output', 'json'])
@@ -60,7 +87,7 @@ describe.skipIf(missing !== undefined)(`data and talk${skipped}`, () => {
     ...words.split(' '),
     '--output',
     format,
-    ...(OPERANDS[words] ?? []).map((word) => word.replace(/^JOB$/, jobId).replace(/^NODE$/, nodeId)),
+    ...(OPERANDS[words] ?? []).map((word) => ({ JOB: jobId, NODE: nodeId, KEY: publicKey })[word] ?? word),
   ]
 
   it.each(commands.map(({ words }) => words))(
