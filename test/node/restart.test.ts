@@ -25,9 +25,10 @@ const IMAGE = `weir-test-restart:${process.pid}`
 // Servers are started several times in each, also on machines that are busy.
 vi.setConfig({ testTimeout: 120_000 })
 
-/** Writes numbered lines to both outputs, `everyMs` apart, and says when it is done. */
-function counting(lines: number, everyMs: number, exitCode = 0): string[] {
-  const script = `i=1; while [ $i -le ${lines} ]; do echo "out $i"; echo "err $i" >&2; usleep ${everyMs * 1000}; i=$((i+1)); done; exit ${exitCode}`
+/** Writes numbered lines to both outputs, `everyMs` apart. Goes on behind line `pauseAt` only after a SIGUSR1. */
+function counting(lines: number, everyMs: number, exitCode = 0, pauseAt = 0): string[] {
+  const pause = `[ $i -ne ${pauseAt} ] || until [ $go ]; do usleep 20000; done`
+  const script = `trap go=1 USR1; i=1; while [ $i -le ${lines} ]; do echo "out $i"; echo "err $i" >&2; usleep ${everyMs * 1000}; ${pause}; i=$((i+1)); done; exit ${exitCode}`
   return ['sh', '-c', script]
 }
 
@@ -62,14 +63,14 @@ describe.skipIf(noDocker !== '')(`containers of a server that is killed${skipNot
   beforeAll(() => importBusybox(IMAGE))
   afterAll(() => removeImage(IMAGE))
 
-  /** So many that the program outlives two starts of the server, also on a busy machine. */
-  const LINES = 400
+  const LINES = 200
+  const TAKEN_UP = 'Execution: The node was restarted; the running program was taken up again'
 
   it('run on and are taken up again: each line of output is there once, the exit code is true', async () => {
     await server.start()
     const job = await submitted(
       server.client,
-      containerJob(IMAGE, counting(LINES, 30, 7), { Publisher: { Type: 'local' } }),
+      containerJob(IMAGE, counting(LINES, 30, 7, LINES - 20), { Publisher: { Type: 'local' } }),
     )
     const execution = await server.until(job, 'Running')
     await eventually('there is output', async () => (await linesWritten(execution)) > 20)
@@ -83,6 +84,8 @@ describe.skipIf(noDocker !== '')(`containers of a server that is killed${skipNot
     await server.kill()
     await following
     await server.start()
+    await eventually('it is taken up', async () => (await server.history(job)).includes(TAKEN_UP))
+    await (await containerOf(execution)).kill({ signal: 'SIGUSR1' })
     await endOf(server.client, job)
     expect(await server.logs(job)).toEqual({ stdout: numbered('out', LINES), stderr: numbered('err', LINES) })
     const executions = await server.executions(job)
@@ -92,8 +95,6 @@ describe.skipIf(noDocker !== '')(`containers of a server that is killed${skipNot
       RunOutput: { ExitCode: 7 },
       PublishedResult: { Type: 'urlDownload' },
     })
-    const history = await server.history(job)
-    expect(history).toContain('Execution: The node was restarted; the running program was taken up again')
     await eventually(
       'nothing is left in the engine',
       async () =>
