@@ -7,7 +7,7 @@ import { recogniseHost } from './wasm-hosts.js'
 import type { ImportGroup } from './wasm-import-groups.js'
 import { listSome, quote } from './wasm-lists.js'
 import { checkMemories } from './wasm-memories.js'
-import { type WasmImport, type WasmModule, readWasmModule } from './wasm-module.js'
+import { type WasmImport, type WasmModule, moduleBudget, readWasmModule } from './wasm-module.js'
 import { invalid } from './wasm-reader.js'
 import type { ValidationOptions, ValidationReport, WasmProblem } from './wasm-validation.js'
 
@@ -39,9 +39,13 @@ export function validateComponent(bytes: Uint8Array, options: ValidationOptions)
   const read = complaining(problems, '', () => readWasmComponent(bytes))
   if (read === undefined) return refused
   const modules: ComponentReport['modules'] = []
+  const budget = moduleBudget()
   for (const [index, { start, end }] of read.modules.entries()) {
     const what = `the core module ${index} of the component`
-    const module = complaining(problems, `; it is ${what}`, () => readWasmModule(bytes.subarray(start, end)))
+    const module = complaining(problems, `; it is ${what}`, () =>
+      readWasmModule(bytes.subarray(start, end), budget),
+    )
+    if (budget.left < 0) break
     if (module === undefined) continue
     modules.push({ start, end, module })
     problems.push(...checkMemories(module, what))

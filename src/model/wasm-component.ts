@@ -13,6 +13,7 @@ import {
   readExternType,
   readSort,
 } from './wasm-component-types.js'
+import { SECTION_PARTS } from './wasm-module.js'
 import { WasmReader, invalid, malformed, unsupported } from './wasm-reader.js'
 
 /** A component, as the definitions that it is made of, in their order: each may refer to those before it. */
@@ -60,6 +61,8 @@ export interface ModuleRange {
 const VERSION = 0x0d
 const MODULES_MAX = 1_000
 const DEFINITIONS_MAX = 100_000
+/** Definitions, and everything that is listed in them: members of types, arguments, exports; sections as well. */
+const PARTS_MAX = 500_000
 
 /**
  * Reads a component, without its core modules: those are ranges of the file, each a module for `readWasmModule`.
@@ -71,7 +74,7 @@ const DEFINITIONS_MAX = 100_000
  */
 export function readWasmComponent(bytes: Uint8Array): { component: WasmComponent; modules: ModuleRange[] } {
   const modules: ModuleRange[] = []
-  const file = new WasmReader(bytes, 0, bytes.length, 'component')
+  const file = new WasmReader(bytes, 0, bytes.length, 'component', { left: PARTS_MAX, max: PARTS_MAX })
   return { component: readFrom(file, modules, { left: DEFINITIONS_MAX }, 0), modules }
 }
 
@@ -100,6 +103,7 @@ function readFrom(
     const at = file.offset
     const id = file.byte()
     const size = file.u32()
+    file.spend(SECTION_PARTS)
     const section = file.slice(size, SECTIONS[id] ?? `section ${id}`)
     if (id === 0) section.name()
     else if (id === 1) {

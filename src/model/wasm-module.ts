@@ -1,5 +1,5 @@
 import { recogniseForeignFile } from './foreign-file.js'
-import { WasmReader, invalid, malformed, unsupported } from './wasm-reader.js'
+import { type ReadBudget, WasmReader, invalid, malformed, unsupported } from './wasm-reader.js'
 
 export type WasmExternKind = 'func' | 'table' | 'memory' | 'global' | 'tag'
 
@@ -44,6 +44,17 @@ const TYPES_MAX = 1_000_000
 const FUNCTIONS_MAX = 1_000_000
 const TABLES_MAX = 100_000
 const PARAMS_MAX = 1_000
+/** All of these together, and the sections. */
+const PARTS_MAX = 4_000_000
+/** As how many a section counts, which may be empty. */
+export const SECTION_PARTS = 10
+/** As how many an import or export counts. */
+const NAMED_PARTS = 10
+
+/** For one module, or for several that belong together. */
+export function moduleBudget(): ReadBudget {
+  return { left: PARTS_MAX, max: PARTS_MAX }
+}
 
 /**
  * Reads the imports, exports and limits of a WebAssembly module, without compiling it.
@@ -54,9 +65,9 @@ const PARAMS_MAX = 1_000
  *
  * @throws WeirError `wasm.invalid` for text, components, truncated or malformed modules, and unsupported proposals.
  */
-export function readWasmModule(bytes: Uint8Array): WasmModule {
+export function readWasmModule(bytes: Uint8Array, budget = moduleBudget()): WasmModule {
   checkHeader(bytes)
-  const reader = new WasmReader(bytes, 8, bytes.length, 'module')
+  const reader = new WasmReader(bytes, 8, bytes.length, 'module', budget)
   const found: Sections = {
     types: [],
     functionTypes: [],
@@ -72,6 +83,7 @@ export function readWasmModule(bytes: Uint8Array): WasmModule {
     const at = reader.offset
     const id = reader.byte()
     const size = reader.u32()
+    reader.spend(SECTION_PARTS)
     const section = reader.slice(size, SECTION_NAMES[id] ?? `section ${id}`)
     if (id === 0) {
       section.name()
@@ -213,7 +225,9 @@ function readValueType(section: WasmReader): string {
 }
 
 function readImports(section: WasmReader, found: Sections): void {
-  for (let left = section.count(IMPORTS_MAX, 'imports'); left > 0; left--) {
+  const count = section.count(IMPORTS_MAX, 'imports')
+  section.spend(count * (NAMED_PARTS - 1))
+  for (let left = count; left > 0; left--) {
     const module = section.name()
     const name = section.name()
     const at = section.offset
@@ -266,7 +280,9 @@ function readMemories(section: WasmReader, found: Sections): void {
 
 function readExports(section: WasmReader, found: Sections): void {
   const seen = new Set<string>()
-  for (let left = section.count(EXPORTS_MAX, 'exports'); left > 0; left--) {
+  const count = section.count(EXPORTS_MAX, 'exports')
+  section.spend(count * (NAMED_PARTS - 1))
+  for (let left = count; left > 0; left--) {
     const at = section.offset
     const name = section.name()
     if (seen.has(name)) throw malformed(`the export ${JSON.stringify(name.slice(0, 80))} is there twice`, at)

@@ -3,14 +3,23 @@ import { decodeUtf8 } from './wasm-utf8.js'
 
 const NAME_BYTES_MAX = 100_000
 
+/** How many things may be read from one file, as what is made of them takes many times their room; counted down. */
+export interface ReadBudget {
+  left: number
+  readonly max: number
+}
+
 /** Reads one stretch of a WebAssembly file; never past its end. Throws `wasm.invalid`. */
 export class WasmReader {
   readonly #bytes: Uint8Array
   readonly #end: number
   readonly #what: string
+  readonly #budget: ReadBudget | undefined
   offset: number
 
-  constructor(bytes: Uint8Array, start: number, end: number, what: string) {
+  /** With a budget, everything that `count` finds in any part of it is taken out of it. */
+  constructor(bytes: Uint8Array, start: number, end: number, what: string, budget?: ReadBudget) {
+    this.#budget = budget
     this.#bytes = bytes
     this.#end = end
     this.#what = what
@@ -70,7 +79,16 @@ export class WasmReader {
     if (count > max) throw invalid(`it has ${count} ${what}, more than the ${max} that are allowed`)
     if (count > this.#end - this.offset)
       throw malformed(`the ${this.#what} section is too short for ${count} ${what}`, at)
+    this.spend(count)
     return count
+  }
+
+  /** Takes so many things out of the budget. */
+  spend(count: number): void {
+    const budget = this.#budget
+    if (budget === undefined) return
+    budget.left -= count
+    if (budget.left < 0) throw invalid(`it consists of more than ${budget.max} parts`)
   }
 
   name(): string {
@@ -92,7 +110,7 @@ export class WasmReader {
         this.offset,
       )
     }
-    const part = new WasmReader(this.#bytes, this.offset, this.offset + size, what)
+    const part = new WasmReader(this.#bytes, this.offset, this.offset + size, what, this.#budget)
     this.offset += size
     return part
   }

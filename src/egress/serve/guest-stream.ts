@@ -1,5 +1,6 @@
 import { Duplex } from 'node:stream'
 import { CHANNEL_WINDOW_BYTES, FRAME, FRAME_BYTES_MAX } from '../../model/index.js'
+import { Backlog } from './backlog.js'
 import type { ClientSocket } from './socket-stream.js'
 
 /** How a stream speaks: through its channel. */
@@ -20,11 +21,16 @@ export class GuestStream extends Duplex implements ClientSocket {
   #taken = 0
   #isDropped = false
   #hasEnded = false
+  /** What came and was not asked for yet. */
+  readonly #kept = new Backlog()
+  /** Somebody asked for bytes, and there were none. */
+  #isAsked = false
   /** What waits until the sandbox gives room. */
   #waiting: { bytes: Buffer; done: () => void } | undefined
 
   constructor(wire: StreamWire) {
-    super({ writableHighWaterMark: FRAME_BYTES_MAX })
+    // What waits to be read is kept here, where small pieces become large ones: one piece at a time is handed on.
+    super({ writableHighWaterMark: FRAME_BYTES_MAX, readableHighWaterMark: 1 })
     this.#wire = wire
     this.on('error', () => {})
   }
@@ -34,17 +40,16 @@ export class GuestStream extends Duplex implements ClientSocket {
     this.#mayReceive -= bytes.length
     if (this.#mayReceive < 0 || this.#hasEnded) return false
     if (this.destroyed) return true
-    const before = this.readableLength
-    this.push(bytes)
-    // A reader that waits gets them at once; then they are not kept.
-    this.#took(before + bytes.length - this.readableLength)
+    if (this.#isAsked) this.#hand(bytes)
+    else this.#kept.add(bytes)
     return true
   }
 
   /** The sandbox sends no more. */
   receiveEnd(): void {
-    if (!this.destroyed && !this.#hasEnded) this.push(null)
+    if (this.#hasEnded) return
     this.#hasEnded = true
+    if (this.#isAsked && !this.destroyed) this.push(null)
   }
 
   /** The sandbox takes so many more; false when it never got that many. */
@@ -83,7 +88,10 @@ export class GuestStream extends Duplex implements ClientSocket {
   }
 
   override _read(): void {
-    // Bytes come when the sandbox sends them; it may send what was said to be taken.
+    const bytes = this.#kept.take()
+    if (bytes !== undefined) this.#hand(bytes)
+    else if (this.#hasEnded) this.push(null)
+    else this.#isAsked = true
   }
 
   override _write(bytes: Buffer, _encoding: string, done: () => void): void {
@@ -104,6 +112,7 @@ export class GuestStream extends Duplex implements ClientSocket {
 
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
     this.#waiting = undefined
+    this.#kept.clear()
     if (!this.#isDropped) this.#wire.send(FRAME.CLOSE, 0)
     done(error)
   }
@@ -121,6 +130,14 @@ export class GuestStream extends Duplex implements ClientSocket {
       this.#waiting = { bytes: rest, done: waiting.done }
       this.#sendWaiting()
     })
+  }
+
+  #hand(bytes: Buffer): void {
+    this.#isAsked = false
+    const before = this.readableLength
+    this.push(bytes)
+    // A reader that waits gets them at once; then they are not kept.
+    this.#took(before + bytes.length - this.readableLength)
   }
 
   /** In steps of a quarter of a window, so that the sandbox need not stop. */

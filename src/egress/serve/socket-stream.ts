@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream'
 import type { Meter } from '../limits/token-bucket.js'
+import { Backlog } from './backlog.js'
 
 /** What a client is served on: a connection, or what stands for one. */
 export interface ClientSocket extends Duplex {
@@ -28,8 +29,9 @@ const BUFFERED_BYTES_MAX = 64 * 1024
  */
 export class SocketReader {
   readonly #socket: Duplex
-  #queue: Buffer[] = []
-  #queuedBytes = 0
+  /** What a reader that waits gets at once. */
+  #first: Buffer | undefined
+  readonly #queue = new Backlog()
   #ended = false
   #gone: Error | undefined
   #wake: (() => void) | undefined
@@ -39,11 +41,13 @@ export class SocketReader {
   constructor(socket: Duplex) {
     this.#socket = socket
     socket.on('data', (bytes: Buffer) => {
-      this.#queue.push(bytes)
-      this.#queuedBytes += bytes.length
-      // Whoever waits takes them at once.
-      if (this.#wake !== undefined) this.#wake()
-      else if (this.#queuedBytes >= BUFFERED_BYTES_MAX) socket.pause()
+      if (this.#wake !== undefined && !this.hasBuffered) {
+        this.#first = bytes
+        this.#wake()
+        return
+      }
+      this.#queue.add(bytes)
+      if (this.#queue.length >= BUFFERED_BYTES_MAX) socket.pause()
     })
     socket.on('end', () => {
       this.#ended = true
@@ -66,17 +70,17 @@ export class SocketReader {
   }
 
   get hasBuffered(): boolean {
-    return this.#queue.length > 0
+    return this.#first !== undefined || this.#queue.length > 0
   }
 
   /** The next bytes, or undefined at the end. Rejects with {@link SocketGone} or the signal's reason. */
   async read(signal: AbortSignal): Promise<Buffer | undefined> {
     for (;;) {
       signal.throwIfAborted()
-      const bytes = this.#queue.shift()
+      const bytes = this.#first ?? this.#queue.take()
+      this.#first = undefined
       if (bytes !== undefined) {
-        this.#queuedBytes -= bytes.length
-        if (this.#socket.isPaused() && this.#queuedBytes < BUFFERED_BYTES_MAX) this.#socket.resume()
+        if (this.#socket.isPaused() && this.#queue.length < BUFFERED_BYTES_MAX) this.#socket.resume()
         return bytes
       }
       if (this.#ended) return undefined
@@ -88,8 +92,9 @@ export class SocketReader {
   /** Puts bytes back to the front. */
   unread(bytes: Buffer): void {
     if (bytes.length === 0) return
-    this.#queue.unshift(bytes)
-    this.#queuedBytes += bytes.length
+    if (this.#first !== undefined) this.#queue.unread(this.#first)
+    this.#first = undefined
+    this.#queue.unread(bytes)
   }
 
   /** Forgets the signal of the last read, so that nothing of who read then is held any longer. */
