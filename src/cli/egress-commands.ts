@@ -18,7 +18,7 @@ export function addEgressCommands(leaf: Leaf, egress: WeirCommand, context: CliC
     .optionsGroup('Network flags:')
     .collected(
       '--domain <PATTERN>',
-      'host that it may reach: host, .host, *.host, each with :port; repeatable (default none)',
+      'host that it may reach: host, .host, *.host, each with :port; @preset; repeatable (default none)',
     )
     .collected('--outbound-url <URL>', 'the same with a scheme: https://host; repeatable')
     .option('--learn', 'open every public host to it, and say at the end which it needs')
@@ -77,7 +77,10 @@ export function addEgressCommands(leaf: Leaf, egress: WeirCommand, context: CliC
       '--listen <ADDRESS>',
       'where to listen: 127.0.0.1:3128, [::1]:3128; port 0: a free one; repeatable',
     )
-    .collected('--domain <PATTERN>', 'host that clients without a credential may reach; repeatable')
+    .collected(
+      '--domain <PATTERN>',
+      'host that clients without a credential may reach, or @preset; repeatable',
+    )
     .collected('--outbound-url <URL>', 'the same with a scheme: https://host; repeatable')
     .option('--policy <FILE>', 'rules, identities and listeners (YAML); read again when it changes')
     .option('--audit-dir <DIR>', 'where the records go (default egress-gateway in the data directory)')

@@ -1,6 +1,9 @@
 import { WeirError } from '../errors.js'
 import { parseHostPattern } from '../model/host-pattern.js'
+import { expandPresets, NO_PRESETS, presetNameOf, readPresets, type Presets } from '../model/presets.js'
 import { quoted } from '../model/printable.js'
+import { readConfig } from './context.js'
+import type { CliContext, GlobalFlags } from './context.js'
 import type { FlagProblems } from './flag-problems.js'
 
 export interface EgressPatternFlags {
@@ -8,14 +11,30 @@ export interface EgressPatternFlags {
   outboundUrl?: string[]
 }
 
-/** `--domain` and `--outbound-url` as canonical patterns, each once. */
-export function egressPatterns(
-  { domain = [], outboundUrl = [] }: EgressPatternFlags,
+/** `--domain` and `--outbound-url` as canonical patterns, each once; `@name` by the presets of the configuration here. */
+export async function egressPatterns(
+  flags: EgressPatternFlags & GlobalFlags,
   problems: FlagProblems,
-): string[] {
-  const domains = problems.readAll('--domain', domain, (text) => parseHostPattern(text).text)
+  context: CliContext,
+): Promise<string[]> {
+  const { domain = [], outboundUrl = [] } = flags
+  const presets = await presetsHere(domain, flags, context)
+  const domains = problems.readAll('--domain', domain, (text) =>
+    presetNameOf(text) === undefined ? parseHostPattern(text).text : expandPresets([text], presets).domains,
+  )
   const urls = problems.readAll('--outbound-url', outboundUrl, readOutboundUrl)
-  return [...new Set([...domains, ...urls])]
+  return [...new Set([...domains.flat(), ...urls])]
+}
+
+/** The presets of the configuration of this machine, which is read only when one of the texts names a preset. */
+export async function presetsHere(
+  texts: readonly string[],
+  flags: GlobalFlags,
+  context: CliContext,
+): Promise<Presets> {
+  if (texts.every((text) => presetNameOf(text) === undefined)) return NO_PRESETS
+  const { values } = await readConfig(flags, context)
+  return readPresets(values['Egress.Presets'])
 }
 
 function readOutboundUrl(text: string): string {

@@ -52,7 +52,7 @@ export function addKeyCommands(leaf: Leaf, group: Group, context: CliContext): v
   )
   trust
     .option('--name <NAME>', 'what to call it in records (default from the key)')
-    .collected('--domain <PATTERN>', 'host that its jobs may reach: host, .host, *.host; repeatable')
+    .collected('--domain <PATTERN>', 'host that its jobs may reach: host, .host, *.host; @preset; repeatable')
     .collected('--outbound-url <URL>', 'the same with a scheme: https://host; repeatable')
     .option('--expires <DURATION>', 'trust it for so long: 90d (default until it is taken back)')
     .option('--replace', 'replace what the key was trusted with before')

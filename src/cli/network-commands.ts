@@ -57,7 +57,7 @@ export function addNetworkCommands(leaf: Leaf, network: WeirCommand, context: Cl
       (await import('./commands/network-check.js')).networkCheck(operands[0], flags, context),
   )
   hosts(check)
-    .option('--engine <NAME>', 'only nodes that can give networks to this engine: docker')
+    .option('--engine <NAME>', 'only nodes that can give networks to this engine: docker, wasm')
     .collected('-V, --template-vars <NAME=VALUE>', 'value for {{.NAME}} in the file; repeatable')
     .option('-E, --template-envs <REGEX>', 'also values from environment variables with such names')
     .option('--no-template', 'take the file as it is')

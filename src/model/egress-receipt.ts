@@ -102,5 +102,7 @@ function statementOf({
   if (records === 0) return 'The execution tried to reach nothing: nothing left it.'
   const open =
     learning === true ? 'Every public host was open to the execution, which was a learning one. ' : ''
-  return `${open}Of ${allowed + refused} attempts ${allowed} were allowed; ${bytesUp} bytes left and ${bytesDown} came in.`
+  const attempts = allowed + refused
+  const counted = `${allowed} of ${attempts} ${attempts === 1 ? 'attempt' : 'attempts'} ${allowed === 1 ? 'was' : 'were'} allowed`
+  return `${open}${counted}; ${bytesUp} bytes left and ${bytesDown} came in.`
 }

@@ -87,12 +87,23 @@ export function parseHostPatterns(texts: readonly string[], options: HostPattern
   }
   const first = mistakes[0]
   if (first === undefined) return [...patterns.values()]
-  const more = mistakes.length > 1 ? ` (and ${mistakes.length - 1} more)` : ''
-  throw new WeirError('pattern.invalid', `${first.message}${more}`, {
-    hint: first.hint,
-    details: { mistakes },
-  })
+  const details = { mistakes }
+  if (mistakes.length === 1)
+    throw new WeirError('pattern.invalid', first.message, { hint: first.hint, details })
+  const lines = mistakes
+    .slice(0, MISTAKES_TOLD)
+    .map(({ message, hint }) => message.replace(PREFIX, '') + (hint === undefined ? '' : ` (${hint})`))
+  const rest = mistakes.length - lines.length
+  if (rest > 0) lines.push(`and ${rest} more`)
+  throw new WeirError(
+    'pattern.invalid',
+    [`Cannot use ${mistakes.length} host patterns:`, ...lines].join('\n  '),
+    { details },
+  )
 }
+
+const MISTAKES_TOLD = 20
+const PREFIX = 'Cannot use host pattern '
 
 /** What a pattern holds of a host beside its name. A scheme needs its port. */
 export interface PatternService {

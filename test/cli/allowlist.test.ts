@@ -86,12 +86,22 @@ describe('weir node allowlist beside a node that runs', () => {
     expect([asked.code, id]).toEqual([0, expect.stringMatching(/^r-[0-9a-f-]{36}$/)])
     const bare = await server.weir(['network', 'request', 'data.example.org'])
     expect([bare.code, bare.stderr]).toEqual([2, expect.stringContaining('--reason')])
+    for (const [args, said] of [
+      [
+        ['a..example', 'localhost', '--reason', 'x'],
+        /2 host patterns:\n  "a\.\.example".*\n  "localhost".*special-use/,
+      ],
+      [['example.org', '--reason', 'x'.repeat(5_000)], /reason of 5000 characters.*\n.*--reason/],
+    ] as const) {
+      const mistaken = await server.weir(['network', 'request', ...args])
+      expect([mistaken.code, mistaken.stderr]).toEqual([2, expect.stringMatching(said)])
+    }
     // A network without a list allows everything already, and an approval must not close anything.
     const approved = await server.weir(['network', 'approve', id.slice(0, 10)])
     expect([approved.code, approved.stderr]).toEqual([
       0,
       expect.stringMatching(
-        /Approving data\.example\.org\n.*needed no change\n0 of 1 node takes[\s\S]*still refuses/,
+        /Approving data\.example\.org\n.*needed no change\n0 of 1 node takes[\s\S]*still refuses[\s\S]*weir node allowlist add data\.example\.org/,
       ),
     ])
     const refused = await server.weir(['network', 'allowlist', 'add', 'data.example.org'])
@@ -194,6 +204,20 @@ describe('weir node allowlist beside a node that runs', () => {
         2,
         expect.stringContaining('a preset cannot hold another'),
       ])
+    })
+
+    it('is known to the gateway for other programs, and to whoever trusts a key', async () => {
+      const settings = ['-c', `Egress.Presets=${JSON.stringify(PRESETS)}`]
+      const key = 'UDVEU3DD4KOFECV66VIHWEZOYX4ZKR3WV27L464SIIPOU2IUI3JCYSJF'
+      const trusted = await here('key', 'trust', key, '--domain', '@lab', '--output', 'json', ...settings)
+      expect(JSON.parse(trusted.stdout)).toMatchObject({ allow: PRESETS.lab })
+      for (const command of [
+        ['gateway', '--listen', '127.0.0.1:0', '--domain', '@labb', '--domain', 'a..b', ...settings],
+        ['exec', '--domain', '@labb', '--domain', 'a..b', ...settings, '--', 'true'],
+      ]) {
+        const { stderr } = await here('egress', ...command)
+        expect(stderr).toMatch(/@labb.*Did you mean @lab\?[\s\S]*"a\.\.b"/)
+      }
     })
 
     it('is known to a run without a server as well', async () => {

@@ -31,6 +31,14 @@ describe('weir audit verify', () => {
   )
 })
 
+describe('weir audit verify of a directory', () => {
+  it('names the receipt that a downloaded result has', async () => {
+    const { code, stderr } = await run(['audit', 'verify', '.'])
+    expect(code).toBe(2)
+    expect(stderr).toMatch(/Cannot read "\.": it is a directory\n.*egress-receipt\.json/)
+  })
+})
+
 describe('weir audit verify of a file', () => {
   const receipt = join(import.meta.dirname, 'egress-receipt.json')
   writeFileSync(

@@ -36,7 +36,7 @@ describe('evidence', () => {
       executionId: 'e-1',
       intact: true,
       records: COUNT,
-      statement: 'Of 5 attempts 5 were allowed; 50 bytes left and 500 came in.',
+      statement: '5 of 5 attempts were allowed; 50 bytes left and 500 came in.',
       nodeId: 'n-1',
       problems: [],
       unproven: [],

@@ -281,6 +281,17 @@ describe.skipIf(missing !== '')(missing === '' ? title : `${title} (skipped: ${m
     },
   )
 
+  it.skipIf(!has('python3'))(
+    'says which flag opens Unix sockets when a program failed without them',
+    async () => {
+      const words = ['--', 'python3', '-c', 'import socket; socket.socket(socket.AF_UNIX)']
+      const failed = await exec(words)
+      expect([failed.code, failed.stderr]).toEqual([1, expect.stringMatching(/EAFNOSUPPORT.*--unix-sockets/)])
+      const opened = await exec(['--unix-sockets', ...words])
+      expect([opened.code, opened.stderr]).toEqual([0, expect.not.stringContaining('EAFNOSUPPORT')])
+    },
+  )
+
   it.skipIf(!has('python3') || !has('git'))(
     'runs test suites, worker pools and git without Unix sockets',
     async () => {

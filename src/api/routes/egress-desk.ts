@@ -31,6 +31,8 @@ import { answers } from './answers.js'
 const LIST = '/api/v1/orchestrator/egress/allow'
 const REQUESTS = '/api/v1/orchestrator/egress/requests'
 const REASON_MAX = 1_024
+/** Of a request: what is longer than allowed is complained about where the rule is. */
+const REASON_READ_MAX = 16_384
 
 /** What operators do with the list of the network, and what users ask them to. */
 export function egressDeskRoutes(app: FastifyInstance, context: ApiContext, jobs: JobService): void {
@@ -109,7 +111,7 @@ export function egressDeskRoutes(app: FastifyInstance, context: ApiContext, jobs
       const { requests } = wanted(context)
       const { domains } = expandPresets(readTexts(request.body, 'Domains'), context.presets)
       const patterns = parseHostPatterns(domains).map(({ text }) => text)
-      const reason = bodyText(request.body, 'Reason', REASON_MAX)
+      const reason = bodyText(request.body, 'Reason', REASON_READ_MAX)
       const asker = { principal: who.id, principalName: who.name, reason }
       const what = { action: 'egress.request', object: patterns.join(' '), details: { reason } }
       // What is refused leaves no line: the record is bounded, and nobody may push out what others did.

@@ -81,6 +81,7 @@ export async function networkApprove(id: string, flags: AccessFlags, context: Cl
   })
   if (format !== undefined) return print(approval, format, flags, context)
   for (const line of approvalLines(approval)) terminal.talk(line)
+  suggest(terminal, nextOf(approval))
   return EXIT.ok
 }
 
@@ -136,6 +137,16 @@ function approvalLines({ Request, Accepting, Refusing }: WireApproval): string[]
   })
   const more = refusing.length > LINES_MAX ? [`… and ${refusing.length - LINES_MAX} more nodes`] : []
   return [...lines, ...refusing.slice(0, LINES_MAX), ...more].map((line) => printable(line))
+}
+
+/** What the operators of nodes that still refuse would run there. */
+function nextOf({ Refusing }: WireApproval): [string, string][] {
+  const lacking = Refusing.flatMap(({ Missing }) => Missing).filter(
+    ({ Owner, Code }) => Owner === 'node' && Code !== 'egress.denied_by_operator',
+  )
+  const patterns = [...new Set(lacking.map(({ Pattern }) => shellWord(Pattern)))]
+  if (patterns.length === 0) return []
+  return [['On the machines of nodes that lack it:', `weir node allowlist add ${patterns.join(' ')}`]]
 }
 
 function render(request: WireAccessRequest): string {

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { readFile, stat } from 'node:fs/promises'
-import { resolve } from 'node:path'
+import { join, resolve } from 'node:path'
 import { WeirError } from '../../errors.js'
 import { collectEvidence, type Evidence, type EvidenceVerdict, judgeEvidence } from '../../model/evidence.js'
 import { shortId } from '../../model/ids.js'
@@ -68,10 +68,11 @@ export async function auditVerify(
   for (const { executionId, unproven } of verdicts)
     for (const sentence of unproven) terminal.talk(`${shortId(executionId)}: ${printable(sentence)}`)
   const [file] = files
+  const signer = verdicts.find(({ unproven }) => unproven.length > 0)?.nodeId || 'ID'
   if (file !== undefined && given.length === 0 && verdicts.some(({ unproven }) => unproven.length > 0))
     suggest(terminal, [
       ["With the node's key:", `weir audit verify --key KEY ${shellWord(file)}`],
-      ['The key:', 'weir node describe ID shows it as PublicKey'],
+      ['The key:', `weir node describe ${shellWord(printable(shortId(signer)))} shows it as PublicKey`],
     ])
   return verdicts.every(({ intact }) => intact) ? EXIT.ok : EXIT.no
 }
@@ -103,8 +104,13 @@ async function fetchEvidence(client: WeirClient, id: string): Promise<Evidence> 
 
 /** JSON, or one JSON object per line. */
 async function readEvidence(path: string, shown: string): Promise<Evidence> {
-  const { size } = await stat(path)
-  if (size > FILE_BYTES_MAX)
+  const found = await stat(path)
+  if (found.isDirectory()) {
+    throw new WeirError('cli.usage', `Cannot read ${quoted(shown)}: it is a directory`, {
+      hint: `name a file in it; a downloaded result has ${quoted(join(shown, 'egress-receipt.json'))}`,
+    })
+  }
+  if (found.size > FILE_BYTES_MAX)
     throw new WeirError(
       'cli.usage',
       `Cannot read ${quoted(shown)}: it is larger than ${FILE_BYTES_MAX} bytes`,

@@ -48,7 +48,7 @@ export async function egressExec(
 ): Promise<number> {
   const { terminal, cwd } = context
   const problems = new FlagProblems()
-  const domains = egressPatterns(flags, problems)
+  const domains = await egressPatterns(flags, problems, context)
   const variables = problems.readAll('-e', flags.env ?? [], readVariable)
   const wanted = readLimits(flags, problems)
   problems.throwAny()
@@ -204,10 +204,21 @@ async function say(
   terminal.talk(terminal.talkStyle.dim(`── ${headline(summary)}`))
   if (learned !== undefined) return sayLearned(learned, flags, terminal)
   const rows = destinationRows(summary.destinations)
-  if (rows.length === 0) return
+  if (rows.length === 0) return suggestUnixSockets(result, flags, terminal)
   const layout = { ...tableLayout(terminal, {}), plain: true, style: terminal.talkStyle }
   for (const line of renderTable(rows, EGRESS_COLUMNS, layout).trimEnd().split('\n')) terminal.talk(line)
 }
+
+/** A program that failed, and not for a host: what it may have lacked is nowhere on record. */
+function suggestUnixSockets({ exitCode }: ExecResult, { unixSockets }: ExecFlags, terminal: Terminal): void {
+  if (exitCode === 0 || exitCode >= PROGRAM_NOT_RUN || unixSockets === true) return
+  suggest(terminal, [
+    ['If it wants a Unix socket (EAFNOSUPPORT, "Address family not supported"):', '--unix-sockets'],
+  ])
+}
+
+/** From here on a shell says that there was no program, or that a signal ended it. */
+const PROGRAM_NOT_RUN = 126
 
 /** Ready to paste: the flags for the next run, and the lines of a policy file. */
 function sayLearned(learned: DomainSuggestion, flags: ExecFlags, terminal: Terminal): void {

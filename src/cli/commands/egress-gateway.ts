@@ -22,7 +22,7 @@ const GRACE_MS = 10_000
 export async function egressGateway(flags: GatewayFlags, context: CliContext): Promise<number> {
   const { terminal, cwd, environment } = context
   const problems = new FlagProblems()
-  const allow = egressPatterns(flags, problems)
+  const allow = await egressPatterns(flags, problems, context)
   problems.throwAny()
   const dataDir = flags.dataDir ?? environment.WEIR_DIR ?? join(homedir(), '.weir')
   const auditDir = resolve(cwd, flags.auditDir ?? join(dataDir, 'egress-gateway'))

@@ -151,7 +151,7 @@ export async function keyTrust(key: string, flags: KeyTrustFlags, context: CliCo
   const problem = keyNameProblem(name)
   if (problem !== undefined) throw new WeirError('cli.usage', `Cannot use --name: ${problem}`)
   const problems = new FlagProblems()
-  const allow = egressPatterns(flags, problems)
+  const allow = await egressPatterns(flags, problems, context)
   problems.throwAny()
   if (allow.length === 0) {
     throw new WeirError('cli.usage', 'Cannot trust a key with nothing: no host is named', {
@@ -225,7 +225,7 @@ const KEY_COLUMNS: readonly Column<TrustedKey>[] = [
   { header: 'NAME', value: ({ name }) => name, cutFirst: 0 },
   { header: 'KEY', value: ({ key }) => key, cutFirst: 1 },
   { header: 'EXPIRES', value: ({ expires }) => expiryText(expires), cutFirst: 0 },
-  { header: 'HOSTS', value: ({ allow }) => allow.join(' ') },
+  { header: 'HOSTS', value: ({ allow }) => allow.join(', ') },
 ]
 
 function expiryText(expires: string | undefined): string {

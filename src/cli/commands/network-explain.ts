@@ -2,8 +2,9 @@ import { readDestination } from '../../model/destination.js'
 import { parseHostPatterns } from '../../model/host-pattern.js'
 import { hostInUrl } from '../../model/host.js'
 import { shortId } from '../../model/ids.js'
-import { expandPresets, presetNameOf, readPresets } from '../../model/presets.js'
+import { expandPresets, presetNameOf } from '../../model/presets.js'
 import { readConfig, suggest, withClient } from '../context.js'
+import { presetsHere } from '../egress-pattern-flags.js'
 import { EXIT } from '../exit-codes.js'
 import { OBJECT_FORMATS, printObject } from '../output-format.js'
 import { readChoice } from '../read-choice.js'
@@ -41,7 +42,8 @@ export async function networkExplain(
   const { node } = flags
   // What a preset stands for knows the server, or without one the configuration here.
   const named = asked.filter((one) => presetNameOf(one) !== undefined)
-  const presets = node === undefined ? await presetHosts(named, flags, context) : named
+  const presets =
+    node === undefined ? expandPresets(named, await presetsHere(named, flags, context)).domains : named
   const hosts = asked.filter((one) => !named.includes(one))
   const patterns = parseHostPatterns(hosts, { allowPrivate: true }).map((pattern) => pattern.text)
   const domains = [...new Set([...patterns, ...presets])]
@@ -58,16 +60,6 @@ export async function networkExplain(
     if (node === undefined) suggestNode(domains, explanation, context)
   } else await printObject(terminal, explanation, format, flags.pretty ?? terminal.outIsTerminal)
   return isAllowed ? EXIT.ok : EXIT.no
-}
-
-async function presetHosts(
-  named: readonly string[],
-  flags: GlobalFlags,
-  context: CliContext,
-): Promise<string[]> {
-  if (named.length === 0) return []
-  const { values } = await readConfig(flags, context)
-  return expandPresets(named, readPresets(values['Egress.Presets'])).domains
 }
 
 async function explainHere(
