@@ -146,6 +146,8 @@ function finish(read: JobAsRead, value: unknown, problems: ProblemList, expand: 
   }
 }
 
+const UNKNOWN_PRESETS_TOLD = 20
+
 /** The hosts of presets in place of their names. Names that nobody knows become problems. */
 function withPresets(
   network: NetworkAsRead,
@@ -156,13 +158,17 @@ function withPresets(
   if (presets === undefined || network.Domains.every((text) => presetNameOf(text) === undefined))
     return { network, used: [] }
   const place = fieldPlace(at, 'Domains')
-  const unknown = network.Domains.filter((text, index) => {
+  const unknown = network.Domains.flatMap((text, index) => {
     const name = presetNameOf(text)
-    if (name === undefined || presets.has(name)) return false
+    return name === undefined || presets.has(name) ? [] : [{ name, index }]
+  })
+  // A near name is looked for each: that costs more than reading all the rest.
+  for (const { name, index } of unknown.slice(0, UNKNOWN_PRESETS_TOLD)) {
     const complaint = ruleOf(() => requirePreset(name, presets))(name)
     if (complaint !== undefined) problems.add(itemPlace(place, index), complaint)
-    return true
-  })
+  }
+  if (unknown.length > UNKNOWN_PRESETS_TOLD)
+    problems.add(place, { message: `${unknown.length} unknown presets` })
   if (unknown.length > 0) return { network, used: [] }
   const { domains, used } = expandPresets(network.Domains, presets)
   if (domains.length > DOMAINS_MAX)

@@ -88,6 +88,8 @@ export function expandPresets(
   const domains = texts.flatMap((text) => {
     const name = presetNameOf(text)
     if (name === undefined) return [text]
+    // Once: what names a preset ten thousand times is still a short text.
+    if (used.has(name)) return []
     const preset = requirePreset(name, presets)
     used.set(name, preset)
     return preset.domains

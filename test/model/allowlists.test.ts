@@ -3,8 +3,11 @@ import { describe, expect, it } from 'vitest'
 import { WeirError } from '../../src/errors.js'
 import {
   editPatternFile,
+  expandPresets,
   HostPatternSet,
   listedPatterns,
+  parseJobSpec,
+  type Preset,
   readForeignAllowlist,
   readPresets,
 } from '../../src/model/index.js'
@@ -233,6 +236,35 @@ describe('a list of another system', () => {
 })
 
 describe('presets', () => {
+  it('cost no more the more often a short text names them, known or not', () => {
+    let read = 0
+    const lab = {
+      name: 'lab',
+      digest: '',
+      get domains() {
+        read++
+        return ['example.com', 'example.org']
+      },
+    }
+    const presets = new Map([['lab', lab]])
+    const texts = Array<string>(10_000).fill('@lab')
+    expect(expandPresets(texts, presets)).toEqual({ domains: lab.domains, used: [lab] })
+    expect(read).toBeLessThan(10)
+
+    const Domains = texts.map((text, index) => `${text}-${index}`)
+    const Engine = { Type: 'docker', Params: { Image: 'example' } }
+    const job = { Name: 'n', Tasks: [{ Name: 'main', Engine, Network: { Type: 'HTTP', Domains } }] }
+    let asked = 0
+    class Watched extends Map<string, Preset> {
+      override keys() {
+        asked++
+        return super.keys()
+      }
+    }
+    expect(() => parseJobSpec(job, { presets: new Watched(presets) })).toThrow('10000 unknown presets')
+    expect(asked).toBeLessThan(200)
+  })
+
   it('are no hosts where hosts are named one by one', () => {
     expect(() => HostPatternSet.parse(['@lab'])).toThrow('it is the name of a preset')
   })
