@@ -145,7 +145,9 @@ const headers = fc.dictionary(
 const STATUSES = [200, 301, 400, 401, 403, 404, 405, 409, 410, 413, 414, 415, 429]
 
 describe('random requests', () => {
-  it('to every route are answered in one of the documented ways; nothing is a defect and the server lives', async () => {
+  it('to every route are answered in one of the documented ways; nothing is a defect and the server lives', {
+    timeout: 180_000,
+  }, async () => {
     const request = fc.record({
       route: fc.nat(),
       id: fc.oneof(fc.constantFrom('known', 'queued', 'node'), text),

@@ -81,7 +81,7 @@ describe.skipIf(missing !== '')(
           }
         }),
       )
-    }, 150_000)
+    }, 400_000)
 
     afterAll(async () => {
       await executor?.close()
