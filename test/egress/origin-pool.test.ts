@@ -3,6 +3,7 @@ import type { Socket } from 'node:net'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { OriginPool } from '../../src/egress/serve/origin-pool.js'
 import { parseIpAddress } from '../../src/model/index.js'
+import { ChannelClient, socketPair } from './channel-client.js'
 import { dial, TestGateway, until } from './with-gateway.js'
 
 const GET = 'GET http://example.com/ HTTP/1.1\r\nHost: example.com\r\n\r\n'
@@ -63,6 +64,34 @@ describe('a connection to the origin of plain HTTP', () => {
     const records = await net.audit.read('e-1', 0, 10)
     expect(records.map(({ dialled }) => dialled)).toEqual(Array(3).fill('93.184.216.10'))
     expect(origins[0]?.received).not.toContain('Connection:')
+  })
+
+  it('serves the next request of a sandbox too, whose conversations carry one each', async () => {
+    await net.lease('e-1')
+    const [theirs, mine] = await socketPair()
+    net.gateway.carry('door-e-1', theirs)
+    const sandbox = new ChannelClient(mine)
+    const once = GET.replace('\r\n\r\n', '\r\nConnection: close\r\n\r\n')
+    for (let count = 0; count < 3; count++)
+      expect(await ask(sandbox.open() as unknown as Socket, once)).toContain('Connection: close')
+    expect(origins.length).toBe(1)
+    await until(async () => (await net.audit.read('e-1', 0, 10)).length === 3)
+    mine.destroy()
+  })
+
+  it('is closed when more came behind an answer than it said, in one piece with its end', async () => {
+    const client = await dial(await net.lease('e-1'))
+    const chunked = 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n'
+    answer = ''
+    const answered = ask(client, GET, '0\r\n\r\n')
+    await until(() => origins[0]?.received.endsWith('\r\n\r\n') === true)
+    origins[0]?.socket.write(chunked)
+    await once(client, 'data')
+    origins[0]?.socket.write('2\r\nOK\r\n0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL')
+    await answered
+    answer = ANSWER
+    expect(await ask(client)).not.toContain('EVIL')
+    expect(origins.length).toBe(2)
   })
 
   it('is not shared by executions, hosts or ports', async () => {
@@ -238,13 +267,15 @@ describe('a connection to the origin of plain HTTP', () => {
     const [one, two] = ['93.184.216.10', '93.184.216.77'].map((text) => parseIpAddress(text))
     if (one === undefined || two === undefined) throw new Error('these are addresses')
     const pool = new OriginPool({ connections: 0 })
-    const host = { kind: 'name', text: 'example.com' } as const
+    const request = { kind: 'http', host: { kind: 'name', text: 'example.com' }, port: 80 } as const
     const port = await net.lease('e-1')
-    const connection = pool.adopt(host, 80, await dial(port), one)
+    const connection = pool.adopt(request, await dial(port), one)
     pool.keep(connection)
-    expect(pool.take(host, 80, [two, one])).toBe(connection)
+    expect(pool.take(request, [two, one])).toBe(connection)
     pool.keep(connection)
-    expect(pool.take(host, 80, [two])).toBeUndefined()
+    // Without TLS it is nothing for a request that wants it.
+    expect(pool.take({ ...request, kind: 'https' }, [one])).toBeUndefined()
+    expect(pool.take(request, [two])).toBeUndefined()
     expect(connection.socket.destroyed).toBe(true)
   })
 })

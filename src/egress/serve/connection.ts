@@ -64,6 +64,9 @@ export function refuseSocket(socket: ClientSocket, code: ErrorCode): void {
   closeAfter(socket, refusalResponse(refusal))
 }
 
+/** Makes a new connection one to speak over, where TLS is asked for. */
+type Secured = (socket: Socket) => Promise<Socket>
+
 /** One client connection: reads requests, one after the other, and hands each to its road. */
 export class ClientConnection {
   readonly socket: ClientSocket
@@ -233,36 +236,45 @@ export class ClientConnection {
     return socket
   }
 
-  /** The same, or a connection to one of them that is there from an earlier request of this execution. */
+  /**
+   * The same, or a connection to one of them that is there from an earlier request of this execution. `secured` begins TLS on a
+   * new one, where it is asked for.
+   */
   async connectOrReuse(
     attempt: Attempt,
-    { host, port }: EgressRequest,
+    request: EgressRequest,
     found: Resolution,
+    secured: Secured,
   ): Promise<OriginConnection> {
     this.signal.throwIfAborted()
     const startedAt = performance.now()
     await attempt.begin()
     this.signal.throwIfAborted()
     const { origins } = this.lease
-    const kept = origins.take(host, port, found.addresses)
+    const kept = origins.take(request, found.addresses)
     if (kept !== undefined) {
       attempt.dialled = kept.address
       return kept
     }
-    return await this.#adopt(attempt, { host, port }, found, startedAt)
+    return await this.#adopt(attempt, request, found, secured, startedAt)
   }
 
   /**
    * In place of a connection that turned out to be closed: still the same attempt, with its decision and its record. Rules that
    * changed meanwhile were asked about the address of that connection only, so they are asked again about all.
    */
-  async connectAnew(attempt: Attempt, request: EgressRequest, found: Resolution): Promise<OriginConnection> {
+  async connectAnew(
+    attempt: Attempt,
+    request: EgressRequest,
+    found: Resolution,
+    secured: Secured,
+  ): Promise<OriginConnection> {
     const before = attempt.dialled
     attempt.dialled = undefined
     this.lease.cutIfForbidden(attempt)
     try {
       this.signal.throwIfAborted()
-      return await this.#adopt(attempt, request, found, performance.now())
+      return await this.#adopt(attempt, request, found, secured, performance.now())
     } catch (error) {
       // The request did go there.
       attempt.dialled = before
@@ -272,12 +284,13 @@ export class ClientConnection {
 
   async #adopt(
     attempt: Attempt,
-    { host, port }: Pick<EgressRequest, 'host' | 'port'>,
+    request: EgressRequest,
     found: Resolution,
+    secured: Secured,
     startedAt: number,
   ): Promise<OriginConnection> {
     const { socket, address } = await this.#dial(attempt, found, startedAt)
-    return this.lease.origins.adopt(host, port, socket, address)
+    return this.lease.origins.adopt(request, await secured(socket), address)
   }
 
   async #dial(

@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net'
-import type { Host, IpAddress } from '../../model/index.js'
+import type { IpAddress } from '../../model/index.js'
+import type { EgressRequest } from '../policy/decide.js'
 import { SocketReader } from './socket-stream.js'
 
 /** Kept per execution, and by the gateway in all. */
@@ -25,8 +26,8 @@ export interface OriginConnection {
 }
 
 interface Kept extends OriginConnection {
-  readonly host: string
-  readonly port: number
+  /** Whom it speaks with, and whether over TLS. */
+  readonly whom: string
   /** Rules were replaced so often when it was made. */
   readonly epoch: number
   readonly timer: NodeJS.Timeout
@@ -35,12 +36,17 @@ interface Kept extends OriginConnection {
 }
 
 /**
- * Connections of one execution to origins of plain HTTP, kept for a moment for its next request to the same host and port.
+ * Connections of one execution to origins, kept for a moment for its next request to the same host and port. One with TLS and
+ * one without never stand for each other.
  * One that says anything between two answers, or closes, is dropped at once. It is used again only if its address is among
  * those that the lookup of the new request found and that were judged for it. When rules change all are closed.
+ *
+ * Beside them, for a host and port, the newest TLS session of a connection whose certificate was found valid: with it the next
+ * handshake is shorter. It opens no connection, and nobody but this execution uses it.
  */
 export class OriginPool {
   readonly #idle: Kept[] = []
+  readonly #sessions = new Map<string, Buffer>()
   readonly #count: KeptCount
   #epoch = 0
 
@@ -49,7 +55,7 @@ export class OriginPool {
   }
 
   /** Makes a connection one that can be kept. It belongs to the caller until {@link keep}. */
-  adopt({ text }: Host, port: number, socket: Socket, address: IpAddress): OriginConnection {
+  adopt(request: EgressRequest, socket: Socket, address: IpAddress): OriginConnection {
     const reader = new SocketReader(socket)
     const drop = () => {
       if (kept.isIdle) this.#drop(kept)
@@ -59,8 +65,7 @@ export class OriginPool {
       socket,
       reader,
       address,
-      host: text,
-      port,
+      whom: whomOf(request),
       epoch: this.#epoch,
       timer,
       isIdle: false,
@@ -77,10 +82,11 @@ export class OriginPool {
   }
 
   /** The newest that may be used for these answers, or undefined. It belongs to the caller until {@link keep}. */
-  take({ text }: Host, port: number, addresses: readonly IpAddress[]): OriginConnection | undefined {
+  take(request: EgressRequest, addresses: readonly IpAddress[]): OriginConnection | undefined {
+    const whom = whomOf(request)
     for (let index = this.#idle.length - 1; index >= 0; index--) {
       const kept = this.#idle[index]
-      if (kept === undefined || kept.host !== text || kept.port !== port) continue
+      if (kept === undefined || kept.whom !== whom) continue
       const isJudged = addresses.some((one) => one.text === kept.address.text)
       if (!isJudged || !isUsable(kept)) {
         this.#drop(kept)
@@ -108,9 +114,23 @@ export class OriginPool {
     timer.refresh()
   }
 
+  /** The TLS session to go on with. */
+  session(request: EgressRequest): Buffer | undefined {
+    return this.#sessions.get(whomOf(request))
+  }
+
+  keepSession(request: EgressRequest, session: Buffer): void {
+    const whom = whomOf(request)
+    this.#sessions.delete(whom)
+    const [oldest] = this.#sessions.keys()
+    if (oldest !== undefined && this.#sessions.size >= KEPT_MAX) this.#sessions.delete(oldest)
+    this.#sessions.set(whom, session)
+  }
+
   /** Closes all, also those in use once their request has ended. */
   clear(): void {
     this.#epoch++
+    this.#sessions.clear()
     for (const kept of this.#idle.slice()) this.#drop(kept)
   }
 
@@ -129,4 +149,8 @@ export class OriginPool {
 /** Nothing came after the last answer, not even the end. */
 function isUsable({ socket, reader }: OriginConnection): boolean {
   return !reader.hasBuffered && !reader.peerEnded && !socket.destroyed && socket.writable
+}
+
+function whomOf({ kind, host, port }: EgressRequest): string {
+  return `${kind} ${host.text} ${port}`
 }

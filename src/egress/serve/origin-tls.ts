@@ -4,7 +4,19 @@ import { WeirError } from '../../errors.js'
 import type { Host } from '../../model/index.js'
 
 /** Begins TLS with a host to which a connection was made. Resolves with the connection to speak over. */
-export type StartTls = (socket: Socket, host: Host, signal: AbortSignal) => Promise<Socket>
+export type StartTls = (
+  socket: Socket,
+  host: Host,
+  session: TlsSession,
+  signal: AbortSignal,
+) => Promise<Socket>
+
+/** What shortens the handshake with a host: the session of an earlier one with the same. */
+export interface TlsSession {
+  readonly known: Buffer | undefined
+  /** A new one, of a connection whose certificate is valid. May be called several times, also later. */
+  keep(session: Buffer): void
+}
 
 /** What programs of sandboxes ask for is HTTP/1.1; nothing else is offered. */
 export const ORIGIN_ALPN: readonly string[] = ['http/1.1']
@@ -18,7 +30,7 @@ export const ORIGIN_ALPN: readonly string[] = ['http/1.1']
  */
 export function createStartTls(authorities: string | undefined): StartTls {
   let context: SecureContext | undefined
-  return (socket, host, signal) =>
+  return (socket, host, session, signal) =>
     new Promise((resolve, reject) => {
       // Reading a list of authorities takes time, so it is done once, and only where somebody needs it.
       context ??= createSecureContext({
@@ -31,8 +43,16 @@ export function createStartTls(authorities: string | undefined): StartTls {
         secureContext: context,
         host: host.text,
         ...(isName ? { servername: host.text } : {}),
+        ...(session.known === undefined ? {} : { session: session.known }),
         ALPNProtocols: [...ORIGIN_ALPN],
         rejectUnauthorized: true,
+      })
+      // Before the certificate was judged a session is worth nothing.
+      let isSecure = false
+      let newest: Buffer | undefined
+      secure.on('session', (bytes: Buffer) => {
+        newest = bytes
+        if (isSecure) session.keep(bytes)
       })
       const finish = (settle: () => void) => {
         signal.removeEventListener('abort', onAbort)
@@ -46,7 +66,11 @@ export function createStartTls(authorities: string | undefined): StartTls {
         secure.on('error', () => {})
         secure.destroy()
       }
-      const onSecure = () => finish(() => resolve(secure))
+      const onSecure = () => {
+        isSecure = true
+        if (newest !== undefined) session.keep(newest)
+        finish(() => resolve(secure))
+      }
       const onError = (error: NodeJS.ErrnoException) => fail(tlsFailed(error))
       const onClose = () => fail(tlsFailed(undefined))
       const onAbort = () => fail(signal.reason as Error)

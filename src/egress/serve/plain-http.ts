@@ -16,7 +16,7 @@ import type { Attempt } from './attempt.js'
 import { closeAfter, endOf } from './closing.js'
 import type { ClientConnection } from './connection.js'
 import { hostContradictionOf } from './contradiction.js'
-import { ORIGIN_ALPN } from './origin-tls.js'
+import { ORIGIN_ALPN, type TlsSession } from './origin-tls.js'
 import { KEPT_MS, type OriginConnection } from './origin-pool.js'
 import { relay } from './relay.js'
 import { BodyPace } from './body-pace.js'
@@ -59,11 +59,12 @@ const NOTHING = Buffer.alloc(0)
 
 /**
  * Only what repeats without harm and has no body: an origin that overlooks a body would take it for the next request. Not
- * where connections to a host are counted, and not for a client that says it asks only once.
+ * where connections to a host are counted, and not for a client that says it asks only once; a sandbox says so of its stream,
+ * which costs it nothing.
  */
-function persists({ kind, method, body, keepAlive }: ProxyRequest, { lease }: ClientConnection): boolean {
-  const isPlain = kind === 'http' && (method === 'GET' || method === 'HEAD') && body.kind === 'none'
-  return isPlain && keepAlive && lease.limits.hostConnectionsMax === 0
+function persists({ method, body, keepAlive }: ProxyRequest, { lease, isGuest }: ClientConnection): boolean {
+  const isPlain = (method === 'GET' || method === 'HEAD') && body.kind === 'none'
+  return isPlain && (keepAlive || isGuest) && lease.limits.hostConnectionsMax === 0
 }
 
 const LINE_END = Buffer.from('\n')
@@ -118,7 +119,9 @@ class Exchange {
       const { request } = this.#attempt
       if (request === undefined || !this.#mayRepeat(error)) throw error
       origin.destroy()
-      return await this.#exchange(this.#use(await client.connectAnew(this.#attempt, request, found)))
+      return await this.#exchange(
+        this.#use(await client.connectAnew(this.#attempt, request, found, this.#secured)),
+      )
     }
   }
 
@@ -140,22 +143,35 @@ class Exchange {
     return connection.socket
   }
 
-  /** For `https`, which only a sandbox asks for, with TLS of our own. */
   async #connect(found: Resolution): Promise<Socket> {
     const client = this.#client
     const { kind, host } = this.#request
-    if (this.#persists && this.#attempt.request !== undefined)
-      return this.#use(await client.connectOrReuse(this.#attempt, this.#attempt.request, found))
-    const socket = await client.connect(this.#attempt, found)
+    const { request } = this.#attempt
+    if (kind === 'https') {
+      if (host.kind === 'name') this.#attempt.sni = host.text
+      this.#attempt.alpn = ORIGIN_ALPN
+    }
+    if (this.#persists && request !== undefined)
+      return this.#use(await client.connectOrReuse(this.#attempt, request, found, this.#secured))
+    return await this.#secured(await client.connect(this.#attempt, found))
+  }
+
+  /** For `https`, which only a sandbox asks for, with TLS of our own. */
+  readonly #secured = async (socket: Socket): Promise<Socket> => {
+    const client = this.#client
     this.#origin = socket
     socket.on('error', () => {})
+    const { request } = this.#attempt
     const { startTls } = client.parts
-    if (kind !== 'https' || startTls === undefined) return socket
-    if (host.kind === 'name') this.#attempt.sni = host.text
-    this.#attempt.alpn = ORIGIN_ALPN
+    if (request?.kind !== 'https' || startTls === undefined) return socket
+    const { origins } = client.lease
+    const session: TlsSession = {
+      known: origins.session(request),
+      keep: (bytes) => origins.keepSession(request, bytes),
+    }
     const disarm = client.deadline(client.lease.limits.helloTimeoutMs, TLS_TIMEOUT)
     try {
-      const secure = await startTls(socket, host, client.signal)
+      const secure = await startTls(socket, request.host, session, client.signal)
       this.#origin = secure
       secure.on('error', () => {})
       return secure
@@ -187,7 +203,7 @@ class Exchange {
     const keep = await this.#relayAnswer(this.#reader ?? new SocketReader(origin))
     const keepOpen = keep && this.#keepsOpen
     if (keepOpen) await uploaded
-    if (keepOpen && this.#originKeeps && this.#kept !== undefined) {
+    if ((keepOpen || this.#client.isGuest) && this.#originKeeps && this.#kept !== undefined) {
       this.#origin = undefined
       this.#client.lease.origins.keep(this.#kept)
     } else {

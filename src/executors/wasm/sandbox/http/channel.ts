@@ -23,6 +23,8 @@ export class GatewayChannel {
   readonly #streams = new Map<number, GatewayStream>()
   #lastStream = 0
   #received: Uint8Array = new Uint8Array(0)
+  /** Frames that go out together with the next one, or before anything is waited for. */
+  #held: FrameHead[] = []
   #isGone = false
   /** Number of the newest alarm, and of the newest that rang. */
   #alarm = 0
@@ -41,10 +43,11 @@ export class GatewayChannel {
     return this.#isGone
   }
 
-  /** @throws ChannelGone */
+  /** Nothing is sent yet: the stream opens with the first bytes that are written into it. @throws ChannelGone */
   open(): GatewayStream {
+    if (this.#isGone) throw new ChannelGone()
     const stream = ++this.#lastStream
-    this.send({ stream, kind: FRAME.OPEN, number: 0 })
+    this.#held.push({ stream, kind: FRAME.OPEN, number: 0 })
     const opened = new GatewayStream(this, stream)
     this.#streams.set(stream, opened)
     return opened
@@ -64,12 +67,32 @@ export class GatewayChannel {
     return holds()
   }
 
-  /** @throws ChannelGone */
+  /** Sends what was held back, and a frame: in one piece, so that the gateway is woken once. @throws ChannelGone */
   send(head: FrameHead, data?: Uint8Array): void {
-    const bytes = new Uint8Array(FRAME_HEAD_BYTES + (data?.length ?? 0))
-    writeFrameHead(new DataView(bytes.buffer), 0, head)
-    if (data !== undefined) bytes.set(data, FRAME_HEAD_BYTES)
+    this.#held.push(head)
+    this.#sendHeld(data)
+  }
+
+  /** Says that the stream is not used any more. Never throws. With `soon` it may be said together with what comes next. */
+  drop(stream: number, soon: boolean): void {
+    if (!this.#streams.delete(stream) || this.#isGone) return
+    this.#held.push({ stream, kind: FRAME.CLOSE, number: 0 })
+    if (soon && this.#held.length < HELD_MAX) return
+    try {
+      this.#sendHeld()
+    } catch {
+      // Who is gone needs not be told.
+    }
+  }
+
+  /** The data belongs to the last of the frames. */
+  #sendHeld(data?: Uint8Array): void {
     if (this.#isGone) throw new ChannelGone()
+    const heads = this.#held.splice(0)
+    const bytes = Buffer.allocUnsafeSlow(heads.length * FRAME_HEAD_BYTES + (data?.length ?? 0))
+    const view = new DataView(bytes.buffer)
+    for (const [index, head] of heads.entries()) writeFrameHead(view, index * FRAME_HEAD_BYTES, head)
+    if (data !== undefined) bytes.set(data, heads.length * FRAME_HEAD_BYTES)
     try {
       for (let sent = 0; sent < bytes.length; ) sent += writeSync(this.#fd, bytes, sent)
     } catch {
@@ -78,20 +101,11 @@ export class GatewayChannel {
     }
   }
 
-  /** Says that the stream is not used any more. Never throws. */
-  drop(stream: number): void {
-    if (!this.#streams.delete(stream) || this.#isGone) return
-    try {
-      this.send({ stream, kind: FRAME.CLOSE, number: 0 })
-    } catch {
-      // Who is gone needs not be told.
-    }
-  }
-
   #receive(): void {
     if (this.#isGone) throw new ChannelGone()
+    if (this.#held.length > 0) this.#sendHeld()
     // Memory of its own each time: what is in it is kept by the streams, not copied.
-    const bytes = new Uint8Array(this.#received.length + FRAME_BYTES_MAX + FRAME_HEAD_BYTES)
+    const bytes = Buffer.allocUnsafeSlow(this.#received.length + FRAME_BYTES_MAX + FRAME_HEAD_BYTES)
     bytes.set(this.#received)
     const have = this.#received.length
     let count = 0
@@ -127,6 +141,9 @@ export class GatewayChannel {
     return new ChannelGone()
   }
 }
+
+/** Frames that may be held back. */
+const HELD_MAX = 16
 
 /** One conversation with the gateway. */
 export class GatewayStream {
@@ -196,10 +213,11 @@ export class GatewayStream {
     this.#queuedBytes += bytes.length
   }
 
-  close(): void {
+  /** With `soon` there is no hurry to tell the gateway: nothing of it is under way any more. */
+  close(soon: boolean): void {
     this.#isClosed = true
     this.#queue = []
-    this.#channel.drop(this.#number)
+    this.#channel.drop(this.#number, soon)
   }
 
   /** What the gateway sent. */

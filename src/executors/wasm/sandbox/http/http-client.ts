@@ -112,10 +112,8 @@ export class HttpExchange {
   write(bytes: Uint8Array): void {
     if (this.#isFinished || (!this.#isChunked && bytes.length > this.#left)) throw new HttpFailure('order')
     if (bytes.length === 0) return
-    if (this.#isChunked) this.#send(`${bytes.length.toString(16)}\r\n`)
-    this.#send(bytes)
-    if (this.#isChunked) this.#send('\r\n')
-    else this.#left -= bytes.length
+    this.#send(this.#isChunked ? chunk(bytes) : bytes)
+    if (!this.#isChunked) this.#left -= bytes.length
   }
 
   /** Says that the body is complete. @throws HttpFailure `order` when less was written than announced, `cut`, `unavailable`. */
@@ -146,7 +144,7 @@ export class HttpExchange {
   /** Lets go of it, at any time: what is under way is given up. Never throws. */
   close(): void {
     this.#isOver = true
-    this.#stream.close()
+    this.#stream.close(this.#isFinished && this.#response.hasEnded)
   }
 
   #send(bytes: Uint8Array | string): void {
@@ -157,6 +155,13 @@ export class HttpExchange {
 
 /** Size, line ends. */
 const CHUNK_OVERHEAD = 16
+
+/** In one piece. */
+function chunk(bytes: Uint8Array): Uint8Array {
+  return Buffer.concat([Buffer.from(`${bytes.length.toString(16)}\r\n`), bytes, CHUNK_END])
+}
+
+const CHUNK_END = Buffer.from('\r\n')
 
 function translated<T>(act: () => T): T {
   try {

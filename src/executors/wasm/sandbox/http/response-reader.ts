@@ -37,6 +37,11 @@ export class ResponseReader {
     return this.#trailers
   }
 
+  /** True when all of it was read. */
+  get hasEnded(): boolean {
+    return this.#hasEnded || (this.#head !== undefined && this.#left === 0 && !this.#isChunked)
+  }
+
   head(): ResponseHead {
     while (this.#head === undefined) {
       const head = this.#readHead()
