@@ -29,6 +29,7 @@ const PROGRAM = join(import.meta.dirname, '../dist/test-fixtures/wasm/c-http.was
 
 const piece = Buffer.alloc(64 * 1024, 'x')
 let runs = 0
+const listeners = []
 const tag = `wb${process.pid % 10_000}`
 const dir = mkdtempSync(join(tmpdir(), 'weir-bench-'))
 const names = { sites: `${tag}s`, uplink: `${tag}u`, job: `${tag}j` }
@@ -65,6 +66,7 @@ try {
     console.log(`| ${way} | ${p50.toFixed(2)} ms | ${p95.toFixed(2)} ms | ${mibPerSecond.toFixed(0)} MiB/s |`)
   await executor.close()
   await gateway.close()
+  for (const listener of listeners) listener.close()
 } finally {
   for (const space of Object.values(spaces)) space.close()
   rmSync(dir, { recursive: true, force: true })
@@ -106,6 +108,7 @@ async function serve() {
     [443, createTlsServer(tls, answer)],
   ]) {
     const listener = await spaces.sites.listen(SITE, port)
+    listeners.push(listener)
     listener.on('connection', (socket) => server.emit('connection', socket))
   }
 }

@@ -7,6 +7,7 @@ import { ChannelClient, socketPair } from './channel-client.js'
 import { dial, TestGateway, until } from './with-gateway.js'
 
 const GET = 'GET http://example.com/ HTTP/1.1\r\nHost: example.com\r\n\r\n'
+const request = { kind: 'http', host: { kind: 'name', text: 'example.com' }, port: 80 } as const
 const ANSWER = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK'
 
 let net: TestGateway
@@ -256,7 +257,7 @@ describe('a connection to the origin of plain HTTP', () => {
     const socket = await dial(await net.lease('e-1'))
     const address = parseIpAddress('93.184.216.10')
     if (address === undefined) throw new Error('this is an address')
-    const connection = pool.adopt({ kind: 'name', text: 'example.com' }, 80, socket, address)
+    const connection = pool.adopt(request, socket, address)
     socket.destroy()
     await once(socket, 'close')
     pool.keep(connection)
@@ -267,7 +268,6 @@ describe('a connection to the origin of plain HTTP', () => {
     const [one, two] = ['93.184.216.10', '93.184.216.77'].map((text) => parseIpAddress(text))
     if (one === undefined || two === undefined) throw new Error('these are addresses')
     const pool = new OriginPool({ connections: 0 })
-    const request = { kind: 'http', host: { kind: 'name', text: 'example.com' }, port: 80 } as const
     const port = await net.lease('e-1')
     const connection = pool.adopt(request, await dial(port), one)
     pool.keep(connection)
