@@ -34,7 +34,9 @@ export class HostPatternSet {
   readonly #portlessMeans: 'web' | 'any'
   /** Which numbers of labels the hosts of the list have, as bits: other names need not be looked up. */
   #lengths = 0
-  #last: RulesFor | undefined
+  #lastHost: string | undefined
+  #lastServices: readonly number[] | undefined
+  #lastFound: HostPattern | undefined
 
   constructor(patterns: Iterable<HostPattern>, { portlessMeans = 'web' }: HostPatternSetOptions = {}) {
     this.#portlessMeans = portlessMeans
@@ -132,25 +134,16 @@ export class HostPatternSet {
     this.#lengths |= lengthBit(labels)
   }
 
-  /**
-   * The rules for the host itself and for the names above it, nearest first. A decision asks a list several times about one
-   * host, so the last answer is kept.
-   */
-  #rulesFor(host: string): RulesFor {
-    if (this.#last?.host === host) return this.#last
+  /** The rules for the host itself and for the names above it, nearest first. */
+  #rulesFor(host: string): Rules[] {
+    const found: Rules[] = []
     const names = upwardsFrom(host)
-    const above: Rules[] = []
-    let own: Rules | undefined
     for (let index = 0; index < names.length; index++) {
-      // Most names have a length that no pattern of the list has.
       if ((this.#lengths & lengthBit(names.length - index)) === 0) continue
       const rules = this.#rulesOf(names[index] ?? '')
-      if (rules === undefined) continue
-      if (index === 0) own = rules
-      else above.push(rules)
+      if (rules !== undefined) found.push(rules)
     }
-    this.#last = { host, own, above }
-    return this.#last
+    return found
   }
 
   #rulesOf(host: string): Rules | undefined {
@@ -186,16 +179,32 @@ export class HostPatternSet {
     return rules.port === undefined ? rules : undefined
   }
 
-  /** Most specific first: exact, then the deepest suffix. Without services: by any. */
+  /**
+   * Most specific first: exact, then the deepest suffix. Without services: by any. A decision asks a list several times about
+   * one host, so the last answer is kept.
+   */
   #find(host: string, services: readonly number[] | undefined): HostPattern | undefined {
     if (this.#lengths === 0) return undefined
-    const { own, above } = this.#rulesFor(host)
-    let found = own && (this.#pick(own.exact, services) ?? this.#pick(own['apex-and-below'], services))
-    for (let index = 0; found === undefined && index < above.length; index++) {
-      const rules = above[index]
-      found = this.#pick(rules?.below, services) ?? this.#pick(rules?.['apex-and-below'], services)
-    }
+    if (host === this.#lastHost && services === this.#lastServices) return this.#lastFound
+    const found = this.#search(host, services)
+    this.#lastHost = host
+    this.#lastServices = services
+    this.#lastFound = found
     return found
+  }
+
+  #search(host: string, services: readonly number[] | undefined): HostPattern | undefined {
+    const names = upwardsFrom(host)
+    for (let index = 0; index < names.length; index++) {
+      // Most names have a length that no pattern of the list has.
+      if ((this.#lengths & lengthBit(names.length - index)) === 0) continue
+      const rules = this.#rulesOf(names[index] ?? '')
+      if (rules === undefined) continue
+      const nearer = index === 0 ? rules.exact : rules.below
+      const found = this.#pick(nearer, services) ?? this.#pick(rules['apex-and-below'], services)
+      if (found !== undefined) return found
+    }
+    return undefined
   }
 
   /** The services that these rules do not hold. */
@@ -211,8 +220,7 @@ export class HostPatternSet {
   /** What of this set's patterns lies inside `other`, taking only patterns of `other` at or above each host. */
   *#within(other: HostPatternSet): Iterable<HostPattern> {
     for (const pattern of this.patterns) {
-      const { own, above } = other.#rulesFor(pattern.host)
-      for (const rules of own === undefined ? above : [own, ...above]) {
+      for (const rules of other.#rulesFor(pattern.host)) {
         for (const services of Object.values(rules)) {
           for (const above of services instanceof Map ? new Set(services.values()) : [services]) {
             const shared = intersectNested(pattern, above)
@@ -289,12 +297,6 @@ function sorted(patterns: readonly HostPattern[], portlessMeans: 'web' | 'any'):
   return rules
 }
 
-interface RulesFor {
-  readonly host: string
-  readonly own: Rules | undefined
-  readonly above: readonly Rules[]
-}
-
 /** By service; one pattern alone, as hosts mostly have, stands for itself. */
 type ServiceRules = Map<number, HostPattern> | HostPattern
 type Rules = Partial<Record<HostPattern['reach'], ServiceRules>>
@@ -351,7 +353,7 @@ function upwardsFrom(host: string): readonly string[] {
   return names
 }
 
-const UPWARDS_MAX = 512
+const UPWARDS_MAX = 2_048
 const upwards = new Map<string, readonly string[]>()
 let newest: readonly string[] = ['']
 

@@ -89,31 +89,41 @@ export function* refusals(request: EgressRequest, rules: EgressRules): Iterable<
   const denied = denial(host.text, port, rules)
   if (denied !== undefined) yield denied
 
-  const unlisted = host.kind === 'address' && !special
+  // Each list that holds the host has to hold the very triple of scheme, host and port. That is asked first: where all of
+  // them do, nothing else needs to be.
+  const scheme = schemeOf(request)
+  const holds = (list: HostPatternSet) => list.match(host.text, port, scheme) !== undefined
   const asked = askedFor(rules)
+  const heldByJob = port !== 25 && firstMatch(asked, request) !== undefined
+  const opened = openedTo(rules)
+  const heldByNode = opened.some(holds) || holds(node.privateExceptions)
+  const heldByNetwork = node.network === undefined || holds(node.network)
+  if (heldByJob && heldByNode && heldByNetwork) return
+
+  const unlisted = host.kind === 'address' && !special
   const byJob = firstHolding(asked, host)
   if (byJob === undefined) yield deny(unlisted ? 'egress.ip_literal' : 'egress.not_in_job_list', 'job')
-  const opened = [openHere(rules), ...(rules.keys ?? NO_KEYS).map(({ allow }) => allow)]
   const byNode = exception ?? firstHolding(opened, host)
   if (byNode === undefined) yield deny(unlisted ? 'egress.ip_literal' : 'egress.not_in_node_list', 'node')
   const byNetwork = node.network?.matchHost(host.text)
   if (node.network !== undefined && byNetwork === undefined)
     yield deny('egress.not_in_network_list', 'network')
 
-  // Each list that holds the host has to hold the very triple of scheme, host and port.
-  const scheme = schemeOf(request)
-  const holds = (list: HostPatternSet) => list.match(host.text, port, scheme) !== undefined
-  if (byJob !== undefined && (port === 25 || firstMatch(asked, request) === undefined))
-    yield deny('egress.port', 'job', byJob.text)
-  if (byNode !== undefined && !opened.some(holds) && !holds(node.privateExceptions))
-    yield deny('egress.port', 'node')
-  if (byNetwork !== undefined && node.network !== undefined && !holds(node.network))
-    yield deny('egress.port', 'network')
+  if (byJob !== undefined && !heldByJob) yield deny('egress.port', 'job', byJob.text)
+  if (byNode !== undefined && !heldByNode) yield deny('egress.port', 'node')
+  if (byNetwork !== undefined && !heldByNetwork) yield deny('egress.port', 'network')
 }
 
 /** What the node's operator opens to it, whoever signed it. */
 function openHere({ learning, node }: EgressRules): HostPatternSet {
   return learning === true && node.learning ? EVERY_HOST : node.allow
+}
+
+/** The lists of the node of which one has to hold it: its own, and those of the keys that vouch for the job. */
+function openedTo(rules: EgressRules): readonly HostPatternSet[] {
+  const { keys = NO_KEYS } = rules
+  const own = openHere(rules)
+  return keys.length === 0 ? [own] : [own, ...keys.map(({ allow }) => allow)]
 }
 
 /** What the execution asks for, the most specific first. */
