@@ -56,7 +56,10 @@ export async function startNatsProcess(options: NatsProcessOptions): Promise<Nat
   })
   // Listening first: it may be ready before the note is on the disk.
   const ready = readyPort(child, log, ended)
-  const [port] = await Promise.all([ready, child.pid === undefined ? undefined : notePid(child.pid, options)])
+  const noted = child.pid === undefined ? undefined : notePid(child.pid, options)
+  // Both, also when one has failed: nothing is written any more once this has rejected.
+  await Promise.allSettled([ready, noted])
+  const [port] = await Promise.all([ready, noted])
   return {
     pid: child.pid ?? 0,
     port,
