@@ -103,15 +103,13 @@ static size_t put16(unsigned char *at, unsigned value) {
   return 2;
 }
 
-/** A ClientHello as a usual client sends it: server name, versions, groups, some padding. */
-static size_t client_hello(unsigned char *out, const char *host) {
-  size_t n = strlen(host), at = 0, padding = 240;
-  size_t extensions = (4 + 5 + n) + 7 + 8 + (4 + padding);
-  size_t body = 2 + 32 + 33 + 2 + 6 + 2 + 2 + extensions;
+/** What both hellos begin with: record, handshake message of this type and length, version, random bytes, session. */
+static size_t hello_start(unsigned char *out, unsigned version, unsigned char type, size_t body) {
+  size_t at = 0;
   out[at++] = 22;
-  at += put16(out + at, 0x0301);
+  at += put16(out + at, version);
   at += put16(out + at, body + 4);
-  out[at++] = 1;
+  out[at++] = type;
   out[at++] = 0;
   at += put16(out + at, body);
   at += put16(out + at, 0x0303);
@@ -119,7 +117,15 @@ static size_t client_hello(unsigned char *out, const char *host) {
   at += 32;
   out[at++] = 32;
   memset(out + at, 9, 32);
-  at += 32;
+  return at + 32;
+}
+
+/** A ClientHello as a usual client sends it: server name, versions, groups, some padding. */
+static size_t client_hello(unsigned char *out, const char *host) {
+  size_t n = strlen(host), at = 0, padding = 240;
+  size_t extensions = (4 + 5 + n) + 7 + 8 + (4 + padding);
+  size_t body = 2 + 32 + 33 + 2 + 6 + 2 + 2 + extensions;
+  at += hello_start(out, 0x0301, 1, body);
   at += put16(out + at, 6);
   memcpy(out + at, "\x13\x01\x13\x02\x13\x03", 6);
   at += 6;
@@ -143,18 +149,7 @@ static size_t client_hello(unsigned char *out, const char *host) {
 /** A ServerHello of TLS 1.3 in its record: enough for whoever watches the handshake. */
 static size_t server_hello(unsigned char *out) {
   size_t at = 0, body = 2 + 32 + 33 + 2 + 1 + 2;
-  out[at++] = 22;
-  at += put16(out + at, 0x0303);
-  at += put16(out + at, body + 4);
-  out[at++] = 2;
-  out[at++] = 0;
-  at += put16(out + at, body);
-  at += put16(out + at, 0x0303);
-  memset(out + at, 5, 32);
-  at += 32;
-  out[at++] = 32;
-  memset(out + at, 9, 32);
-  at += 32;
+  at += hello_start(out, 0x0303, 2, body);
   at += put16(out + at, 0x1301);
   out[at++] = 0;
   return at + put16(out + at, 0);
