@@ -1,5 +1,6 @@
 import { jobViewFlags } from './job-view-flags.js'
 import { listFlags } from './output-flags.js'
+import { templateFlags } from './template-flags.js'
 import type { WeirCommand } from './command.js'
 import type { CliContext } from './context.js'
 import type { Leaf } from './program.js'
@@ -9,7 +10,7 @@ export function addJobVersionCommands(
   leaf: Leaf,
   job: WeirCommand,
   context: CliContext,
-  flagsOf: { template: (command: WeirCommand) => WeirCommand; watch: (command: WeirCommand) => void },
+  watchFlags: (command: WeirCommand) => void,
 ): void {
   const rerun = leaf<Parameters<typeof import('./commands/job-versions.js').jobRerun>[1]>(
     job,
@@ -19,7 +20,7 @@ export function addJobVersionCommands(
       (await import('./commands/job-versions.js')).jobRerun(operands[0] ?? '', flags, context),
   )
   jobViewFlags(rerun, 'version').option('--reason <TEXT>', 'for the history')
-  flagsOf.watch(rerun)
+  watchFlags(rerun)
 
   const versions = leaf<Parameters<typeof import('./commands/job-versions.js').jobVersions>[1]>(
     job,
@@ -30,7 +31,7 @@ export function addJobVersionCommands(
   )
   listFlags(jobViewFlags(versions, 'namespace'))
 
-  flagsOf.template(
+  templateFlags(
     leaf<import('./commands/job-run.js').TemplateFlags>(
       job,
       'diff [FILE]',

@@ -1,4 +1,5 @@
 import { listFlags, objectFlags, readObjectFormat } from './output-flags.js'
+import { templateFlags } from './template-flags.js'
 import type { CliContext, GlobalFlags } from './context.js'
 import type { Group, Leaf } from './program.js'
 
@@ -19,21 +20,19 @@ export function addKeyCommands(leaf: Leaf, group: Group, context: CliContext): v
     (await keys()).keyShow(operands[0] ?? '', flags, context),
   )
 
-  leaf<import('./commands/key.js').KeySignFlags>(
+  const sign = leaf<import('./commands/key.js').KeySignFlags>(
     key,
     'sign [JOBFILE]',
     'Sign a job as it is: image or module, command, inputs and network policy; prints the signed job',
     async (operands, flags) => (await keys()).keySign(operands[0], flags, context),
   )
+  sign
     .requiredOption('--key <FILE>', 'private key, as "weir key generate" makes it')
     .requiredOption('--expires <DURATION>', 'how long the signature is good, at most 366d: 30d')
     .option('--not-before <TIME>', 'from when on, in UTC: 2026-01-31T12:00:00Z (default now)')
     .option('--for-namespace <NAME>', 'good in this namespace only (default in any)')
     .option('--unpinned-inputs', 'sign although the content of an input may change')
-    .collected('-V, --template-vars <NAME=VALUE>', 'value for {{.NAME}} in the file; repeatable')
-    .option('-E, --template-envs <REGEX>', 'also values from environment variables with such names')
-    .option('--no-template', 'take the file as it is')
-    .option('--output <FORMAT>', 'yaml (default) or json', readObjectFormat)
+  templateFlags(sign).option('--output <FORMAT>', 'yaml (default) or json', readObjectFormat)
 
   listFlags(
     leaf<import('./commands/key.js').KeyVerifyFlags>(

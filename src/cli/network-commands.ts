@@ -1,4 +1,5 @@
 import { listFlags, objectFlags } from './output-flags.js'
+import { templateFlags } from './template-flags.js'
 import type { WeirCommand } from './command.js'
 import type { CliContext, GlobalFlags } from './context.js'
 import type { Leaf } from './program.js'
@@ -56,12 +57,8 @@ export function addNetworkCommands(leaf: Leaf, network: WeirCommand, context: Cl
     async (operands, flags) =>
       (await import('./commands/network-check.js')).networkCheck(operands[0], flags, context),
   )
-  hosts(check)
-    .option('--engine <NAME>', 'only nodes that can give networks to this engine: docker, wasm')
-    .collected('-V, --template-vars <NAME=VALUE>', 'value for {{.NAME}} in the file; repeatable')
-    .option('-E, --template-envs <REGEX>', 'also values from environment variables with such names')
-    .option('--no-template', 'take the file as it is')
-  listFlags(check)
+  hosts(check).option('--engine <NAME>', 'only nodes that can give networks to this engine: docker, wasm')
+  listFlags(templateFlags(check))
 
   listFlags(
     leaf<import('./output-format.js').ListFlags>(

@@ -8,6 +8,11 @@ export type ListFormat = (typeof LIST_FORMATS)[number]
 export const OBJECT_FORMATS = ['json', 'yaml'] as const
 export type ObjectFormat = (typeof OBJECT_FORMATS)[number]
 
+/** The format that an object is printed in for machines; undefined: people read it. Throws `cli.usage`. */
+export function readObjectOutput({ output }: { output?: string }): ObjectFormat | undefined {
+  return output === undefined ? undefined : readChoice('--output', output, OBJECT_FORMATS)
+}
+
 /** The flags of commands that print lists. */
 export interface ListFlags {
   output?: string

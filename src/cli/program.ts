@@ -18,6 +18,7 @@ import { addMovedCommands } from './moved-commands.js'
 import { addDevstackCommand, addNetworkCommands, addNodeTokenCommands } from './network-commands.js'
 import { addRetiredFlags, addRetiredServeFlags, withoutRetired } from './retired-flags.js'
 import { listFlags, objectFlags, pageFlags, readObjectFormat, watchFlag } from './output-flags.js'
+import { templateFlags } from './template-flags.js'
 import type { Command } from 'commander'
 import type { CliContext, GlobalFlags } from './context.js'
 
@@ -274,12 +275,6 @@ function addWatchFlags(command: WeirCommand): void {
 }
 
 function addJobCommands(leaf: Leaf, job: WeirCommand, context: CliContext): void {
-  const templateFlags = (command: WeirCommand): WeirCommand =>
-    command
-      .collected('-V, --template-vars <NAME=VALUE>', 'value for {{.NAME}} in the file; repeatable')
-      .option('-E, --template-envs <REGEX>', 'also values from environment variables with such names')
-      .option('--no-template', 'take the file as it is') as WeirCommand
-
   const run = leaf<Parameters<typeof import('./commands/job-run.js').jobRun>[1]>(
     job,
     'run [FILE]',
@@ -376,7 +371,7 @@ function addJobCommands(leaf: Leaf, job: WeirCommand, context: CliContext): void
   ).option('--quiet', 'print only the id of the evaluation') as WeirCommand
   jobViewFlags(stop, 'namespace')
 
-  addJobVersionCommands(leaf, job, context, { template: templateFlags, watch: addWatchFlags })
+  addJobVersionCommands(leaf, job, context, addWatchFlags)
 
   leaf<Parameters<typeof import('./commands/job-get.js').jobGet>[2]>(
     job,

@@ -3,8 +3,7 @@ import { shortId } from '../../model/ids.js'
 import { printable } from '../../model/printable.js'
 import { suggest, withClient } from '../context.js'
 import { EXIT } from '../exit-codes.js'
-import { OBJECT_FORMATS, printList, printObject, type ObjectFormat } from '../output-format.js'
-import { readChoice } from '../read-choice.js'
+import { type ObjectFormat, printList, printObject, readObjectOutput } from '../output-format.js'
 import { shellWord } from '../shell-word.js'
 import { dateTime } from '../times.js'
 import type { WireAccessRequest, WireApproval } from '../../client/index.js'
@@ -29,7 +28,7 @@ export async function networkRequest(
   context: CliContext,
 ): Promise<number> {
   const { terminal } = context
-  const format = formatOf(flags)
+  const format = readObjectOutput(flags)
   const reason = requireReason(flags, 'ask for hosts', 'say what the job does with them')
   const asked = await withClient(flags, context, (client) => client.requestAccess(domains, reason))
   if (format !== undefined) return print(asked, format, flags, context)
@@ -72,7 +71,7 @@ export async function networkRequests(
 /** `weir network approve ID`: the hosts as they are shown now are named, so that nothing else can be approved. */
 export async function networkApprove(id: string, flags: AccessFlags, context: CliContext): Promise<number> {
   const { terminal } = context
-  const format = formatOf(flags)
+  const format = readObjectOutput(flags)
   const approval = await withClient(flags, context, async (client) => {
     const { ID, Domains, State } = await client.accessRequest(id)
     if (format === undefined && State === 'open')
@@ -87,7 +86,7 @@ export async function networkApprove(id: string, flags: AccessFlags, context: Cl
 
 /** `weir network deny ID --reason TEXT`. */
 export async function networkDeny(id: string, flags: AccessFlags, context: CliContext): Promise<number> {
-  const format = formatOf(flags)
+  const format = readObjectOutput(flags)
   const reason = requireReason(flags, 'deny a request', 'the user is told it')
   const denied = await withClient(flags, context, async (client) =>
     client.denyAccess((await client.accessRequest(id)).ID, reason),
@@ -100,10 +99,6 @@ export async function networkDeny(id: string, flags: AccessFlags, context: CliCo
 function requireReason({ reason = '' }: AccessFlags, what: string, why: string): string {
   if (reason.trim() !== '') return reason
   throw new WeirError('cli.usage', `Cannot ${what} without a reason`, { hint: `Add --reason TEXT: ${why}` })
-}
-
-function formatOf({ output }: AccessFlags): ObjectFormat | undefined {
-  return output === undefined ? undefined : readChoice('--output', output, OBJECT_FORMATS)
 }
 
 async function print(

@@ -1,10 +1,39 @@
 import { quoted } from '../../model/printable.js'
+import { EXIT } from '../exit-codes.js'
+import { printObject, readObjectOutput } from '../output-format.js'
 import type { ImportedList, ListChange, ListedPattern, RefusedEntry } from '../../model/index.js'
 import type { Terminal } from '../terminal.js'
 import type { Column } from '../table.js'
 
+/** What a change of an allowlist has to say. */
+export interface AllowlistOutcome {
+  change: ListChange
+  /** Where it was written, or would be. */
+  place: string
+  dryRun: boolean
+  /** What is printed for machines; what an import refused is added. */
+  object: Record<string, unknown>
+  imported: ImportedList | undefined
+}
+
+/** Says what `allowlist add`, `remove` or `import` did, or would do; in the format of `--output`, prints it for machines. */
+export async function printOutcome(
+  terminal: Terminal,
+  { change, place, dryRun, object, imported }: AllowlistOutcome,
+  flags: { output?: string; pretty?: boolean },
+): Promise<number> {
+  const format = readObjectOutput(flags)
+  if (format === undefined) reportChange(terminal, change, { place, dryRun })
+  else {
+    const refused =
+      imported === undefined ? {} : { Format: imported.format, Refused: refusedObjects(imported) }
+    await printObject(terminal, { ...object, ...refused }, format, flags.pretty ?? terminal.outIsTerminal)
+  }
+  return EXIT.ok
+}
+
 /** Says what a change of an allowlist did, or would do, one fact per line. */
-export function reportChange(
+function reportChange(
   terminal: Terminal,
   change: ListChange,
   { place, dryRun }: { place: string; dryRun: boolean },
@@ -61,7 +90,7 @@ export function refusedLine({ line, text, reason, advice }: RefusedEntry): strin
 }
 
 /** The refused entries for machines. */
-export function refusedObjects({ refused }: ImportedList): Record<string, unknown>[] {
+function refusedObjects({ refused }: ImportedList): Record<string, unknown>[] {
   return refused.map(({ line, text, reason, advice }) => ({
     Line: line,
     Text: text,

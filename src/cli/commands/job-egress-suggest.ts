@@ -4,8 +4,7 @@ import { suggest, withClient } from '../context.js'
 import { whatToDo } from '../egress-check-lines.js'
 import { EXIT } from '../exit-codes.js'
 import { learnFrom, networkFlags, nothingLearned, sayChecked, sayContacted } from '../learned.js'
-import { OBJECT_FORMATS, printObject } from '../output-format.js'
-import { readChoice } from '../read-choice.js'
+import { printObject, readObjectOutput } from '../output-format.js'
 import type { CliContext } from '../context.js'
 import type { Learned } from '../learned.js'
 import type { EgressFlags } from './job-egress.js'
@@ -16,7 +15,7 @@ import type { EgressFlags } from './job-egress.js'
  */
 export async function jobEgressSuggest(id: string, flags: EgressFlags, context: CliContext): Promise<number> {
   const { terminal } = context
-  const format = flags.output === undefined ? undefined : readChoice('--output', flags.output, OBJECT_FORMATS)
+  const format = readObjectOutput(flags)
   const learned = await withClient(flags, context, async (client) => {
     const { Job } = await client.job(id)
     return learnFrom(client, Job, {

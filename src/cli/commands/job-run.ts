@@ -3,8 +3,7 @@ import { WeirError, toWeirError } from '../../errors.js'
 import { JOB_TEXT_BYTES_MAX, parseJobText } from '../../model/parse-job-text.js'
 import { printable, quoted } from '../../model/printable.js'
 import { EXIT } from '../exit-codes.js'
-import { OBJECT_FORMATS } from '../output-format.js'
-import { readChoice } from '../read-choice.js'
+import { readObjectOutput } from '../output-format.js'
 import { readLocalFile } from '../read-local-file.js'
 import { submitJob } from '../submit.js'
 import type { ParsedJob } from '../../model/parse-job.js'
@@ -24,7 +23,7 @@ export async function jobRun(
   flags: AllRunFlags & TemplateFlags & { output?: string; hideWarnings?: boolean },
   context: CliContext,
 ): Promise<number> {
-  const format = flags.output === undefined ? undefined : readChoice('--output', flags.output, OBJECT_FORMATS)
+  const format = readObjectOutput(flags)
   const parsed = await readJobFile(file, flags, context)
   return submitJob(
     parsed,

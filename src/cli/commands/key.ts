@@ -10,7 +10,7 @@ import { readConfig, suggest } from '../context.js'
 import { egressPatterns } from '../egress-pattern-flags.js'
 import { EXIT } from '../exit-codes.js'
 import { FlagProblems } from '../flag-problems.js'
-import { printList, printObject } from '../output-format.js'
+import { OBJECT_FORMATS, printList, printObject } from '../output-format.js'
 import { readChoice } from '../read-choice.js'
 import { readLifetime } from '../read-lifetime.js'
 import { shellWord } from '../shell-word.js'
@@ -69,7 +69,7 @@ export async function keySign(
   flags: KeySignFlags,
   context: CliContext,
 ): Promise<number> {
-  const format = readChoice('--output', flags.output ?? 'yaml', ['json', 'yaml'])
+  const format = readChoice('--output', flags.output ?? 'yaml', OBJECT_FORMATS)
   const notBeforeMs = flags.notBefore === undefined ? Date.now() : readStart(flags.notBefore)
   const expiresMs = notBeforeMs + 1000 * readLifetime('--expires', flags.expires)
   const { spec } = await readJobFile(file, flags, context)
@@ -169,7 +169,7 @@ export async function keyTrust(key: string, flags: KeyTrustFlags, context: CliCo
   )
   const { terminal } = context
   if (flags.output !== undefined) {
-    const format = readChoice('--output', flags.output, ['json', 'yaml'])
+    const format = readChoice('--output', flags.output, OBJECT_FORMATS)
     await printObject(terminal, grant, format, flags.pretty ?? terminal.outIsTerminal)
   } else {
     const until = expires === undefined ? 'until it is taken back' : `until ${expires}`

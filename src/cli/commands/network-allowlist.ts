@@ -1,9 +1,8 @@
 import { suggest, withClient } from '../context.js'
 import { EXIT } from '../exit-codes.js'
-import { OBJECT_FORMATS, printList, printObject } from '../output-format.js'
+import { printList } from '../output-format.js'
 import { readAllowlistImport } from '../read-allowlist-import.js'
-import { readChoice } from '../read-choice.js'
-import { LISTED_COLUMNS, refusedObjects, reportChange } from './allowlist-report.js'
+import { LISTED_COLUMNS, printOutcome } from './allowlist-report.js'
 import type { WireListChange } from '../../client/index.js'
 import type { ImportedList, ListChange, ListEdit } from '../../model/index.js'
 import type { CliContext, GlobalFlags } from '../context.js'
@@ -68,20 +67,12 @@ async function edit(
   context: CliContext,
   imported?: ImportedList,
 ): Promise<number> {
-  const { terminal } = context
-  const format = flags.output === undefined ? undefined : readChoice('--output', flags.output, OBJECT_FORMATS)
   const dryRun = flags.dryRun === true
   const asked = { add, remove, comment: flags.comment, dryRun, begin: flags.begin }
-  const change = await withClient(flags, context, (client) => client.editNetworkAllowlist(asked))
-  if (format === undefined) {
-    const place = `the list of the network, version ${change.Version}`
-    reportChange(terminal, changeOf(change), { place, dryRun })
-  } else {
-    const refused =
-      imported === undefined ? {} : { Format: imported.format, Refused: refusedObjects(imported) }
-    await printObject(terminal, { ...change, ...refused }, format, flags.pretty ?? terminal.outIsTerminal)
-  }
-  return EXIT.ok
+  const answer = await withClient(flags, context, (client) => client.editNetworkAllowlist(asked))
+  const place = `the list of the network, version ${answer.Version}`
+  const outcome = { change: changeOf(answer), place, dryRun, object: { ...answer }, imported }
+  return printOutcome(context.terminal, outcome, flags)
 }
 
 function changeOf(change: WireListChange): ListChange {

@@ -6,8 +6,7 @@ import { expandPresets, presetNameOf } from '../../model/presets.js'
 import { readConfig, suggest, withClient } from '../context.js'
 import { presetsHere } from '../egress-pattern-flags.js'
 import { EXIT } from '../exit-codes.js'
-import { OBJECT_FORMATS, printObject } from '../output-format.js'
-import { readChoice } from '../read-choice.js'
+import { printObject, readObjectOutput } from '../output-format.js'
 import { shellWord } from '../shell-word.js'
 import { readPublicKeys } from '../signing-key.js'
 import type { WireEgressExplanation, WireEgressVerdict } from '../../client/index.js'
@@ -37,7 +36,7 @@ export async function networkExplain(
   context: CliContext,
 ): Promise<number> {
   const { terminal } = context
-  const format = flags.output === undefined ? undefined : readChoice('--output', flags.output, OBJECT_FORMATS)
+  const format = readObjectOutput(flags)
   const asked = [...(flags.domain ?? []), ...(flags.outboundUrl ?? [])]
   const { node } = flags
   // What a preset stands for knows the server, or without one the configuration here.

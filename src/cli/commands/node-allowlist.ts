@@ -1,10 +1,9 @@
 import { printable } from '../../model/printable.js'
 import { readConfig, suggest } from '../context.js'
 import { EXIT } from '../exit-codes.js'
-import { OBJECT_FORMATS, printList, printObject } from '../output-format.js'
+import { printList } from '../output-format.js'
 import { readAllowlistImport } from '../read-allowlist-import.js'
-import { readChoice } from '../read-choice.js'
-import { changeObject, LISTED_COLUMNS, refusedObjects, reportChange } from './allowlist-report.js'
+import { changeObject, LISTED_COLUMNS, printOutcome } from './allowlist-report.js'
 import type { ImportedList, ListEdit } from '../../model/index.js'
 import type { CliContext, GlobalFlags } from '../context.js'
 import type { ListFlags } from '../output-format.js'
@@ -81,17 +80,10 @@ async function edit(
   context: CliContext,
   imported?: ImportedList,
 ): Promise<number> {
-  const { terminal } = context
-  const format = flags.output === undefined ? undefined : readChoice('--output', flags.output, OBJECT_FORMATS)
   const dryRun = flags.dryRun === true
   const { editNodeAllowlist } = await import('../../node/index.js')
   const { file, ...change } = await editNodeAllowlist(await readConfig(flags, context), asked, { dryRun })
-  if (format === undefined) reportChange(terminal, change, { place: printable(file), dryRun })
-  else {
-    const refused =
-      imported === undefined ? {} : { Format: imported.format, Refused: refusedObjects(imported) }
-    const object = { File: file, DryRun: dryRun, ...changeObject(change), ...refused }
-    await printObject(terminal, object, format, flags.pretty ?? terminal.outIsTerminal)
-  }
-  return EXIT.ok
+  const object = { File: file, DryRun: dryRun, ...changeObject(change) }
+  const outcome = { change, place: printable(file), dryRun, object, imported }
+  return printOutcome(context.terminal, outcome, flags)
 }

@@ -1,8 +1,7 @@
 import { suggest, withClient } from '../context.js'
 import { EXIT } from '../exit-codes.js'
 import { wholeNumber } from '../whole-number.js'
-import { printList, printObject, OBJECT_FORMATS } from '../output-format.js'
-import { readChoice } from '../read-choice.js'
+import { printList, printObject, readObjectOutput } from '../output-format.js'
 import { readTimeout } from '../read-timeout.js'
 import { dateTime } from '../times.js'
 import type { WireNodeToken } from '../../client/index.js'
@@ -26,7 +25,7 @@ export async function nodeTokenCreate(flags: TokenCreateFlags, context: CliConte
     ...(flags.expires === undefined ? {} : { expiresAfterSeconds: secondsOf(flags.expires) }),
     ...(flags.uses === undefined ? {} : { usesMax: wholeNumber('--uses', flags.uses) ?? 0 }),
   }
-  const format = flags.output === undefined ? undefined : readChoice('--output', flags.output, OBJECT_FORMATS)
+  const format = readObjectOutput(flags)
   const made = await withClient(flags, context, (client) => client.createNodeToken(wish))
   if (format !== undefined) {
     await printObject(terminal, made, format, flags.pretty ?? terminal.outIsTerminal)
