@@ -5,7 +5,8 @@
 //
 // Needs root (network namespaces), bubblewrap, curl, and the fixtures (node scripts/build-wasm-fixtures.mjs); runs what was built
 // (npm run build). The web server is in a namespace of its own, and nothing leaves this machine. The rate limits are out of the
-// way. Times of curl are its own (time_total), without the start of its process.
+// way. Times of curl are its own (time_total), without the start of its process; it makes a connection for each request, and the
+// gateway uses those of the sandbox's requests again.
 import { execFileSync, spawn } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { createServer } from 'node:http'
@@ -174,7 +175,7 @@ function runSpec(executionId, network, url, keep) {
   }
 }
 
-/** Each request on a connection of its own to the host, as the gateway makes them. */
+/** Each request on a connection of its own. The sandbox's requests use connections to the host again: ratios show that as well. */
 async function curl(space, url, how) {
   const common = ['-s', '--cacert', join(dir, 'site.pem'), ...how, '-o', '/dev/null', '-w', '%{time_total}\n']
   const small = Array.from({ length: requests }, () => [...common, '-H', 'Connection: close', `${url}/`])

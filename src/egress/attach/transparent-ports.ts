@@ -4,7 +4,8 @@ import { DNS_PORT, EXTRA_PORTS_MAX, PROXY_PORT, WEB_PORTS } from './listeners.js
 /**
  * The ports on which programs that know nothing of proxies are served: those that the job's list opens, and no others,
  * so that a job can keep a port for its own services by not listing it (`example.com:443` leaves 80 to the job). At most
- * 32 beside those of the web; a port of the gateway itself or of mail is never among them. To a learning execution the ports of the web are open.
+ * 32 beside those of the web; a port of the gateway itself or of mail is never among them. To a learning execution the ports
+ * of the web are open.
  */
 export function transparentPorts(patterns: readonly HostPattern[], learning = false): ReadonlySet<number> {
   const named = patterns.flatMap(({ port }) => (port === undefined ? WEB_PORTS : [port]))

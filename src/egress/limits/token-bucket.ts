@@ -27,8 +27,8 @@ export interface Meter {
 /**
  * Lets `bitsPerSecond` of payload pass, shared fairly by any number of streams.
  *
- * Each stream asks for one slice (8 KiB; what passes in a millisecond where that is more) at a time and waits in line, so streams take turns whatever their number or speed; where
- * streams belong to flows ({@link TokenBucket.flow}), the flows take turns.
+ * Each stream asks for one slice (8 KiB; what passes in a millisecond where that is more) at a time and waits in line, so
+ * streams take turns whatever their number or speed; where streams belong to flows ({@link TokenBucket.flow}), the flows take turns.
  * What is not used is stored only up to `burstBytes` (default 32 KiB, about 26 ms at 10 Mbit/s) or 26 ms: small enough that no
  * second exceeds the rate by 3 %, large enough to bridge the timer's and the event loop's delays.
  */
