@@ -131,4 +131,23 @@ describe('the channel of a sandbox', () => {
     await until(() => mine.destroyed)
     expect((await records()).map(({ end }) => end)).toEqual(['limit', 'shutdown', 'shutdown'])
   })
+
+  it('of a sandbox that asks on many streams and never reads holds up no other', async () => {
+    const streams = 200
+    const { mine, executionId } = await enter({ connectionsMax: streams })
+    const other = await enter()
+    world.onOrigin = pour
+    mine.pause()
+    const asked = Buffer.from(get('example.com'))
+    for (let stream = 1; stream <= streams; stream++)
+      mine.write(Buffer.concat([frame(FRAME.OPEN, stream), frame(FRAME.DATA, stream, asked.length, asked)]))
+    await until(() => world.gateway.status.connections >= streams)
+    const stream = new ChannelClient(other.mine).open()
+    let read = 0
+    stream.on('data', (bytes: Buffer) => (read += bytes.length))
+    stream.write(get('h1.example.com'))
+    await until(() => read > 16 * CHANNEL_WINDOW_BYTES)
+    await world.gateway.close(executionId)
+    other.mine.destroy()
+  })
 })

@@ -2,7 +2,13 @@ import { describe, expect, it } from 'vitest'
 import { GuestChannel } from '../../src/egress/serve/guest-channel.js'
 import { GuestStream } from '../../src/egress/serve/guest-stream.js'
 import { SocketReader } from '../../src/egress/serve/socket-stream.js'
-import { CHANNEL_WINDOW_BYTES, FRAME } from '../../src/model/index.js'
+import {
+  CHANNEL_STREAMS_MAX,
+  CHANNEL_WINDOW_BYTES,
+  FRAME,
+  FRAME_HEAD_BYTES,
+  readFrameHead,
+} from '../../src/model/index.js'
 import { frame, socketPair } from './channel-client.js'
 import { until } from './with-gateway.js'
 
@@ -67,5 +73,73 @@ describe('a sandbox that floods its channel', () => {
     expect(most).toBeLessThan(50)
     await until(() => mine.destroyed)
     channel.close()
+  })
+
+  it('with alarms that it does not take gets one of them, once it reads', async () => {
+    const [theirs, mine] = await socketPair()
+    const streams: GuestStream[] = []
+    const channel = new GuestChannel(theirs, {
+      opened: (stream) => streams.push(stream),
+      violated: (reason) => expect(reason).toBe(''),
+    })
+    mine.pause()
+    // What the kernel keeps is full before what the gateway may keep is.
+    for (let id = 1; !theirs.writableNeedDrain && id <= 60; id++) {
+      mine.write(frame(FRAME.OPEN, id))
+      await until(() => streams.length === id)
+      streams.at(-1)?.write(Buffer.alloc(CHANNEL_WINDOW_BYTES))
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    expect(theirs.writableNeedDrain).toBe(true)
+    const before = theirs.writableLength
+    for (let count = 0; count < 1_000; count++) {
+      mine.write(frame(FRAME.ALARM, 1 + count, 0))
+      if (count % 10 === 0) await new Promise((resolve) => setTimeout(resolve, 0))
+    }
+    // Behind them comes a stream: when it is there, they are.
+    mine.write(frame(FRAME.OPEN, streams.length + 1))
+    const opened = streams.length + 1
+    await until(() => streams.length === opened)
+    expect(theirs.writableLength).toBe(before)
+    const alarms: number[] = []
+    let received = Buffer.alloc(0)
+    mine.on('data', (bytes: Buffer) => {
+      received = Buffer.concat([received, bytes])
+      for (;;) {
+        if (received.length < FRAME_HEAD_BYTES) return
+        const view = new DataView(received.buffer, received.byteOffset, FRAME_HEAD_BYTES)
+        const { stream, kind, number } = readFrameHead(view, 0)
+        const end = FRAME_HEAD_BYTES + (kind === FRAME.DATA ? number : 0)
+        if (received.length < end) return
+        if (kind === FRAME.ALARM) alarms.push(stream)
+        received = received.subarray(end)
+      }
+    })
+    mine.resume()
+    await until(() => alarms.length > 0)
+    expect(alarms).toEqual([1_000])
+    channel.close()
+    mine.destroy()
+  })
+
+  it('with questions whose answers it does not read ends, before more than a few MiB wait for it', async () => {
+    const [theirs, mine] = await socketPair()
+    let most = 0
+    let reason = ''
+    const channel = new GuestChannel(theirs, {
+      opened: (stream) => {
+        stream.write(Buffer.alloc(CHANNEL_WINDOW_BYTES))
+        most = Math.max(most, theirs.writableLength)
+      },
+      violated: (why) => (reason = why),
+    })
+    mine.pause()
+    for (let id = 1; id <= CHANNEL_STREAMS_MAX; id++) mine.write(frame(FRAME.OPEN, id))
+    await until(() => reason !== '')
+    expect(reason).toBe('it does not read what it asks for')
+    expect(most).toBeLessThan(5 * 1024 * 1024)
+    expect(theirs.destroyed).toBe(true)
+    channel.close()
+    mine.destroy()
   })
 })

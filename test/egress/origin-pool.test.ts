@@ -8,6 +8,7 @@ import { dial, TestGateway, until } from './with-gateway.js'
 
 const GET = 'GET http://example.com/ HTTP/1.1\r\nHost: example.com\r\n\r\n'
 const request = { kind: 'http', host: { kind: 'name', text: 'example.com' }, port: 80 } as const
+const clocks = { now: Date.now, monotonic: () => performance.now() }
 const ANSWER = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK'
 
 let net: TestGateway
@@ -229,6 +230,24 @@ describe('a connection to the origin of plain HTTP', () => {
       expect(await askLast(client)).toContain('egress.revoked')
       expect(origins.length).toBe(1)
     })
+
+    it('is not replaced where rules came meanwhile that forbid another address of the lookup', async () => {
+      await net.close()
+      const addresses = ['93.184.216.10', '93.184.216.77'].flatMap((text) => parseIpAddress(text) ?? [])
+      net = await TestGateway.start({}, {}, { resolve: async () => ({ addresses, aliases: [] }) })
+      meets((socket) => {
+        net.gateway.setNodePolicy({ ...net.node, deny: ['93.184.216.77'] })
+        socket.end()
+      })
+      const client = await dial(await net.lease('e-1'))
+      await ask(client)
+      expect(await askLast(client)).toContain('egress.revoked')
+      expect(origins.length).toBe(1)
+      await until(async () => (await net.audit.read('e-1', 0, 10)).length === 2)
+      // What did go out is told: the address that is allowed still.
+      const [, second] = await net.audit.read('e-1', 0, 10)
+      expect(second).toMatchObject({ code: 'egress.revoked', dialled: '93.184.216.10' })
+    })
   })
 
   it.each([
@@ -255,7 +274,7 @@ describe('a connection to the origin of plain HTTP', () => {
 
   it('is not kept once it was closed: it would take the place of another', async () => {
     const count = { connections: 0 }
-    const pool = new OriginPool(count)
+    const pool = new OriginPool(count, clocks)
     const socket = await dial(await net.lease('e-1'))
     const address = parseIpAddress('93.184.216.10')
     if (address === undefined) throw new Error('this is an address')
@@ -269,7 +288,7 @@ describe('a connection to the origin of plain HTTP', () => {
   it('is used only for an address that the new lookup found', async () => {
     const [one, two] = ['93.184.216.10', '93.184.216.77'].map((text) => parseIpAddress(text))
     if (one === undefined || two === undefined) throw new Error('these are addresses')
-    const pool = new OriginPool({ connections: 0 })
+    const pool = new OriginPool({ connections: 0 }, clocks)
     const port = await net.lease('e-1')
     const connection = pool.adopt(request, await dial(port), one)
     pool.keep(connection)

@@ -102,7 +102,7 @@ export class Lease {
     this.up = inSeries(new TokenBucket(bitsPerSecondUp, clock), parts.shared.up?.flow())
     this.down = inSeries(new TokenBucket(bitsPerSecondDown, clock), parts.shared.down?.flow())
     this.budgets = new ByteBudgets(this.limits)
-    this.origins = new OriginPool(parts.shared.kept)
+    this.origins = new OriginPool(parts.shared.kept, parts)
     this.#requests = new Level(requestsPerSecond / 1000, requestsPerSecond, parts.monotonic())
     this.#leaveJob = parts.shared.hostConnections.join(parts.who.jobId, hostConnectionsMax)
     this.#takeKeys()

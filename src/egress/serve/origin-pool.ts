@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net'
 import type { IpAddress } from '../../model/index.js'
 import type { EgressRequest } from '../policy/decide.js'
+import type { TlsSession } from './origin-tls.js'
 import { SocketReader } from './socket-stream.js'
 
 /** Kept per execution, and by the gateway in all. */
@@ -9,6 +10,11 @@ const KEPT_TOTAL_MAX = 1_024
 
 /** Shorter than servers keep an unused connection, so that hardly a request meets one that is being closed. */
 export const KEPT_MS = 2_000
+
+/** Who resumes a session shows no certificate, so whoever had a valid one for this host has to show one again so often. */
+export const SESSION_MS = 5 * 60_000
+/** It holds what the host says and its certificate; a longer one is not kept. */
+const SESSION_BYTES_MAX = 16 * 1024
 
 /** How many connections all executions together keep. */
 export interface KeptCount {
@@ -23,6 +29,24 @@ export interface OriginConnection {
   readonly address: IpAddress
   /** It carried another request before. */
   readonly isReused: boolean
+}
+
+/** The clock on the wall, for certificates, and one that nobody sets. Milliseconds. */
+export interface PoolClocks {
+  readonly now: () => number
+  readonly monotonic: () => number
+}
+
+/** What a session goes back to, through however many that were resumed. */
+interface Certificate {
+  /** By the monotonic clock. */
+  readonly shownAtMs: number
+  /** When it, or one of those above it, ceases to be valid. */
+  readonly validUntilMs: number
+}
+
+interface Session extends Certificate {
+  readonly bytes: Buffer
 }
 
 interface Kept extends OriginConnection {
@@ -42,16 +66,20 @@ interface Kept extends OriginConnection {
  * those that the lookup of the new request found and that were judged for it. When rules change all are closed.
  *
  * Beside them, for a host and port, the newest TLS session of a connection whose certificate was found valid: with it the next
- * handshake is shorter. It opens no connection, and nobody but this execution uses it.
+ * handshake is shorter. It opens no connection, and nobody but this execution uses it. A handshake that resumes one shows no
+ * certificate, so a session lasts {@link SESSION_MS} after one was shown, however often it was resumed since, and no longer
+ * than that certificate.
  */
 export class OriginPool {
   readonly #idle: Kept[] = []
-  readonly #sessions = new Map<string, Buffer>()
+  readonly #sessions = new Map<string, Session>()
   readonly #count: KeptCount
+  readonly #clocks: PoolClocks
   #epoch = 0
 
-  constructor(count: KeptCount) {
+  constructor(count: KeptCount, clocks: PoolClocks) {
     this.#count = count
+    this.#clocks = clocks
   }
 
   /** Makes a connection one that can be kept. It belongs to the caller until {@link keep}. */
@@ -114,13 +142,34 @@ export class OriginPool {
     timer.refresh()
   }
 
-  /** The TLS session to go on with. */
-  session(request: EgressRequest): Buffer | undefined {
-    return this.#sessions.get(whomOf(request))
+  /** What a new connection goes on with, and where its own sessions go: nowhere once rules changed. */
+  session(request: EgressRequest): TlsSession {
+    const whom = whomOf(request)
+    const epoch = this.#epoch
+    const known = this.#sessions.get(whom)
+    if (known !== undefined && !this.#lasts(known)) {
+      this.#sessions.delete(whom)
+      return this.session(request)
+    }
+    let shown: Certificate | undefined = known
+    return {
+      known: known?.bytes,
+      certificateShown: (validUntilMs) => {
+        shown = { shownAtMs: this.#clocks.monotonic(), validUntilMs }
+      },
+      keep: (bytes) => {
+        if (shown === undefined || epoch !== this.#epoch || bytes.length > SESSION_BYTES_MAX) return
+        this.#keepSession(whom, { ...shown, bytes })
+      },
+    }
   }
 
-  keepSession(request: EgressRequest, session: Buffer): void {
-    const whom = whomOf(request)
+  #lasts({ shownAtMs, validUntilMs }: Certificate): boolean {
+    const { now, monotonic } = this.#clocks
+    return monotonic() - shownAtMs < SESSION_MS && now() < validUntilMs
+  }
+
+  #keepSession(whom: string, session: Session): void {
     this.#sessions.delete(whom)
     const [oldest] = this.#sessions.keys()
     if (oldest !== undefined && this.#sessions.size >= KEPT_MAX) this.#sessions.delete(oldest)

@@ -1,5 +1,12 @@
 import type { Socket } from 'node:net'
-import { connect, createSecureContext, type SecureContext } from 'node:tls'
+import {
+  checkServerIdentity,
+  connect,
+  createSecureContext,
+  type DetailedPeerCertificate,
+  type PeerCertificate,
+  type SecureContext,
+} from 'node:tls'
 import { WeirError } from '../../errors.js'
 import type { Host } from '../../model/index.js'
 
@@ -14,6 +21,8 @@ export type StartTls = (
 /** What shortens the handshake with a host: the session of an earlier one with the same. */
 export interface TlsSession {
   readonly known: Buffer | undefined
+  /** The host showed a certificate, which is what resuming a session spares it. */
+  certificateShown(validUntilMs: number): void
   /** A new one, of a connection whose certificate is valid. May be called several times, also later. */
   keep(session: Buffer): void
 }
@@ -46,6 +55,12 @@ export function createStartTls(authorities: string | undefined): StartTls {
         ...(session.known === undefined ? {} : { session: session.known }),
         ALPNProtocols: [...ORIGIN_ALPN],
         rejectUnauthorized: true,
+        // Node.js asks this about every certificate that is valid under an authority; where a session is resumed there is none.
+        checkServerIdentity: (name, certificate) => {
+          const problem = checkServerIdentity(name, certificate)
+          if (problem === undefined) session.certificateShown(validUntilOf(certificate))
+          return problem
+        },
       })
       // Before the certificate was judged a session is worth nothing.
       let isSecure = false
@@ -81,6 +96,20 @@ export function createStartTls(authorities: string | undefined): StartTls {
       else signal.addEventListener('abort', onAbort, { once: true })
     })
 }
+
+/** When the first certificate of the chain ceases to be valid, milliseconds since the epoch; at once when that cannot be read. */
+function validUntilOf(certificate: PeerCertificate): number {
+  let until = Number.POSITIVE_INFINITY
+  let one: Partial<DetailedPeerCertificate> | undefined = certificate as DetailedPeerCertificate
+  for (let depth = 0; one !== undefined && depth < CHAIN_MAX; depth++) {
+    until = Math.min(until, Date.parse(one.valid_to ?? ''))
+    one = one.issuerCertificate === one ? undefined : one.issuerCertificate
+  }
+  return Number.isNaN(until) ? 0 : until
+}
+
+/** Longer ones are refused before. */
+const CHAIN_MAX = 100
 
 function tlsFailed(error: NodeJS.ErrnoException | undefined): WeirError {
   const code = error?.code ?? ''

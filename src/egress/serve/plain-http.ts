@@ -16,7 +16,7 @@ import type { Attempt } from './attempt.js'
 import { closeAfter, endOf } from './closing.js'
 import type { ClientConnection } from './connection.js'
 import { hostContradictionOf } from './contradiction.js'
-import { ORIGIN_ALPN, type TlsSession } from './origin-tls.js'
+import { ORIGIN_ALPN } from './origin-tls.js'
 import { KEPT_MS, type OriginConnection } from './origin-pool.js'
 import { relay } from './relay.js'
 import { BodyPace } from './body-pace.js'
@@ -164,11 +164,7 @@ class Exchange {
     const { request } = this.#attempt
     const { startTls } = client.parts
     if (request?.kind !== 'https' || startTls === undefined) return socket
-    const { origins } = client.lease
-    const session: TlsSession = {
-      known: origins.session(request),
-      keep: (bytes) => origins.keepSession(request, bytes),
-    }
+    const session = client.lease.origins.session(request)
     const disarm = client.deadline(client.lease.limits.helloTimeoutMs, TLS_TIMEOUT)
     try {
       const secure = await startTls(socket, request.host, session, client.signal)

@@ -1,5 +1,4 @@
-import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import { tmpdir } from 'node:os'
@@ -8,6 +7,7 @@ import { type GatewayClient, type GatewayClientOptions, startGateway } from '../
 import { ip, Namespace } from '../../../src/conformance/index.js'
 import type { AuditLog, AuditSink, EgressLease, LeasePolicy, NetworkSlot } from '../../../src/ports/index.js'
 import { createAuditFile } from '../../../src/stores/audit-file.js'
+import { TestAuthority } from '../../egress/test-authority.js'
 import { Bench, type Finished, type ProgramOptions } from './harness.js'
 
 const SITE = '93.184.217.2'
@@ -60,20 +60,21 @@ export class HttpWorld {
       ip('-n', namespace.name, 'addr', 'add', address, 'dev', device)
       ip('-n', namespace.name, 'link', 'set', device, 'up')
     }
-    const authority = makeCertificates(dir)
+    const authority = new TestAuthority()
     const gateway = await startGateway({
       nodeId: 'n-test',
       auditDir: join(dir, 'audit'),
       audit: createAuditFile({ dir: join(dir, 'audit') }),
       hosts: Object.fromEntries(HOSTS.map((name) => [name, SITE])),
-      authorities: authority,
+      authorities: authority.pem,
       launcher: ['ip', 'netns', 'exec', uplink.name],
       ...options,
       limits: { bitsPerSecondUp: 1e10, bitsPerSecondDown: 1e10, ...options.limits },
     })
     await gateway.setNodePolicy(NODE)
     const world = new HttpWorld(dir, gateway, [sites, uplink])
-    await world.#serve(sites)
+    await world.#serve(sites, authority)
+    authority.close()
     return world
   }
 
@@ -113,15 +114,9 @@ export class HttpWorld {
     rmSync(this.dir, { recursive: true, force: true })
   }
 
-  async #serve(sites: Namespace): Promise<void> {
-    const tls = {
-      key: readFileSync(join(this.dir, 'site.key')),
-      cert: readFileSync(join(this.dir, 'site.pem')),
-    }
-    const own = {
-      key: readFileSync(join(this.dir, 'own.key')),
-      cert: readFileSync(join(this.dir, 'own.pem')),
-    }
+  async #serve(sites: Namespace, authority: TestAuthority): Promise<void> {
+    const tls = authority.certify(['*.example.com'])
+    const own = authority.certifyItself(['*.example.com'])
     for (const [port, server] of [
       [80, createServer(this.#answer('http'))],
       [443, createTlsServer(tls, this.#answer('https'))],
@@ -171,18 +166,4 @@ function pour(response: ServerResponse, bytes: number): void {
     response.end()
   }
   more()
-}
-
-/** An authority, the certificate of the sites that it signed, and one that nobody signed. Returns the authority. */
-function makeCertificates(dir: string): string {
-  const openssl = (...args: string[]) => execFileSync('openssl', args, { stdio: 'ignore', cwd: dir })
-  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2']
-  openssl('req', '-x509', ...key, '-subj', '/CN=authority', '-keyout', 'ca.key', '-out', 'ca.pem')
-  openssl('req', ...key.slice(0, -2), '-subj', '/CN=site', '-keyout', 'site.key', '-out', 'site.csr')
-  writeFileSync(join(dir, 'names'), 'subjectAltName=DNS:*.example.com')
-  const signing = ['-CA', 'ca.pem', '-CAkey', 'ca.key', '-CAcreateserial', '-days', '2', '-extfile', 'names']
-  openssl('x509', '-req', '-in', 'site.csr', ...signing, '-out', 'site.pem')
-  const names = ['-subj', '/CN=own', '-addext', 'subjectAltName=DNS:*.example.com']
-  openssl('req', '-x509', ...key, ...names, '-keyout', 'own.key', '-out', 'own.pem')
-  return readFileSync(join(dir, 'ca.pem'), 'utf8')
 }
