@@ -21,6 +21,8 @@ export const EXIT = {
   unreachable: 5,
   /** The server wants a credential, and there is none or not a valid one. */
   auth: 6,
+  /** `audit verify` found nothing wrong, and cannot prove it either. */
+  unproven: 7,
   /** A limit of time passed: the job's, or `--wait-timeout-secs`. */
   timeout: 124,
   /** Any other failure of weir itself; of commands that run a program every failure before there was a job. */

@@ -54,6 +54,22 @@ export async function learnFrom(
   }
 }
 
+/** In the spelling of everything that the API answers. */
+export function suggestionFields({ domains, onlyAsked, unknown, warnings }: DomainSuggestion): object {
+  return {
+    Suggested: domains.map(({ domain, attempts, refused, bytesUp, bytesDown }) => ({
+      Domain: domain,
+      Attempts: attempts,
+      Refused: refused,
+      BytesUp: bytesUp,
+      BytesDown: bytesDown,
+    })),
+    OnlyAsked: onlyAsked,
+    Unknown: unknown,
+    Warnings: warnings,
+  }
+}
+
 /** Said where there is no list. */
 export function nothingLearned({ learns }: Learned): string {
   return learns ? 'The job has reached nothing' : 'Nothing was refused that the list of the job could allow'

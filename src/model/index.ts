@@ -112,6 +112,7 @@ export type { OutputChunk, OutputStream } from './log.js'
 export { DURATION_BOUNDS_MS, countDuration, noDurations } from './gateway-counters.js'
 export type { DurationCounts, GatewayCounters } from './gateway-counters.js'
 export { AuditChain, CHAIN_START, auditHash, sealAuditRecord } from './audit-chain.js'
+export { egressSummaryFields } from './egress-summary-fields.js'
 export { RECEIPT_FILE, RECEIPT_TYPE, isReceipt, isReceiptOf, signReceipt } from './egress-receipt.js'
 export type { EgressReceipt, ReceiptDestination, ReceiptSigner } from './egress-receipt.js'
 export {

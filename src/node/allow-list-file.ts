@@ -88,11 +88,12 @@ function rulesOf({ key, values }: AllowListPlace, file: string): ListRules {
   return { ...rules, elsewhere }
 }
 
-function unwritable(error: unknown, file: string): unknown {
+/** Why a list of the operator could not be changed, as `config.invalid`. */
+export function unwritable(error: unknown, file: string): unknown {
   if (isWeirError(error)) return error
   if (error instanceof FileBusy)
     return new WeirError('config.invalid', `Cannot change ${quoted(file, 200)}: ${error.message}`, {
-      hint: `try again; if no other command is running, remove ${error.lock}`,
+      hint: `try again; if no other command is running here or on a machine that shares the directory, remove ${error.lock}`,
       retryable: true,
       cause: error,
     })

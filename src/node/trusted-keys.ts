@@ -1,10 +1,11 @@
 import { readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import { unwritable } from './allow-list-file.js'
 import type { Config } from '../config/index.js'
+import { editWhole } from '../edit-whole.js'
 import { WeirError } from '../errors.js'
 import { makeDirectory } from '../make-directory.js'
 import { parseTrustedKeys, type TrustedKey } from '../model/index.js'
-import { writeWhole } from '../write-whole.js'
 
 const FILE_BYTES_MAX = 4 * 1024 * 1024
 
@@ -39,18 +40,30 @@ export async function readTrustedKeys(config: Pick<Config, 'values' | 'dataDir'>
   })
 }
 
-/** Replaces the file as a whole by what `change` makes of its keys; a node that runs follows. Rejects like the reading. */
+/**
+ * Replaces the file as a whole by what `change` makes of its keys, one change after the other, also between processes; a node
+ * that runs follows. Rejects like the reading.
+ */
 export async function changeTrustedKeys(
   config: Pick<Config, 'values' | 'dataDir'>,
   change: (keys: readonly TrustedKey[]) => TrustedKey[],
 ): Promise<TrustedKey[]> {
   const file = trustedKeysFile(config)
-  const text = `${JSON.stringify({ keys: change(await readTrustedKeys(config)) }, null, 2)}\n`
-  // What could not be read again is not written.
-  const keys = parseTrustedKeys(text, file, {
-    allowPublicSuffix: config.values['Egress.AllowPublicSuffixes'],
-  })
+  let keys: TrustedKey[] = []
   await makeDirectory(dirname(file))
-  await writeWhole(file, text)
+  await editWhole(
+    file,
+    async () => {
+      const text = `${JSON.stringify({ keys: change(await readTrustedKeys(config)) }, null, 2)}\n`
+      // What could not be read again is not written.
+      keys = parseTrustedKeys(text, file, {
+        allowPublicSuffix: config.values['Egress.AllowPublicSuffixes'],
+      })
+      return text
+    },
+    { newMode: 0o600 },
+  ).catch((error: unknown) => {
+    throw unwritable(error, file)
+  })
   return keys
 }

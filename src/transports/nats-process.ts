@@ -4,6 +4,7 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { WeirError } from '../errors.js'
+import { processStartTime } from '../owner-process.js'
 import { writeWhole } from '../write-whole.js'
 
 /** One running nats-server, from its start to its end. */
@@ -166,7 +167,7 @@ interface PidNote {
 }
 
 async function notePid(pid: number, { pidFile }: NatsProcessOptions): Promise<void> {
-  const note: PidNote = { pid, startTicks: startTicksOf(pid) ?? '' }
+  const note: PidNote = { pid, startTicks: processStartTime(pid) }
   await writeWhole(pidFile, `${JSON.stringify(note)}\n`)
 }
 
@@ -187,24 +188,12 @@ async function endLeftover({ pidFile, configFile }: NatsProcessOptions): Promise
 }
 
 function isOurs({ pid, startTicks }: PidNote, configFile: string): boolean {
-  if (!Number.isSafeInteger(pid) || pid <= 1 || startTicks === '' || startTicksOf(pid) !== startTicks)
+  if (!Number.isSafeInteger(pid) || pid <= 1 || startTicks === '' || processStartTime(pid) !== startTicks)
     return false
   try {
     return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').includes(configFile)
   } catch {
     return false // It has gone meanwhile.
-  }
-}
-
-/** Field 22 of /proc/PID/stat: a number that is used again has another one. The name in brackets may hold blanks. */
-function startTicksOf(pid: number): string | undefined {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-    // A zombie has ended and waits for its parent only.
-    return fields[0] === 'Z' ? undefined : fields[19]
-  } catch {
-    return undefined
   }
 }
 

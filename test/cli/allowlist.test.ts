@@ -210,7 +210,9 @@ describe('weir node allowlist beside a node that runs', () => {
       const settings = ['-c', `Egress.Presets=${JSON.stringify(PRESETS)}`]
       const key = 'UDVEU3DD4KOFECV66VIHWEZOYX4ZKR3WV27L464SIIPOU2IUI3JCYSJF'
       const trusted = await here('key', 'trust', key, '--domain', '@lab', '--output', 'json', ...settings)
-      expect(JSON.parse(trusted.stdout)).toMatchObject({ allow: PRESETS.lab })
+      expect(JSON.parse(trusted.stdout)).toMatchObject({ Key: key, Allow: PRESETS.lab })
+      const listed = await here('key', 'list', '--output', 'json', ...settings)
+      expect(JSON.parse(listed.stdout)).toEqual([JSON.parse(trusted.stdout)])
       for (const command of [
         ['gateway', '--listen', '127.0.0.1:0', '--domain', '@labb', '--domain', 'a..b', ...settings],
         ['exec', '--domain', '@labb', '--domain', 'a..b', ...settings, '--', 'true'],

@@ -1,4 +1,5 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { spawnSync } from 'node:child_process'
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -8,6 +9,7 @@ import type { NetworkEgressPolicy } from '../../src/model/index.js'
 import { editNodeAllowlist, startNode } from '../../src/node/index.js'
 import { openNetworkEgress } from '../../src/node/network-egress.js'
 import { openNetworkList } from '../../src/node/network-list.js'
+import { PACKAGE_ROOT } from '../../src/package-root.js'
 
 let dir: string
 beforeEach(async () => {
@@ -165,6 +167,17 @@ describe('the list file of a node', () => {
       hint: expect.stringContaining('allowed-hosts.lock'),
     })
     expect((await readFile(join(dir, 'allowed-hosts'), 'utf8')).trim().split('\n')).toEqual(lines)
+  })
+
+  it('is changed past the lock of a process that was killed, whose leavings are removed', async () => {
+    const module = join(PACKAGE_ROOT, 'dist', 'edit-whole.js')
+    const script = `import(${JSON.stringify(module)}).then(({ editWhole }) =>
+      editWhole(${JSON.stringify(join(dir, 'allowed-hosts'))}, () => process.kill(process.pid, 'SIGKILL')))`
+    expect(spawnSync(process.execPath, ['-e', script]).signal).toBe('SIGKILL')
+    expect(await readdir(dir)).toEqual(['allowed-hosts.lock'])
+    await Promise.all(['a.example.com', 'b.example.com', 'c.example.com'].map(add))
+    expect(await readdir(dir)).toEqual(['allowed-hosts'])
+    expect((await readFile(join(dir, 'allowed-hosts'), 'utf8')).trim().split('\n')).toHaveLength(3)
   })
 })
 

@@ -45,6 +45,12 @@ it('ends trust that has expired, also when a file cannot be read at that moment'
   expect(rules.isDue()).toBe(false)
 })
 
+it('trusts both of two keys that are added at the same instant', async () => {
+  await Promise.all([BRIEF, FOREVER].map((one) => changeTrustedKeys(config, (keys) => [...keys, one])))
+  const names = (await readTrustedKeys(config)).map(({ name }) => name)
+  expect(names.toSorted()).toEqual(['brief', 'forever'])
+})
+
 it('trusts nobody without the file, and names every mistake of one', async () => {
   expect(await readTrustedKeys(config)).toEqual([])
   await changeTrustedKeys(config, () => [FOREVER])

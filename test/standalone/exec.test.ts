@@ -335,15 +335,18 @@ describe.skipIf(missing !== '')(missing === '' ? title : `${title} (skipped: ${m
       { cwd },
     )
     const summary = JSON.parse(ran.stderr) as {
-      executionId: string
-      exitCode: number
-      egress: { refused: number; chainHead: string }
+      ExecutionID: string
+      ExitCode: number
+      Egress: { Refused: number; ChainHead: string }
     }
-    expect(summary).toMatchObject({ exitCode: 0, egress: { refused: 1, allowed: 0 } })
-    expect(await verifyAuditFile(audit, summary.executionId)).toMatchObject({
+    expect(summary).toMatchObject({
+      ExitCode: 0,
+      Egress: { Refused: 1, Allowed: 0, Destinations: [{ Host: 'other.demo.test', Port: 80, Refused: 1 }] },
+    })
+    expect(await verifyAuditFile(audit, summary.ExecutionID)).toMatchObject({
       intact: true,
       records: 1,
-      head: summary.egress.chainHead,
+      head: summary.Egress.ChainHead,
     })
     expect(readFileSync('/etc/passwd', 'utf8')).toContain('root:')
   })

@@ -1,8 +1,6 @@
-import { jobVersionOf } from '../../model/index.js'
+import { egressSummaryFields, jobVersionOf } from '../../model/index.js'
 import type {
-  EgressDestination,
   EgressLimits,
-  EgressSummary,
   Execution,
   Job,
   ObservedExecution,
@@ -61,7 +59,7 @@ export function executionToWire(execution: Execution, job: Job): WireObject {
     Attempt: execution.attempt,
     StartTime: observed.startTimeMs === undefined ? undefined : rfc3339(observed.startTimeMs),
     EndTime: observed.endTimeMs === undefined ? undefined : rfc3339(observed.endTimeMs),
-    Egress: observed.egress === undefined ? undefined : egressToWire(observed.egress),
+    Egress: observed.egress === undefined ? undefined : egressSummaryFields(observed.egress),
     EgressLimits: observed.egressLimits === undefined ? undefined : egressLimitsToWire(observed.egressLimits),
     EgressReceipt: observed.receipt,
   }
@@ -101,19 +99,6 @@ function runOutputToWire(output: RunOutput): WireObject {
   }
 }
 
-function egressToWire(egress: EgressSummary): WireObject {
-  return {
-    Records: egress.records,
-    Allowed: egress.allowed,
-    Refused: egress.refused,
-    BytesUp: egress.bytesUp,
-    BytesDown: egress.bytesDown,
-    Destinations: egress.destinations.map(destinationToWire),
-    DestinationsTruncated: egress.destinationsTruncated,
-    ChainHead: egress.chainHead,
-  }
-}
-
 /** What is not bounded is left out. */
 function egressLimitsToWire(limits: EgressLimits): WireObject {
   return {
@@ -132,18 +117,5 @@ function egressLimitsToWire(limits: EgressLimits): WireObject {
         BytesDownMax: bytesDownMax || undefined,
       })),
     ),
-  }
-}
-
-function destinationToWire(destination: EgressDestination): WireObject {
-  return {
-    Host: destination.host,
-    Port: destination.port,
-    Allowed: destination.allowed,
-    Refused: destination.refused,
-    BytesUp: destination.bytesUp,
-    BytesDown: destination.bytesDown,
-    Code: destination.code,
-    Advice: destination.advice,
   }
 }

@@ -22,7 +22,8 @@ export interface VerifyFlags extends GlobalFlags, ListFlags {
 
 /**
  * `weir audit verify FILE…|ID`: checks the chain of records and the receipt of each execution. Ends with 1 when something is
- * broken. Files are checked without a server; keys come from `--key` or, for a job, from the nodes the server knows.
+ * broken, with 7 when something cannot be proved. Files are checked without a server; keys come from `--key` or, for a job,
+ * from the nodes the server knows.
  */
 export async function auditVerify(
   operands: readonly string[],
@@ -74,7 +75,8 @@ export async function auditVerify(
       ["With the node's key:", `weir audit verify --key KEY ${shellWord(file)}`],
       ['The key:', `weir node describe ${shellWord(printable(shortId(signer)))} shows it as PublicKey`],
     ])
-  return verdicts.every(({ intact }) => intact) ? EXIT.ok : EXIT.no
+  if (verdicts.some(({ intact }) => !intact)) return EXIT.no
+  return verdicts.some(({ unproven }) => unproven.length > 0) ? EXIT.unproven : EXIT.ok
 }
 
 /** `weir audit export ID`: receipts and records of a job, one JSON object per line, as `verify` reads them. */

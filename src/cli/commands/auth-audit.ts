@@ -4,6 +4,7 @@ import { EXIT } from '../exit-codes.js'
 import { printList } from '../output-format.js'
 import { readChoice } from '../read-choice.js'
 import { LIST_FORMATS } from '../output-format.js'
+import { dateTime } from '../times.js'
 import type { WireAdminRecord } from '../../client/index.js'
 import type { CliContext, GlobalFlags } from '../context.js'
 import type { ListFlags } from '../output-format.js'
@@ -50,7 +51,7 @@ const COLUMNS: readonly Column<WireAdminRecord>[] = [
   { header: 'NO', value: ({ sequence }) => String(sequence), cutFirst: 1 },
   {
     header: 'TIME',
-    value: ({ timeMs }) => new Date(timeMs).toISOString().slice(0, 19).replace('T', ' '),
+    value: ({ timeMs }) => dateTime(timeMs),
     cutFirst: 0,
   },
   { header: 'WHO', value: ({ principal, principalName }) => principalName || principal || '-', cutFirst: 2 },

@@ -113,5 +113,5 @@ const COLUMNS: readonly Column<WireToken>[] = [
 ]
 
 function day(time: string): string {
-  return time === '' ? '-' : time.slice(0, 16).replace('T', ' ')
+  return time === '' ? '-' : dateTime(Date.parse(time))
 }

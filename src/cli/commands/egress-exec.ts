@@ -3,6 +3,7 @@ import { open } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { WeirError } from '../../errors.js'
+import { egressSummaryFields } from '../../model/egress-summary-fields.js'
 import { parseHostPattern } from '../../model/host-pattern.js'
 import { askedEgressLimits } from '../../model/network-limits.js'
 import { formatBytes } from '../../model/resources.js'
@@ -12,7 +13,7 @@ import { suggest } from '../context.js'
 import { groupDomains } from '../../model/suggest-domains.js'
 import { FlagProblems } from '../flag-problems.js'
 import { destinationRows, EGRESS_COLUMNS } from '../egress-lines.js'
-import { domainFlags, sayContacted } from '../learned.js'
+import { domainFlags, sayContacted, suggestionFields } from '../learned.js'
 import { jsonOf, tableLayout, yamlOf } from '../output-format.js'
 import { renderTable } from '../table.js'
 import type { FileHandle } from 'node:fs/promises'
@@ -181,8 +182,15 @@ function report(
   { exitCode, summary, executionId, learned }: ExecResult,
   flags: ExecFlags,
 ): object {
-  const found = learned === undefined ? {} : { learned: { allow: allowOf(learned, flags), ...learned } }
-  return { command, exitCode, executionId, egress: summary, ...found }
+  return {
+    Command: command,
+    ExitCode: exitCode,
+    ExecutionID: executionId,
+    Egress: egressSummaryFields(summary),
+    ...(learned === undefined
+      ? {}
+      : { Learned: { Allow: allowOf(learned, flags), ...suggestionFields(learned) } }),
+  }
 }
 
 /** What a policy file would allow. */

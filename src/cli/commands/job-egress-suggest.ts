@@ -3,7 +3,14 @@ import { printable } from '../../model/printable.js'
 import { suggest, withClient } from '../context.js'
 import { whatToDo } from '../egress-check-lines.js'
 import { EXIT } from '../exit-codes.js'
-import { learnFrom, networkFlags, nothingLearned, sayChecked, sayContacted } from '../learned.js'
+import {
+  learnFrom,
+  networkFlags,
+  nothingLearned,
+  sayChecked,
+  sayContacted,
+  suggestionFields,
+} from '../learned.js'
 import { printObject, readObjectOutput } from '../output-format.js'
 import type { CliContext } from '../context.js'
 import type { Learned } from '../learned.js'
@@ -51,16 +58,7 @@ function report(learned: Learned): object {
   const { suggestion, check } = learned
   return {
     ...networkOf(learned),
-    Suggested: suggestion.domains.map(({ domain, attempts, refused, bytesUp, bytesDown }) => ({
-      Domain: domain,
-      Attempts: attempts,
-      Refused: refused,
-      BytesUp: bytesUp,
-      BytesDown: bytesDown,
-    })),
-    OnlyAsked: suggestion.onlyAsked,
-    Unknown: suggestion.unknown,
-    Warnings: suggestion.warnings,
+    ...suggestionFields(suggestion),
     ...(check === undefined ? {} : { Fitting: check.Fitting, Nodes: check.Nodes }),
   }
 }

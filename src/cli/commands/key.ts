@@ -15,6 +15,7 @@ import { readChoice } from '../read-choice.js'
 import { readLifetime } from '../read-lifetime.js'
 import { shellWord } from '../shell-word.js'
 import { readPublicKeys, readSigningKey } from '../signing-key.js'
+import { dateTime } from '../times.js'
 import { readJobFile, type TemplateFlags } from './job-run.js'
 import type { CliContext, GlobalFlags } from '../context.js'
 import type { ListFlags } from '../output-format.js'
@@ -130,7 +131,7 @@ const SIGNATURE_COLUMNS: readonly Column<SignatureRow>[] = [
   { header: 'KEY', value: ({ Key }) => Key, cutFirst: 0 },
   { header: 'TRUSTED AS', value: ({ TrustedAs }) => TrustedAs, cutFirst: 2 },
   { header: 'VERDICT', value: ({ Verdict }) => Verdict, cutFirst: 0 },
-  { header: 'EXPIRES', value: ({ Expires }) => Expires, cutFirst: 1 },
+  { header: 'EXPIRES', value: ({ Expires }) => dateTime(readTime(Expires)), cutFirst: 1 },
   { header: 'WHAT', value: ({ What }) => What },
 ]
 
@@ -170,7 +171,7 @@ export async function keyTrust(key: string, flags: KeyTrustFlags, context: CliCo
   const { terminal } = context
   if (flags.output !== undefined) {
     const format = readChoice('--output', flags.output, OBJECT_FORMATS)
-    await printObject(terminal, grant, format, flags.pretty ?? terminal.outIsTerminal)
+    await printObject(terminal, grantFields(grant), format, flags.pretty ?? terminal.outIsTerminal)
   } else {
     const until = expires === undefined ? 'until it is taken back' : `until ${expires}`
     await terminal.data(`Trusted as ${name} ${until}: ${allow.join(', ')}\n`)
@@ -217,7 +218,7 @@ export async function keyUntrust(text: string, flags: GlobalFlags, context: CliC
 /** `weir key list`. */
 export async function keyList(flags: GlobalFlags & ListFlags, context: CliContext): Promise<number> {
   const keys = await trustedHere(flags, context)
-  await printList(context.terminal, { rows: keys, columns: KEY_COLUMNS, items: keys }, flags)
+  await printList(context.terminal, { rows: keys, columns: KEY_COLUMNS, items: keys.map(grantFields) }, flags)
   return EXIT.ok
 }
 
@@ -230,7 +231,13 @@ const KEY_COLUMNS: readonly Column<TrustedKey>[] = [
 
 function expiryText(expires: string | undefined): string {
   if (expires === undefined) return 'never'
-  return Date.now() < readTime(expires) ? expires : `${expires} (expired)`
+  const ms = readTime(expires)
+  return Date.now() < ms ? dateTime(ms) : `${dateTime(ms)} (expired)`
+}
+
+/** In the spelling of everything that the API answers. */
+function grantFields({ name, key, allow, expires }: TrustedKey): object {
+  return { Name: name, Key: key, Allow: allow, ...(expires === undefined ? {} : { Expires: expires }) }
 }
 
 async function trustedHere(flags: GlobalFlags, context: CliContext): Promise<TrustedKey[]> {

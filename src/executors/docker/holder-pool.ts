@@ -7,7 +7,7 @@ import { engineMessage } from './engine-connection.js'
 import { PAUSE_COMMAND } from './holder-image.js'
 import { ownLabels } from './labels.js'
 import type { DockerLog } from './options.js'
-import { processStartTime } from './owner-process.js'
+import { processStartTime } from '../../owner-process.js'
 import { removeContainer } from './running-container.js'
 
 /** A network namespace with only a loopback interface, kept alive by a container that does nothing. */

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { NodeId } from '../../model/index.js'
-import { OWNER } from './owner-process.js'
+import { OWNER } from '../../owner-process.js'
 
 /** Labels on everything that weir makes in the engine; the reaper finds leftovers by them. */
 export const LABEL_NODE = 'weir.node'

@@ -6,7 +6,7 @@ import { removeFullNetwork } from './full-network.js'
 import { LABEL_EXECUTION, LABEL_KIND, LABEL_NODE, LABEL_PROCESS } from './labels.js'
 import { joinedId } from './resume-container.js'
 import type { DockerLog } from './options.js'
-import { OWNER, isDeadOwner } from './owner-process.js'
+import { OWNER, isDeadOwner } from '../../owner-process.js'
 import { removeContainer } from './running-container.js'
 
 export interface ReapInput {

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { processStartTime } from '../../owner-process.js'
 
 /**
  * The first process inside a sandbox, seen from outside.
@@ -8,29 +8,19 @@ import { readFileSync } from 'node:fs'
  */
 export class FirstProcess {
   readonly pid: number
-  readonly #startTime: string | undefined
+  readonly #startTime: string
 
   constructor(pid: number) {
     this.pid = pid
-    this.#startTime = startTime(pid)
+    this.#startTime = processStartTime(pid)
   }
 
   kill(): void {
-    if (this.#startTime === undefined || startTime(this.pid) !== this.#startTime) return
+    if (this.#startTime === '' || processStartTime(this.pid) !== this.#startTime) return
     try {
       process.kill(this.pid, 'SIGKILL')
     } catch {
       // It has ended in this very moment.
     }
-  }
-}
-
-/** Field 22 of /proc/PID/stat; the second field, a name in brackets, may contain blanks. */
-function startTime(pid: number): string | undefined {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]
-  } catch {
-    return undefined
   }
 }

@@ -1,6 +1,7 @@
-import { lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { lstatSync, readdirSync, readlinkSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { processStartTime } from '../../owner-process.js'
 
 /** Process namespace, process, its start: together they name one process of this machine, until the machine is restarted. */
 const NAME = /^weir-exec-(\d+)-(\d+)-(\d+)-[A-Za-z0-9]{6}$/
@@ -17,27 +18,17 @@ export async function makeRunDirectory(place: string): Promise<string> {
       rm(join(place, name), { recursive: true, force: true, maxRetries: 3 }).catch(() => undefined),
     ),
   )
-  return mkdtemp(join(place, `weir-exec-${namespace}-${process.pid}-${startOf(process.pid) ?? 0}-`))
+  return mkdtemp(join(place, `weir-exec-${namespace}-${process.pid}-${processStartTime(process.pid) || 0}-`))
 }
 
 function leftBehind(place: string, namespace: string): string[] {
   return readdirSync(place).filter((name) => {
     const [, itsNamespace = '', pid = '', start = ''] = NAME.exec(name) ?? []
     // Nothing is known of processes of other containers that share the directory.
-    if (pid === '' || itsNamespace !== namespace || startOf(Number(pid)) === start) return false
+    if (pid === '' || itsNamespace !== namespace || processStartTime(Number(pid)) === start) return false
     const about = lstatSync(join(place, name), { throwIfNoEntry: false })
     return about?.isDirectory() === true && about.uid === process.getuid?.()
   })
-}
-
-/** In clock ticks since the machine began, as the kernel says it; undefined when there is no such process. */
-function startOf(pid: number): string | undefined {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]
-  } catch {
-    return undefined // it has ended
-  }
 }
 
 function processNamespace(): string {
