@@ -15,6 +15,7 @@ import { quoted } from './printable.js'
 import { sortedJson } from './sorted-json.js'
 import type { TimeMs } from './state.js'
 import { dockerEngine, task, wasmEngine } from './task-accessors.js'
+import { urlFileName } from './url-file-name.js'
 
 /** In every signature, and in front of what is signed: a signature over something else can never pass for one. */
 export const SIGNATURE_TYPE = 'weir.job-signature/1'
@@ -102,10 +103,20 @@ export function withSignature(spec: JobSpec, signature: JobSignatureSpec): JobSp
 
 /**
  * Judges every signature of a job as `parseJobSpec` returns it, in order; empty for a job that nobody signed. Whether anybody
- * trusts the keys is not asked. Pure.
+ * trusts the keys is not asked. A job that an orchestrator hands on may be anything: one that cannot be read is judged to have
+ * a signature that does not hold. Pure, never throws.
  */
 export function judgeSignatures(spec: JobSpec, nowMs: TimeMs): SignatureVerdict[] {
+  try {
+    return judge(spec, nowMs)
+  } catch {
+    return [UNREADABLE]
+  }
+}
+
+function judge(spec: JobSpec, nowMs: TimeMs): SignatureVerdict[] {
   const { Signatures = [] } = task(spec).Network
+  if (!Array.isArray(Signatures) || Signatures.length > SIGNATURES_MAX) return [UNREADABLE]
   if (Signatures.length === 0) return []
   const parts = partsOrNothing(spec)
   const unsignable = refuseSigning(spec)
@@ -119,6 +130,17 @@ export function judgeSignatures(spec: JobSpec, nowMs: TimeMs): SignatureVerdict[
       ...(fault === undefined ? {} : { fault }),
     }
   })
+}
+
+const UNREADABLE: SignatureVerdict = {
+  key: '',
+  notBeforeMs: NaN,
+  expiresMs: NaN,
+  fault: {
+    code: 'signature.invalid',
+    message: 'Cannot judge who signed the job: it cannot be read',
+    hint: 'Compare it with what was submitted (weir job describe): the orchestrator may have altered it',
+  },
 }
 
 /** One error for everything that is wrong with the signatures of a job; undefined when nothing is. */
@@ -275,7 +297,19 @@ function refuseSigning(spec: JobSpec): string[] {
     reasons.push('the job is to learn its hosts, and a signature is for hosts that are known')
   for (const domain of Domains.filter((one) => one.startsWith('@')))
     reasons.push(`${quoted(domain)} stands for a list that may change: name its hosts`)
-  return [...reasons, ...refuseProgram(of)]
+  return [...reasons, ...refuseProgram(of), ...of.InputSources.flatMap(refuseNameless)]
+}
+
+/** A server that chooses the name of a file chooses which of the program's inputs it is. */
+function refuseNameless({ Source, Target }: InputSourceSpec): string[] {
+  if (Source.Type.toLowerCase() !== 'urldownload') return []
+  const urls = Object.entries(Source.Params ?? {}).filter(([key]) => key.toLowerCase() === 'url')
+  const [[, text = ''] = []] = urls
+  const isNamed = typeof text === 'string' && URL.canParse(text) && urlFileName(new URL(text)) !== undefined
+  if (isNamed && urls.length === 1) return []
+  return [
+    `the URL of the input at ${quoted(Target)} names no file, so its server would: end it with a file name`,
+  ]
 }
 
 function isSignableEngine({ Engine }: TaskSpec): boolean {

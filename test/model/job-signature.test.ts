@@ -1,6 +1,12 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { judgeSignatures, signJob, withSignature, writeTime } from '../../src/model/job-signature.js'
+import {
+  judgeSignatures,
+  signatureError,
+  signJob,
+  withSignature,
+  writeTime,
+} from '../../src/model/job-signature.js'
 import type { JobSpec } from '../../src/model/job-spec.js'
 import { keyPairOf, keyPairOfPem, pemOfSeed } from '../../src/model/key-pair.js'
 import { complaints, jobValue, parsed, refusal } from './job-fixture.js'
@@ -119,8 +125,7 @@ describe('a signature of a job', () => {
         const changed = { ...spec, Tasks: [{ ...of, [name]: change }] } as unknown as JobSpec
         // The order of domains means nothing.
         if (name === 'Network' && isReordered(network.Domains, (other as typeof network).Domains)) continue
-        // A job without its module or image is none, and never gets as far as a signature.
-        const found = tried(() => faults(changed))
+        const found = faults(changed)
         expect(found, `${name}: ${JSON.stringify(other)}`).not.toEqual([undefined])
         count++
       }
@@ -157,10 +162,7 @@ describe('a signature of a job', () => {
     for (const other of altered(signature)) {
       const Network = { ...of.Network, Signatures: [other] }
       const changed = { ...spec, Tasks: [{ ...of, Network }] } as unknown as JobSpec
-      expect(
-        tried(() => faults(changed)),
-        JSON.stringify(other),
-      ).not.toEqual([undefined])
+      expect(faults(changed), JSON.stringify(other)).not.toEqual([undefined])
     }
   })
 
@@ -239,6 +241,58 @@ describe('a signature of a job', () => {
       expect.stringContaining('signatures can only be set for HTTP network mode'),
     ])
   })
+
+  it.each([
+    ['nothing', {}],
+    ['no network', { Tasks: [{}] }],
+    ['signatures that are a text', changedNetwork({ Signatures: 'signed' })],
+    ['signatures that are nothing', changedNetwork({ Signatures: [null] })],
+    ['too many signatures', changedNetwork({ Signatures: Array(9).fill(network().Signatures?.[0]) })],
+    ['hosts that are a number', changedNetwork({ Domains: 7 })],
+    [
+      'parts that are nothing',
+      changedNetwork({ Signatures: [{ ...network().Signatures?.[0], Parts: null }] }),
+    ],
+    [
+      'a key that is no text',
+      changedNetwork({ Signatures: [{ ...network().Signatures?.[0], Key: { toString: 1 } }] }),
+    ],
+    ['inputs that are none', changedTask({ InputSources: [{}] })],
+    ['inputs that are nothing', changedTask({ InputSources: null })],
+    ['an image that is none', changedTask({ Engine: { Type: 'docker', Params: { Image: {} } } })],
+    ['no module', changedTask({ Engine: { Type: 'wasm' } })],
+    ['no engine', changedTask({ Engine: null })],
+  ])('is refused with a reason in what an orchestrator hands on that is no job: %s', (_what, spec) => {
+    const verdicts = judgeSignatures(spec as unknown as JobSpec, START)
+    expect(verdicts.length).toBe(1)
+    expect(signatureError(verdicts)).toMatchObject({ code: 'signature.invalid' })
+  })
+
+  it('is not made for, and does not hold for, an input by URL whose file the server would name', () => {
+    const withUrl = (URL: string) => {
+      const Source = { Type: 'urlDownload', Params: { URL, SHA256: 'cd'.repeat(32) } }
+      return job({ ...DOCKER, InputSources: [{ Source, Target: '/in' }] })
+    }
+    const named = 'https://example.com/data.csv?part=1'
+    expect(faults(signed(withUrl(named)))).toEqual([undefined])
+    for (const nameless of [
+      'https://example.com/',
+      'https://example.com/data/',
+      'https://example.com/data/%2e%2e/?a.csv',
+    ]) {
+      for (const unpinnedInputs of [false, true])
+        expect(() => signJob(withUrl(nameless), KEY, TERMS, { unpinnedInputs })).toThrow(
+          /"\/in" names no file/,
+        )
+      // As one who signs with something else could: what is judged is the same on the node.
+      const [of] = signed(withUrl(named)).Tasks
+      const [only] = withUrl(nameless).Tasks
+      const other = { ...withUrl(nameless), Tasks: [{ ...only, Network: of.Network }] } as JobSpec
+      expect(faults(other)).toEqual([
+        expect.stringContaining('cannot hold: the URL of the input at "/in" names no file'),
+      ])
+    }
+  })
 })
 
 it('reads private keys in PEM, and says nothing of what it could not read', () => {
@@ -256,11 +310,15 @@ function isReordered(a: readonly string[], b: readonly string[] | undefined): bo
   return JSON.stringify(a.toSorted()) === JSON.stringify(b?.toSorted())
 }
 
-/** A job that cannot even be read is not taken for a signed one either. */
-function tried(run: () => unknown): unknown {
-  try {
-    return run()
-  } catch (error) {
-    return error
-  }
+function network(): JobSpec['Tasks'][0]['Network'] {
+  return signed().Tasks[0].Network
+}
+
+function changedTask(change: object): object {
+  const spec = signed()
+  return { ...spec, Tasks: [{ ...spec.Tasks[0], ...change }] }
+}
+
+function changedNetwork(change: object): object {
+  return changedTask({ Network: { ...network(), ...change } })
 }
