@@ -4,7 +4,7 @@ const Text = Type.String()
 const Texts = Type.Array(Text)
 const Count = Type.Integer({ minimum: 0 })
 const Patterns = Type.Array(Text, { maxItems: 10_000, description: 'Host patterns; `@name` for a preset' })
-const Reason = Type.String({ maxLength: 1_024 })
+const Reason = Type.String({ maxLength: 1_000 })
 const Places = Type.Array(Type.Object({ Pattern: Text, By: Text, Where: Text }))
 
 export const NetworkListAnswer = Type.Object({

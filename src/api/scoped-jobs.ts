@@ -91,10 +91,11 @@ export function scopedJobs(options: ScopedJobsOptions): JobService {
     })
   }
 
-  /** Every host was opened for the one who asked: nobody else's wish can open them again. */
-  const refuseForeignLearning = async (id: string, view: JobView): Promise<void> => {
-    const { spec } = await jobs.job(id, view)
+  /** Every host was opened for the one who asked: nobody else's wish can open them again. Tells which version was judged. */
+  const refuseForeignLearning = async (id: string, view: JobView): Promise<number> => {
+    const { spec, version } = await jobs.job(id, view)
     if (isLearning(spec) && submitterOf(spec) !== caller().principal.id) throw foreignLearning()
+    return version
   }
 
   /** A submission that replaces the job of its name touches that one. */
@@ -138,13 +139,14 @@ export function scopedJobs(options: ScopedJobsOptions): JobService {
     diff: async (request) => jobs.diff(scoped(request)),
     rerun: async (idOrPrefix, request) => {
       const id = await resolve(idOrPrefix, request)
-      await refuseForeignLearning(id, request)
+      const jobVersion = await refuseForeignLearning(id, request)
       await noteForeign(id, 'job.rerun', request)
       const idempotencyToken =
         caller().principal.kind === 'everyone'
           ? request.idempotencyToken
           : ownToken(request.idempotencyToken, 'rerun', id)
-      return jobs.rerun(id, { ...request, idempotencyToken })
+      // The version that was judged, whichever is the latest by now.
+      return jobs.rerun(id, { ...request, jobVersion, idempotencyToken })
     },
     stop: async (idOrPrefix, reason, view = {}) => {
       const id = await resolve(idOrPrefix, view)

@@ -22,11 +22,11 @@ export function egressLimits(
 ): NetworkLimitsSpec | undefined {
   const rate = problems.read(
     `${prefix}rate`,
-    () => readDirections(`${prefix}rate`, egressRate, parseBitRate),
+    () => readDirections(`${prefix}rate`, egressRate, parseBitRate, problems),
     NOT_SAID,
   )
   const budgets = problems.readAll(`${prefix}budget`, egressBudget ?? [], (text) =>
-    readBudget(`${prefix}budget`, text),
+    readBudget(`${prefix}budget`, text, problems),
   )
   const requests = problems.read(
     `${prefix}requests`,
@@ -62,9 +62,9 @@ interface Directions {
 const NOT_SAID: Directions = {}
 
 /** `100mb`, `up:10mb,down:1gb`, each with `DOMAIN=` in front. */
-function readBudget(flag: string, text: string): DomainBudgetSpec {
+function readBudget(flag: string, text: string, problems: FlagProblems): DomainBudgetSpec {
   const equals = text.indexOf('=')
-  const { up, down } = readDirections(flag, text.slice(equals + 1), parseBudgetBytes)
+  const { up, down } = readDirections(flag, text.slice(equals + 1), parseBudgetBytes, problems)
   return {
     Domain: equals < 0 ? '' : text.slice(0, equals).trim(),
     ...(up !== undefined && { BytesUpMax: up }),
@@ -72,11 +72,12 @@ function readBudget(flag: string, text: string): DomainBudgetSpec {
   }
 }
 
-/** One amount for both directions, or one for each that is named. Every amount is checked by `parse`. */
+/** One amount for both directions, or one for each that is named. Every amount is checked by `parse`; what is wrong goes to `problems`. */
 function readDirections(
   flag: string,
   text: string | undefined,
   parse: (amount: string) => number,
+  problems: FlagProblems,
 ): Directions {
   if (text === undefined) return {}
   const amounts: Directions = {}
@@ -87,7 +88,7 @@ function readDirections(
         hint: 'Write one amount for both directions, or up:AMOUNT,down:AMOUNT',
       })
     }
-    parse(amount)
+    problems.read(flag, () => parse(amount), 0)
     if (direction !== 'down') amounts.up = amount.trim()
     if (direction !== 'up') amounts.down = amount.trim()
   }

@@ -1,6 +1,6 @@
 import { WeirError } from '../errors.js'
 import { parseHostPattern } from '../model/host-pattern.js'
-import { expandPresets, NO_PRESETS, presetNameOf, readPresets, type Presets } from '../model/presets.js'
+import { NO_PRESETS, presetNameOf, presetReader, readPresets, type Presets } from '../model/presets.js'
 import { quoted } from '../model/printable.js'
 import { readConfig } from './context.js'
 import type { CliContext, GlobalFlags } from './context.js'
@@ -19,8 +19,9 @@ export async function egressPatterns(
 ): Promise<string[]> {
   const { domain = [], outboundUrl = [] } = flags
   const presets = await presetsHere(domain, flags, context)
+  const expand = presetReader(presets)
   const domains = problems.readAll('--domain', domain, (text) =>
-    presetNameOf(text) === undefined ? parseHostPattern(text).text : expandPresets([text], presets).domains,
+    presetNameOf(text) === undefined ? parseHostPattern(text).text : expand(text),
   )
   const urls = problems.readAll('--outbound-url', outboundUrl, readOutboundUrl)
   return [...new Set([...domains.flat(), ...urls])]
@@ -39,6 +40,14 @@ export async function presetsHere(
 
 function readOutboundUrl(text: string): string {
   if (text.includes('://')) return parseHostPattern(text).text
+  if (presetNameOf(text) !== undefined)
+    throw new WeirError(
+      'pattern.invalid',
+      `Cannot use outbound URL ${quoted(text)}: it is the name of a preset`,
+      {
+        hint: `Presets are for --domain: write --domain ${text.trim()}`,
+      },
+    )
   const host = text.split(/[/?#]/, 1)[0] || text // A path is not part of it.
   throw new WeirError('pattern.invalid', `Cannot use outbound URL ${quoted(text)}: it has no scheme`, {
     hint: `Write ${quoted(`https://${host}`)}, or --domain ${host}`,

@@ -2,6 +2,7 @@ import { resolve } from 'node:path'
 import { WeirError } from '../errors.js'
 import { readForeignAllowlist } from '../model/import-allowlist.js'
 import { refusedLine } from './commands/allowlist-report.js'
+import { quoted } from '../model/printable.js'
 import { readLocalFile } from './read-local-file.js'
 import type { ImportedList } from '../model/import-allowlist.js'
 import type { CliContext } from './context.js'
@@ -18,7 +19,8 @@ export async function readAllowlistImport(
   { cwd, readStandardInput, terminal }: CliContext,
 ): Promise<ImportedList> {
   const text = file === '-' ? await readStandardInput() : await readText(resolve(cwd, file))
-  const list = readForeignAllowlist(text)
+  const shown = file === '-' ? 'standard input' : quoted(file, 200)
+  const list = readForeignAllowlist(text, file === '-' ? 'the list of standard input' : `the list ${shown}`)
   const { refused, taken } = list
   if (refused.length === 0) return list
   const lines = refused.map(refusedLine)
@@ -29,7 +31,7 @@ export async function readAllowlistImport(
   const entries = refused.length === 1 ? 'one entry' : `${refused.length} entries`
   throw new WeirError(
     'pattern.invalid',
-    [`Cannot import ${entries}; nothing is changed:`, ...lines].join('\n  '),
+    [`Cannot import ${entries} of ${shown}; nothing is changed:`, ...lines].join('\n  '),
     {
       ...(taken.length === 0
         ? {}

@@ -32,14 +32,15 @@ export interface RefusedEntry {
 /**
  * Reads a foreign allowlist; what it is shows its content. Of regular expressions only those are taken that are anchored at both
  * ends and mean exactly one of our patterns: nothing is widened, and nothing that was open by mistake is taken over. Throws
- * `pattern.invalid` when the text is no such list at all.
+ * `pattern.invalid` when the text is no such list at all. `name` is what messages call the list.
  */
-export function readForeignAllowlist(text: string): ImportedList {
+export function readForeignAllowlist(text: string, name = 'the list'): ImportedList {
   const plain = text.replace(/^\ufeff/, '')
-  const list = /^\s*[[{]/.test(plain) ? readGolem(plain) : readText(plain)
+  const list = /^\s*[[{]/.test(plain) ? readGolem(plain, name) : readText(plain)
   const count = list.taken.length + list.refused.length
-  if (count === 0) throw unreadable('it holds no entry')
-  if (count > PATTERNS_MAX) throw unreadable(`it has ${count} entries, at most ${PATTERNS_MAX} are read`)
+  if (count === 0) throw unreadable(name, 'it holds no entry')
+  if (count > PATTERNS_MAX)
+    throw unreadable(name, `it has ${count} entries, at most ${PATTERNS_MAX} are read`)
   return list
 }
 
@@ -53,8 +54,8 @@ function readText(text: string): ImportedList {
 }
 
 /** `{"patterns": [{"domain": TEXT, "match": "strict" or "regex"}]}`; also the list alone. */
-function readGolem(text: string): ImportedList {
-  const entries = entriesOf(text)
+function readGolem(text: string, name: string): ImportedList {
+  const entries = entriesOf(text, name)
   const lineOf = linesOf(text)
   const list: ImportedList = { format: 'golem', taken: [], refused: [] }
   entries.forEach((entry, index) => {
@@ -183,16 +184,16 @@ function widerThan(body: string): string {
   return typeof wider === 'string' ? `; ${quoted(wider)} would hold every name below as well` : ''
 }
 
-function entriesOf(text: string): unknown[] {
+function entriesOf(text: string, name: string): unknown[] {
   let value: unknown
   try {
     value = JSON.parse(text)
   } catch (error) {
-    throw unreadable(`it begins like JSON and is none (${(error as Error).message.slice(0, 200)})`)
+    throw unreadable(name, `it begins like JSON and is none (${(error as Error).message.slice(0, 200)})`)
   }
   const patterns = Array.isArray(value) ? value : (value as { patterns?: unknown }).patterns
   if (Array.isArray(patterns)) return patterns
-  throw unreadable('it is JSON without a list of "patterns"')
+  throw unreadable(name, 'it is JSON without a list of "patterns"')
 }
 
 /** The line on which each entry begins. JSON that was read is YAML as well, and the reader of YAML knows places. */
@@ -214,8 +215,8 @@ function linesOf(text: string): (index: number) => number {
   }
 }
 
-function unreadable(reason: string): WeirError {
-  return new WeirError('pattern.invalid', `Cannot read the list: ${reason}`, {
+function unreadable(name: string, reason: string): WeirError {
+  return new WeirError('pattern.invalid', `Cannot read ${name}: ${reason}`, {
     hint: 'A list has one host per line with # comments, or is JSON: {"patterns": [{"domain": …, "match": "strict"}]}',
   })
 }

@@ -91,6 +91,11 @@ const outboundUrl: TextShape = {
 
 function withoutScheme(url: string): Complaint | undefined {
   if (url.includes('://')) return undefined
+  if (presetNameOf(url) !== undefined)
+    return {
+      message: `Cannot use outbound URL ${quoted(url)}: it is the name of a preset`,
+      hint: `A preset stands among the domains: list ${quoted(url)} there`,
+    }
   const host = url.split(/[/?#]/, 1)[0] || url // A path is not part of it.
   return {
     message: `Cannot use outbound URL ${quoted(url)}: it has no scheme`,

@@ -1,5 +1,6 @@
 import { WeirError } from '../errors.js'
 import type { DomainBudgetSpec, NetworkLimitsSpec } from './job-spec.js'
+import { quoted } from './printable.js'
 import { compactQuantity, parseBytes } from './resources.js'
 
 /** Bounds of what one execution may send and receive through the gateway. 0 = no bound, where a field says so. */
@@ -37,7 +38,7 @@ export function parseBitRate(text: string): number {
   const match = BIT_RATE.exec(compactQuantity(text))
   const rate = match === null ? NaN : Math.floor(Number(match[1]) * 1000 ** UNITS.indexOf(match[2] ?? ''))
   if (!(rate >= BITS_PER_SECOND_MIN && rate <= Number.MAX_SAFE_INTEGER)) {
-    throw new WeirError('spec.invalid', `invalid rate value: ${JSON.stringify(text.slice(0, 64))}`, {
+    throw new WeirError('spec.invalid', `invalid rate value: ${quoted(text, 60)}`, {
       hint: 'Write bits per second from 8kbit on, for example 500kbit, 2mbit or 1gbit.',
     })
   }
@@ -48,7 +49,7 @@ export function parseBitRate(text: string): number {
 export function parseBudgetBytes(text: string): number {
   const bytes = parseBytes(text, 'budget')
   if (bytes > 0) return bytes
-  throw new WeirError('spec.invalid', `invalid budget value: ${JSON.stringify(text.slice(0, 64))}`, {
+  throw new WeirError('spec.invalid', `invalid budget value: ${quoted(text, 60)}`, {
     hint: 'Write an amount above zero, for example 100mb or 1gb; leave it out for no budget.',
   })
 }

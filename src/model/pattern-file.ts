@@ -1,7 +1,7 @@
 import { isWeirError, WeirError } from '../errors.js'
 import { HostPatternSet } from './host-pattern-set.js'
 import { type HostPattern, type HostPatternOptions, PATTERNS_MAX, parseHostPattern } from './host-pattern.js'
-import { expandPresets, NO_PRESETS, presetNameOf, type Presets } from './presets.js'
+import { expandPresets, NO_PRESETS, presetNameOf, presetReader, type Presets } from './presets.js'
 import { quoted } from './printable.js'
 
 /**
@@ -150,18 +150,25 @@ interface FileLine extends ListedPattern {
 
 function readLines(text: string, rules: ListRules, problems: string[]): FileLine[] {
   const lines = patternLines(text).filter((line) => line.text !== NOTHING)
+  const expand = presetReader(rules.presets ?? NO_PRESETS)
   return lines.flatMap(({ line, text: raw, comment }) => {
     const where = `${rules.file}:${line}`
-    const [pattern] = readAll([raw], rules, problems, where)
+    const [pattern] = readAll([raw], rules, problems, where, expand)
     return pattern === undefined ? [] : [{ line, text: pattern, where, comment }]
   })
 }
 
-function readAll(texts: readonly string[], rules: ListRules, problems: string[], where?: string): string[] {
+function readAll(
+  texts: readonly string[],
+  rules: ListRules,
+  problems: string[],
+  where?: string,
+  expand = presetReader(rules.presets ?? NO_PRESETS),
+): string[] {
   const found = texts.flatMap((text) => {
     try {
       if (presetNameOf(text) === undefined) return [parseHostPattern(text.trim(), rules).text]
-      expandPresets([text], rules.presets ?? NO_PRESETS)
+      expand(text)
       return [text.trim()]
     } catch (error) {
       if (!isWeirError(error)) throw error

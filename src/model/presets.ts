@@ -97,6 +97,21 @@ export function expandPresets(
   return { domains: [...new Set(domains)], used: [...used.values()] }
 }
 
+/** Near names are looked for the first unknown ones only: for thousands that costs more than reading all the rest. */
+const NEAR_NAMES_MAX = 20
+
+/** Reads many texts one by one, each as {@link expandPresets} does; texts that name no preset come back as they are. */
+export function presetReader(presets: Presets): (text: string) => readonly string[] {
+  let unknown = 0
+  return (text) => {
+    const name = presetNameOf(text)
+    if (name === undefined) return [text]
+    if (!presets.has(name) && ++unknown > NEAR_NAMES_MAX)
+      throw new WeirError('preset.unknown', `Cannot find preset ${quoted(`@${name}`)}`)
+    return requirePreset(name, presets).domains
+  }
+}
+
 const NAMES_SHOWN = 20
 
 function knownPresets(name: string, presets: ReadonlyMap<string, unknown>): string {

@@ -1,5 +1,5 @@
 import { WeirError } from '../errors.js'
-import { printable } from './printable.js'
+import { quoted } from './printable.js'
 
 /** Amounts of machine. All numbers are finite and ≥ 0. */
 export interface Resources {
@@ -168,7 +168,7 @@ function scaled(bytes: number, base: number, units: readonly string[]): { text: 
 }
 
 function quantityError(what: string, text: string, hint: string): WeirError {
-  return new WeirError('spec.invalid', `invalid ${what} value: ${printable(text, 60)}`, {
+  return new WeirError('spec.invalid', `invalid ${what} value: ${quoted(text, 60)}`, {
     hint,
   })
 }

@@ -3,7 +3,7 @@ import { type AuditRecord, isAttempt } from './audit.js'
 
 /** One exact host that a job needs in its own list. */
 export interface SuggestedDomain {
-  /** What `--domain` takes: an exact host, with its port where that is not 80 or 443. */
+  /** What `--domain` takes: an exact host; with its port unless it is wanted on 443. */
   domain: string
   /** How often it was tried to reach it, and how often that was refused. */
   attempts: number
@@ -53,6 +53,7 @@ export function suggestDomains(records: Iterable<AuditRecord>): DomainSuggestion
       if (why !== undefined) beyond.add(`${host}: ${why}`)
     }
   }
+  mergePlainHttp(wanted)
   const domains = [...wanted.values()].toSorted(
     (a, b) => b.attempts - a.attempts || (a.domain < b.domain ? -1 : 1),
   )
@@ -94,6 +95,19 @@ function count(
   wanted.set(domain, known)
 }
 
+/** A name without a port holds port 80 as well: where it is needed anyway, one line is enough. */
+function mergePlainHttp(wanted: Map<string, SuggestedDomain>): void {
+  for (const [domain, of80] of wanted) {
+    const whole = wanted.get(domain.replace(/^\[(.*)\]:80$|:80$/, '$1'))
+    if (whole === undefined || whole === of80) continue
+    whole.attempts += of80.attempts
+    whole.refused += of80.refused
+    whole.bytesUp += of80.bytesUp
+    whole.bytesDown += of80.bytesDown
+    wanted.delete(domain)
+  }
+}
+
 function isRefusedByJob(record: AuditRecord): boolean {
   return record.decision === 'deny' && OF_THE_JOB.has(record.code) && !isNeverOpen(record)
 }
@@ -118,7 +132,7 @@ function ofLearning(record: AuditRecord): string | undefined {
 function domainOf({ host, port }: AuditRecord): string | undefined {
   const shown = host.includes(':') ? `[${host}]` : host
   // Port 0: a question for the name, of a program that knows nothing of proxies.
-  const text = port === 0 || port === 80 || port === 443 ? host : `${shown}:${port}`
+  const text = port === 0 || port === 443 ? host : `${shown}:${port}`
   try {
     return parseHostPattern(text).text
   } catch {

@@ -10,7 +10,7 @@ import {
   NOTHING,
   NO_PRESETS,
   PATTERNS_MAX,
-  expandPresets,
+  presetReader,
   parseHostPattern,
   patternLines,
   type Presets,
@@ -353,9 +353,10 @@ function canonical(
     problems.push(`a list of ${lines.length} patterns is too long, at most ${PATTERNS_MAX} are allowed`)
     return []
   }
+  const expand = presetReader(presets)
   return lines.flatMap(({ text, where }) => {
     try {
-      return expandPresets([text], presets).domains.map((one) => memo.canonical(one, options))
+      return expand(text).map((one) => memo.canonical(one, options))
     } catch (error) {
       const { message, hint } = toWeirError(error)
       problems.push(`${where}: ${message}${hint === undefined ? '' : ` (${hint})`}`)

@@ -109,8 +109,8 @@ class Requests implements AccessRequestDesk {
 
   decide(
     id: string,
-    state: 'approved' | 'denied',
-    carryOut: () => Promise<Omit<AccessDecision, 'timeMs'>>,
+    { state, reason: text }: { state: 'approved' | 'denied'; reason: string },
+    carryOut: () => Promise<Omit<AccessDecision, 'timeMs' | 'reason'>>,
   ): Promise<AccessRequest> {
     return this.#inTurn(async () => {
       const request = this.find(id, () => true)
@@ -123,13 +123,14 @@ class Requests implements AccessRequestDesk {
             details: { state: request.state },
           },
         )
+      const reason = readDecisionReason(state, text)
       const decision = await carryOut()
       const decided: AccessRequest = {
         ...request,
         state,
         decision: {
           ...decision,
-          reason: clip(decision.reason.trim(), REASON_LENGTH_MAX),
+          reason,
           timeMs: this.#parts.clock.now(),
         },
       }
@@ -197,14 +198,29 @@ function readPatterns(texts: readonly string[]): string[] {
 }
 
 function readReason(text: string): string {
+  const reason = boundedReason(text)
+  if (reason !== '') return reason
+  throw new WeirError('request.invalid', 'Cannot ask for hosts without a reason', {
+    hint: 'Say what the job does with them: --reason "data sets of project X".',
+  })
+}
+
+function readDecisionReason(state: 'approved' | 'denied', text: string): string {
+  const reason = boundedReason(text)
+  if (reason !== '' || state === 'approved') return reason
+  throw new WeirError('request.invalid', 'Cannot deny a request without a reason', {
+    hint: 'The reason is what the user is told: --reason TEXT.',
+  })
+}
+
+/** Kept whole or refused: half a reason may say something else. */
+function boundedReason(text: string): string {
   const reason = text.trim()
-  if (reason !== '' && reason.length <= REASON_LENGTH_MAX) return reason
+  if (reason.length <= REASON_LENGTH_MAX) return reason
   throw new WeirError(
     'request.invalid',
-    reason === ''
-      ? 'Cannot ask for hosts without a reason'
-      : `Cannot take a reason of ${reason.length} characters, at most ${REASON_LENGTH_MAX} are allowed`,
-    { hint: 'Say what the job does with them: --reason "data sets of project X".' },
+    `Cannot take a reason of ${reason.length} characters, at most ${REASON_LENGTH_MAX} are allowed`,
+    { hint: 'Say it shorter (--reason TEXT), or where the rest can be read.' },
   )
 }
 

@@ -79,10 +79,13 @@ export interface AccessRequestDesk {
   list(): AccessRequest[]
   /** By id, or by the beginning of one. Throws `request.not_found`. */
   find(idOrPrefix: string, isVisible: (request: AccessRequest) => boolean): AccessRequest
-  /** Runs `carryOut` first, one decision at a time. Rejects with `request.decided` when it is open no more. */
+  /**
+   * Runs `carryOut` first, one decision at a time. Rejects with `request.decided` when it is open no more, with
+   * `request.invalid` for a reason that is too long or, of a denial, not there; then nothing was carried out.
+   */
   decide(
     id: string,
-    state: 'approved' | 'denied',
-    carryOut: () => Promise<Omit<AccessDecision, 'timeMs'>>,
+    decision: { state: 'approved' | 'denied'; reason: string },
+    carryOut: () => Promise<Omit<AccessDecision, 'timeMs' | 'reason'>>,
   ): Promise<AccessRequest>
 }

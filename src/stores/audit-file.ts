@@ -83,6 +83,8 @@ class AuditFileLedger implements AuditLedger {
   #waiting: Compose[] = []
   #flushing: Promise<void> | undefined
   #closed = false
+  /** Half a record stands at the end of the file, and could not be taken away. */
+  #isTorn = false
 
   private constructor(
     files: {
@@ -190,6 +192,8 @@ class AuditFileLedger implements AuditLedger {
   /** Calls of one turn, and those that come while the disk works, are written together: one order, whole lines, few writes. */
   #inLine<T>(compose: (batch: Batch) => T): Promise<T> {
     if (this.#closed) return Promise.reject(new WeirError('egress.audit_failed', 'The audit file is closed'))
+    if (this.#isTorn)
+      return Promise.reject(new WeirError('egress.audit_failed', 'The audit file ends in a torn line'))
     return new Promise((resolve, reject) => {
       this.#waiting.push((batch) => {
         try {
@@ -223,7 +227,9 @@ class AuditFileLedger implements AuditLedger {
         this.#head = before.head
         for (const attempt of batch.begun) this.#forget(attempt)
         await this.#records.truncate(before.bytes).catch(() => {
-          // The disk is gone altogether; the next write fails as well, and nothing leaves.
+          // A torn line stays. Nothing may be appended to it: whoever opens the file next cuts it off.
+          this.#isTorn = true
+          calls.push(...this.#waiting.splice(0).flatMap((compose) => compose(batch) ?? []))
         })
         for (const call of calls)
           call.failed(toWeirError(error, 'egress.audit_failed', 'Cannot write the audit record'))

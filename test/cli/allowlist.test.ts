@@ -44,6 +44,7 @@ describe('weir node allowlist without a node', () => {
     )
     const all = await here('node', 'allowlist', 'import', 'golem.json')
     expect(all.code).toBe(2)
+    expect(all.stderr).toContain('Cannot import one entry of "golem.json"')
     expect(all.stderr).toMatch(/line 3: "example\.net": .*Write "example\.net"/)
     expect((await here('node', 'allowlist', 'list', '--output', 'json')).stdout).toContain('"Patterns":[]')
     const some = await here('node', 'allowlist', 'import', 'golem.json', '--skip-refused', '--output', 'json')

@@ -47,7 +47,12 @@ describe.skipIf(missing !== undefined)(
       expect(warnings).toEqual([])
       expect(onlyAsked).toEqual(['only-asked.example.org'])
       const job = domains.map(({ domain }) => domain)
-      expect(job.toSorted()).toEqual(['93.184.216.10', 'a.example.com', 'example.org', 'www.evil.test'])
+      expect(job.toSorted()).toEqual([
+        '93.184.216.10:80',
+        'a.example.com',
+        'example.org:80',
+        'www.evil.test:80',
+      ])
       expect(domains.every(({ bytesUp, attempts }) => bytesUp > 0 && attempts === 1)).toBe(true)
 
       await prepare({ job, node: job })

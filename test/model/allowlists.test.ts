@@ -263,6 +263,14 @@ describe('presets', () => {
     }
     expect(() => parseJobSpec(job, { presets: new Watched(presets) })).toThrow('10000 unknown presets')
     expect(asked).toBeLessThan(200)
+
+    asked = 0
+    const rules = { file: 'hosts', presets: new Watched(presets) }
+    expect(() => listedPatterns(Domains.join('\n'), rules)).toThrow(
+      'hosts:100: Cannot find preset "@lab-99"\n',
+    )
+    expect(() => editPatternFile('', { add: Domains }, rules)).toThrow('"@lab-99"')
+    expect(asked).toBeLessThan(400)
   })
 
   it('are no hosts where hosts are named one by one', () => {

@@ -23,7 +23,7 @@ describe('a suggestion from refusals', () => {
     ])
     expect(domains).toEqual([
       wanted('a.example.org', 2),
-      wanted('b.test.example.com', 1),
+      wanted('b.test.example.com:80', 1),
       wanted('c.example.net:8443', 1),
     ])
     expect(warnings).toEqual([])
@@ -38,6 +38,20 @@ describe('a suggestion from refusals', () => {
     )
     expect(warnings).toEqual([
       '.cdn.example.com would cover 3 of these, and every other name below cdn.example.com as well',
+    ])
+  })
+
+  it('opens port 80 alone where nothing else is wanted, and a name once where both ports of the web are', () => {
+    const { domains } = suggestDomains([
+      refused('a.example.org', 80),
+      refused('b.example.org', 443),
+      refused('b.example.org', 80),
+      refused('2606:2800:21f::1', 80),
+    ])
+    expect(domains.map(({ domain, attempts }) => `${domain} ${attempts}`)).toEqual([
+      'b.example.org 2',
+      '[2606:2800:21f::1]:80 1',
+      'a.example.org:80 1',
     ])
   })
 
@@ -93,7 +107,7 @@ describe('a suggestion from learning', () => {
     expect(suggestion).toEqual({
       domains: [
         { domain: 'a.example.org', attempts: 2, refused: 0, bytesUp: 20, bytesDown: 200 },
-        { domain: '93.184.216.34', attempts: 1, refused: 0, bytesUp: 10, bytesDown: 100 },
+        { domain: '93.184.216.34:80', attempts: 1, refused: 0, bytesUp: 10, bytesDown: 100 },
         { domain: 'b.example.org', attempts: 1, refused: 0, bytesUp: 0, bytesDown: 0 },
         { domain: 'c.example.org:8443', attempts: 1, refused: 1, bytesUp: 0, bytesDown: 0 },
         { domain: 'one.co.uk', attempts: 1, refused: 0, bytesUp: 10, bytesDown: 100 },

@@ -28,8 +28,9 @@ const decided = (
   requests: AccessRequestDesk,
   id: string,
   state: 'approved' | 'denied',
+  reason = 'so',
 ): Promise<AccessRequest> =>
-  requests.decide(id, state, async () => ({ principal: 'o', principalName: 'o', reason: 'so', added: [] }))
+  requests.decide(id, { state, reason }, async () => ({ principal: 'o', principalName: 'o', added: [] }))
 
 describe('requests for access', () => {
   it('for the same hosts are one while it is open, however the hosts are spelled', async () => {
@@ -78,6 +79,21 @@ describe('requests for access', () => {
         requests.ask(['example.com'], { principal: 'eve', principalName: 'eve', reason }, (keep) => keep()),
       ).rejects.toMatchObject({ code: 'request.invalid' })
     expect(requests.list()).toHaveLength(21)
+  })
+
+  it('are decided with a whole reason: one that is too long is refused, and nothing carried out', async () => {
+    const { ask, requests } = desk()
+    const { id } = (await ask('ada', 'example.com')).request
+    for (const [state, reason] of [
+      ['approved', 'x'.repeat(1_001)],
+      ['denied', 'x'.repeat(1_001)],
+      ['denied', ' '],
+    ] as const)
+      await expect(
+        requests.decide(id, { state, reason }, () => Promise.reject(new Error('carried out'))),
+      ).rejects.toMatchObject({ code: 'request.invalid' })
+    const reason = 'x'.repeat(1_000)
+    expect((await decided(requests, id, 'denied', reason)).decision?.reason).toBe(reason)
   })
 
   it('that cannot be kept have not happened; a damaged file is no empty one', async () => {

@@ -30,8 +30,7 @@ import { answers } from './answers.js'
 
 const LIST = '/api/v1/orchestrator/egress/allow'
 const REQUESTS = '/api/v1/orchestrator/egress/requests'
-const REASON_MAX = 1_024
-/** Of a request: what is longer than allowed is complained about where the rule is. */
+/** What is longer than allowed is complained about where the rule is. */
 const REASON_READ_MAX = 16_384
 
 /** What operators do with the list of the network, and what users ask them to. */
@@ -141,17 +140,17 @@ export function egressDeskRoutes(app: FastifyInstance, context: ApiContext, jobs
       const found = requests.find(request.params.id, () => true)
       const { patterns } = found
       requireSeen(readTexts(request.body, 'Domains'), found)
-      const reason = bodyText(request.body, 'Reason', REASON_MAX)
+      const reason = bodyText(request.body, 'Reason', REASON_READ_MAX)
       const what = {
         action: 'egress.request.approve',
         object: found.id,
         details: { domains: patterns.join(' '), reason },
       }
-      const decided = await requests.decide(found.id, 'approved', () =>
+      const decided = await requests.decide(found.id, { state: 'approved', reason }, () =>
         recorded(context, request, what, async () => {
           const comment = `${found.id} ${found.askers[0]?.principalName ?? ''}`.trim()
           const added = await addTo(list, patterns, comment)
-          return { principal: who.id, principalName: who.name, reason, ...added }
+          return { principal: who.id, principalName: who.name, ...added }
         }),
       )
       const check = await jobs.checkEgress({ domains: patterns })
@@ -180,17 +179,12 @@ export function egressDeskRoutes(app: FastifyInstance, context: ApiContext, jobs
       const who = principalOf(request)
       const { requests } = wanted(context)
       const found = requests.find(request.params.id, () => true)
-      const reason = bodyText(request.body, 'Reason', REASON_MAX)
-      if (reason.trim() === '')
-        throw new WeirError('request.invalid', 'Cannot deny a request without a reason', {
-          hint: 'The reason is what the user is told: --reason TEXT.',
-        })
+      const reason = bodyText(request.body, 'Reason', REASON_READ_MAX)
       const what = { action: 'egress.request.deny', object: found.id, details: { reason } }
-      const decided = await requests.decide(found.id, 'denied', () =>
+      const decided = await requests.decide(found.id, { state: 'denied', reason }, () =>
         recorded(context, request, what, async () => ({
           principal: who.id,
           principalName: who.name,
-          reason,
           added: [],
         })),
       )
