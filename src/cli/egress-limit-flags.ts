@@ -88,7 +88,7 @@ function readDirections(
         hint: 'Write one amount for both directions, or up:AMOUNT,down:AMOUNT',
       })
     }
-    problems.read(flag, () => parse(amount), 0)
+    if (problems.read(flag, () => parse(amount), undefined) === undefined) continue
     if (direction !== 'down') amounts.up = amount.trim()
     if (direction !== 'up') amounts.down = amount.trim()
   }

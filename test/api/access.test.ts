@@ -265,6 +265,8 @@ describe('a server that asks who is calling', () => {
       const foreign = await spaces.as(other.text, 'PUT', path, {})
       expect([foreign.status, foreign.text]).toEqual([403, expect.stringContaining('whoever submitted it')])
       expect((await spaces.as(owner.text, 'PUT', path, {})).status).toBe(200)
+      // Not "the latest", which another one may be by then.
+      expect(spaces.jobs.rerunVersions).toEqual([1])
     })
 
     it('changes no foreign job', async () => {

@@ -38,6 +38,8 @@ export class MemoryJobService implements JobService {
   readonly nodesById = new Map<string, NodeRecord>()
   readonly submissions: SubmitRequest[] = []
   readonly stopReasons: string[] = []
+  /** Which version each rerun asked for. */
+  readonly rerunVersions: (number | undefined)[] = []
   /** Log and egress streams that are open now. */
   openStreams = 0
   /** What the next call of anything throws. */
@@ -75,7 +77,8 @@ export class MemoryJobService implements JobService {
     return { diff: '', warnings: [] }
   }
 
-  async rerun(idOrPrefix: string) {
+  async rerun(idOrPrefix: string, { jobVersion }: { jobVersion?: number } = {}) {
+    this.rerunVersions.push(jobVersion)
     const job = await this.job(idOrPrefix)
     this.change(job.id, { state: 'Pending', version: job.version + 1 })
     return { jobId: job.id, jobVersion: job.version + 1, evaluationId: '', warnings: [] }

@@ -79,6 +79,21 @@ describe('an outbound URL without a scheme', () => {
   })
 })
 
+describe('flags of egress that cannot be read', () => {
+  it('are named at once, each with its value and with what to write', async () => {
+    const limits = ['--budget', 'up:x,down:y', '--requests', 'q', '--outbound-url', '@lab']
+    const { code, stderr } = await run(['egress', 'exec', ...limits, '--', 'true'])
+    expect(code).toBe(125)
+    for (const said of [
+      '--budget: invalid budget value: "x" (Write a number with a unit',
+      '--budget: invalid budget value: "y" (Write a number with a unit',
+      '"q": it is not a whole number (Write digits',
+      'Presets are for --domain: write --domain @lab',
+    ])
+      expect(stderr).toContain(said)
+  })
+})
+
 describe('weir network explain without a server', () => {
   it('judges by the lists of this machine, names each objection and what would change it, and exits with 1', async () => {
     const lists = ['-c', 'Egress.Allow=a.test', '-c', 'Orchestrator.Egress.Deny=.b.a.test']

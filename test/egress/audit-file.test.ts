@@ -1,6 +1,8 @@
+import { execFileSync, spawnSync } from 'node:child_process'
 import {
   appendFileSync,
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readFileSync,
   rmSync,
@@ -58,6 +60,25 @@ function bytesRead(): number {
 
 function bytesWritten(): number {
   return Number(/^wchar: (\d+)$/m.exec(readFileSync('/proc/self/io', 'utf8'))?.[1])
+}
+
+/** A disk of a few pages, on which files can be kept from becoming shorter. */
+function noSmallDisk(): boolean {
+  if (process.getuid?.() !== 0) return true
+  const disk = mkdtempSync(join(tmpdir(), 'weir-small-'))
+  try {
+    if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=16k', 'tmpfs', disk]).status !== 0) return true
+    try {
+      writeFileSync(join(disk, 'file'), '')
+      const isKept = spawnSync('chattr', ['+a', join(disk, 'file')]).status === 0
+      spawnSync('chattr', ['-a', join(disk, 'file')])
+      return !isKept
+    } finally {
+      execFileSync('umount', [disk])
+    }
+  } finally {
+    rmSync(disk, { recursive: true })
+  }
 }
 
 describe('the audit file', () => {
@@ -150,6 +171,37 @@ describe('the audit file', () => {
     expect(await file.read('e-1', 0, 10)).toHaveLength(2)
     await first.close()
   })
+
+  it.skipIf(noSmallDisk())(
+    'appends nothing to a torn line that cannot be taken away, until it is opened again',
+    async () => {
+      const disk = join(dir, 'disk')
+      mkdirSync(disk)
+      execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=16k', 'tmpfs', disk])
+      try {
+        const file = createAuditFile({ dir: disk })
+        const ledger = await file.open('e-1')
+        await ledger.append(entry('a.test'))
+        const lines = join(disk, 'e-1.jsonl')
+        // Appending goes, taking away does not, and there is room for half of the next record.
+        execFileSync('chattr', ['+a', lines])
+        const failed = { code: 'egress.audit_failed' }
+        await expect(ledger.append(entry('x'.repeat(20_000)))).rejects.toMatchObject(failed)
+        const torn = readFileSync(lines)
+        expect(torn.at(-1)).not.toBe('\n'.charCodeAt(0))
+        await expect(ledger.append(entry('b.test'))).rejects.toMatchObject(failed)
+        expect(readFileSync(lines)).toEqual(torn)
+        await ledger.close()
+        execFileSync('chattr', ['-a', lines])
+        const again = await file.open('e-1')
+        await again.append(entry('b.test'))
+        await again.close()
+        expect(await verifyAuditFile(disk, 'e-1')).toMatchObject({ intact: true, records: 2 })
+      } finally {
+        execFileSync('umount', [disk])
+      }
+    },
+  )
 
   it('N-11 names the first record that was edited, cut out or reordered', async () => {
     const ledger = await createAuditFile({ dir }).open('e-1')
