@@ -47,7 +47,7 @@ class Passing {
 export function lowered(func: ComponentFunction, { instance, memory }: CanonicalCall): CoreFunction {
   const passing = new Passing(func.type)
   const { flatParams, params, result } = passing
-  return (...core) => {
+  const call = (core: readonly CoreValue[]): CoreValue | undefined => {
     mustLeave(instance)
     const context: ValueContext = { memory, instance, scope: new CallScope() }
     const args =
@@ -63,6 +63,7 @@ export function lowered(func: ComponentFunction, { instance, memory }: Canonical
       return undefined
     })
   }
+  return (...core) => instance.cross(() => call(core))
 }
 
 /** A function of the component, made of one of its core functions. */
@@ -96,7 +97,7 @@ export function lifted(
     instance.mayEnter = true
     return value
   }
-  return { type, call }
+  return { type, call: (args) => instance.cross(() => call(args)) }
 }
 
 /** An allocator of the program, which must not call anything while values are placed. */

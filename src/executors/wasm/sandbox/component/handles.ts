@@ -30,6 +30,28 @@ export class ComponentInstance {
   mayLeave = true
   /** False while one of its functions runs. */
   mayEnter = true
+  #fault: { error: unknown } | undefined
+
+  /**
+   * Crosses its border. What is thrown here ends the program, whose own code could catch it all the same (`catch_all` of
+   * WebAssembly's exceptions) and go on: so the first one is remembered, and thrown at each crossing from then on.
+   */
+  cross<Result>(act: () => Result): Result {
+    this.mustBeWhole()
+    try {
+      const result = act()
+      this.mustBeWhole()
+      return result
+    } catch (error) {
+      this.#fault ??= { error }
+      throw error
+    }
+  }
+
+  /** Throws what ended it. */
+  mustBeWhole(): void {
+    if (this.#fault !== undefined) throw this.#fault.error
+  }
 
   add(resource: ResourceType, representation: unknown, lentFor?: CallScope): number {
     const index = this.#free.pop() ?? this.#handles.length

@@ -246,13 +246,16 @@ function resourceFunction(
 ): CoreFunction {
   if (act !== 'drop' && resource.owner !== instance)
     throw new InvalidComponent('a resource is made by a component that does not define it')
-  if (act === 'rep') return (handle) => instance.get(Number(handle) >>> 0, resource).representation as number
-  return (value) => {
-    mustLeave(instance)
-    if (act === 'new') return instance.add(resource, Number(value) | 0)
-    instance.drop(Number(value) >>> 0, resource)
-    return undefined
-  }
+  if (act === 'rep')
+    return (handle) =>
+      instance.cross(() => instance.get(Number(handle) >>> 0, resource).representation as number)
+  return (value) =>
+    instance.cross(() => {
+      mustLeave(instance)
+      if (act === 'new') return instance.add(resource, Number(value) | 0)
+      instance.drop(Number(value) >>> 0, resource)
+      return undefined
+    })
 }
 
 function quote(text: string): string {
