@@ -99,6 +99,7 @@ export const ERROR_CODES = {
   'egress.mode_none': 'The job asked for no network',
   'egress.not_in_job_list': 'The host is not in the list of the job',
   'egress.not_in_node_list': 'The host is not in the list of the node',
+  'egress.signature_expired': 'Only a signature of the job opened the host, and it has expired',
   'egress.not_in_network_list': 'The host is not in the list of the network',
   'egress.denied_by_operator': 'The operator of the node denies this host',
   'egress.port': 'The port is not open for this host',

@@ -179,6 +179,7 @@ const OF_LIMITS = /^egress\.(?:names|rate|connections|quota_up|quota_down|overlo
 
 const OF_OTHERS: Readonly<Record<string, string>> = {
   'egress.not_in_node_list': "not in the node's list: only its operator can allow it",
+  'egress.signature_expired': 'open to the job until its signature expired: sign it again',
   'egress.not_in_network_list': "not in the network's list",
   'egress.denied_by_operator': 'denied by the operator',
   'egress.private_address': 'not on the public internet',

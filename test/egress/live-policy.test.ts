@@ -143,13 +143,13 @@ describe('the list of a key that signed the job', () => {
     net.nowMs = () => later
     await gone
     expect((await net.audit.read('e-1', 0, 10))[0]).toMatchObject({ end: 'revoked' })
-    expect(await codeOf(port, 'h1.example.com')).toBe('egress.not_in_node_list')
+    expect(await codeOf(port, 'h1.example.com')).toBe('egress.signature_expired')
     // A gateway that begins anew knows it as well.
     expect(
       await codeOf(
         await net.lease('e-2', {}, { signedBy: [{ key: 'U-1', untilMs: later }] }),
         'h1.example.com',
       ),
-    ).toBe('egress.not_in_node_list')
+    ).toBe('egress.signature_expired')
   })
 })

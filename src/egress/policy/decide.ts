@@ -104,7 +104,12 @@ export function* refusals(request: EgressRequest, rules: EgressRules): Iterable<
   const byJob = firstHolding(asked, host)
   if (byJob === undefined) yield deny(unlisted ? 'egress.ip_literal' : 'egress.not_in_job_list', 'job')
   const byNode = exception ?? firstHolding(opened, host)
-  if (byNode === undefined) yield deny(unlisted ? 'egress.ip_literal' : 'egress.not_in_node_list', 'node')
+  if (byNode === undefined) {
+    const { expiredKeys = NO_KEYS } = rules
+    if (expiredKeys.some(({ allow }) => allow.matchHost(host.text) !== undefined))
+      yield deny('egress.signature_expired', 'node')
+    else yield deny(unlisted ? 'egress.ip_literal' : 'egress.not_in_node_list', 'node')
+  }
   const byNetwork = node.network?.matchHost(host.text)
   if (node.network !== undefined && byNetwork === undefined)
     yield deny('egress.not_in_network_list', 'network')

@@ -40,6 +40,8 @@ export interface EgressRules {
   readonly node: NodeRules
   /** The trusted keys that vouch for the job at this moment; their lists count as the node's. Absent and empty: none. */
   readonly keys?: readonly OfferedKey[]
+  /** Those whose signature of the job has expired. They open nothing; a refusal says that they would have. */
+  readonly expiredKeys?: readonly OfferedKey[]
   /** Canonical addresses of this machine now, loopback left out. */
   readonly ownAddresses: ReadonlySet<string>
 }

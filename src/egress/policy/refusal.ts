@@ -84,6 +84,8 @@ function refusalText({ code, host, port, owner, text }: Refusal): string {
   if (advice !== undefined) lines.push(`To allow it, run the job or program with: ${advice}`)
   else if (code === 'egress.not_in_node_list' || (code === 'egress.port' && owner === 'node'))
     lines.push('Only the operator of the node can allow it; another node may allow it already.')
+  else if (code === 'egress.signature_expired')
+    lines.push('Run the job again with a new signature: weir key sign JOBFILE --key KEYFILE --expires 30d')
   const limit = LIMIT_ADVICE[code]
   if (limit !== undefined) lines.push(limit)
   lines.push(`Code: ${code}`)
@@ -112,6 +114,7 @@ const SENTENCES: Readonly<Partial<Record<ErrorCode, string>>> = {
   'egress.mode_none': 'the job asked for no network',
   'egress.not_in_job_list': "the host is not in the program's list of domains",
   'egress.not_in_node_list': "the host is not in the node's list",
+  'egress.signature_expired': 'a signature of the job opened this host until it expired',
   'egress.not_in_network_list': "the host is not in the network's list",
   'egress.denied_by_operator': 'the operator of the node denies this host',
   'egress.port': 'this port is not open for this host and kind of request',

@@ -124,7 +124,7 @@ export class Lease {
       ...(this.isLearning && { learning: true }),
       job: this.#job,
       node: this.#node,
-      keys: this.#keysNow(),
+      ...this.#keysNow(),
       ownAddresses: this.#ownAddresses(),
     }
   }
@@ -150,10 +150,15 @@ export class Lease {
     })
   }
 
-  #keysNow(): readonly OfferedKey[] {
+  #keysNow(): Pick<EgressRules, 'keys' | 'expiredKeys'> {
     if (this.#keys.length === 0) return NO_KEYS
     const nowMs = this.now()
-    return this.#keys.filter(({ untilMs }) => nowMs < untilMs).map(({ grant }) => grant)
+    const keys = this.#keys.filter(({ untilMs }) => nowMs < untilMs).map(({ grant }) => grant)
+    if (keys.length === this.#keys.length) return { keys }
+    return {
+      keys,
+      expiredKeys: this.#keys.filter(({ untilMs }) => nowMs >= untilMs).map(({ grant }) => grant),
+    }
   }
 
   /** Every second at least: clocks on walls are set. Connections that only an expired key allowed are cut. */
@@ -224,7 +229,7 @@ export class Lease {
   }
 }
 
-const NO_KEYS: readonly OfferedKey[] = []
+const NO_KEYS: Pick<EgressRules, 'keys'> = {}
 const EXPIRY_CHECK_MS = 1_000
 
 /** What holds for an execution that asks for this. */
