@@ -1,10 +1,12 @@
 import { mkdtempSync, rmSync } from 'node:fs'
+import type { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type GatewayClient, startGateway } from '../../src/egress/index.js'
 import type { AuditRecord } from '../../src/model/index.js'
-import type { EgressLease, NodeEgressPolicy } from '../../src/ports/index.js'
+import type { EgressLease, GatewayAttachment, NodeEgressPolicy } from '../../src/ports/index.js'
 import { createAuditFile } from '../../src/stores/audit-file.js'
+import { ChannelClient, socketPair } from './channel-client.js'
 import type { CorpusRow } from './corpus-row.js'
 import { type CorpusTarget, DEFAULT_LIST } from './corpus-runner.js'
 import { nodePolicyOf, QUICK_LIMITS } from './in-process-target.js'
@@ -22,9 +24,10 @@ export interface ProcessTarget extends CorpusTarget {
 
 /**
  * The gateway as a process of its own in a namespace with an uplink; the job in one with only loopback; origins, a
- * DNS server and internal listeners behind the uplink, on the real addresses. Nothing leaves this machine.
+ * DNS server and internal listeners behind the uplink, on the real addresses. Nothing leaves this machine. Rows go through its
+ * proxy, or through the channel of a sandbox, whose descriptor the process is handed.
  */
-export async function createProcessTarget(): Promise<ProcessTarget> {
+export async function createProcessTarget(way: 'proxy' | 'channel' = 'proxy'): Promise<ProcessTarget> {
   const tag = `wc${process.pid % 10_000}`
   const world = await createTestWorld(tag)
   const { witnesses, uplink } = world
@@ -45,7 +48,16 @@ export async function createProcessTarget(): Promise<ProcessTarget> {
   const usual = await start(false)
   let lenient: GatewayClient | undefined
   let current: { key: string; lease: EgressLease; executionId: string; after: number } | undefined
+  let channel: ChannelClient | undefined
   let count = 0
+  const enter = async (gateway: GatewayClient): Promise<GatewayAttachment> => {
+    if (way === 'proxy') return await gateway.attach(job.path)
+    const attachment = await gateway.attachSandbox()
+    const [theirs, mine] = await socketPair()
+    await gateway.carry(attachment, theirs)
+    channel = new ChannelClient(mine)
+    return attachment
+  }
   return {
     witnesses,
     gateway: usual,
@@ -58,7 +70,7 @@ export async function createProcessTarget(): Promise<ProcessTarget> {
         const gateway = row.policy?.allowEch === true && lenient !== undefined ? lenient : usual
         await gateway.setNodePolicy({ ...nodePolicyOf(row), ...learning?.node })
         const executionId = `e-corpus-${++count}`
-        const attachment = await gateway.attach(job.path)
+        const attachment = await enter(gateway)
         const lease = await gateway.open(
           { jobId: 'j-corpus', executionId },
           {
@@ -76,9 +88,12 @@ export async function createProcessTarget(): Promise<ProcessTarget> {
       await current?.lease.close()
       current = undefined
     },
-    connect: () => job.connect('127.0.0.1', 3128),
+    connect: async () =>
+      // All that rows do with a connection a conversation of the channel can do as well.
+      (channel?.open() as unknown as Socket | undefined) ?? (await job.connect('127.0.0.1', 3128)),
     records: () => audit.read(current?.executionId ?? '', current?.after ?? 0, 1_000),
     async close() {
+      channel?.socket.destroy()
       await usual.close()
       await lenient?.close()
       job.close()
