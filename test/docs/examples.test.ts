@@ -44,6 +44,8 @@ beforeAll(async () => {
   await writeFile(weir, `#!/bin/sh\nexec ${process.execPath} ${entryPoint('cli/main.js')} "$@"\n`)
   await chmod(weir, 0o755)
   await symlink(join(PACKAGE_ROOT, 'examples'), join(directory, 'examples'))
+  const fetch = join(PACKAGE_ROOT, 'test/fixtures/wasm/bin/component-fetch.wasm')
+  await symlink(fetch, join(directory, 'fetch.wasm'))
   internet = await startDemoInternet()
   if (typeof internet === 'object') registry = await startRegistry(internet)
   if (noDocker === '') removeImage = await busyboxImage()
