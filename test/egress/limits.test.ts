@@ -4,7 +4,7 @@ import { ByteBudgets } from '../../src/egress/limits/byte-budget.js'
 import { FairQueue } from '../../src/egress/limits/fair-queue.js'
 import { HostConnections } from '../../src/egress/limits/host-connections.js'
 import { Level } from '../../src/egress/limits/level.js'
-import { TokenBucket } from '../../src/egress/limits/token-bucket.js'
+import { inSeries, passage, type Turn, TokenBucket } from '../../src/egress/limits/token-bucket.js'
 import {
   askedEgressLimits,
   type EgressLimits,
@@ -30,7 +30,7 @@ describe('a token bucket', () => {
     const end = new AbortController()
     const passedAtOnce = (bucket: TokenBucket) => {
       for (let bytes = 0; ; bytes += bucket.sliceBytes) {
-        const turn = bucket.take(bucket.sliceBytes, end.signal)
+        const turn = passage(bucket, bucket.sliceBytes, end.signal)
         if (turn === undefined) continue
         turn.catch(() => {})
         return bytes
@@ -47,6 +47,43 @@ describe('a token bucket', () => {
     now = 5_000
     expect(passedAtOnce(new TokenBucket(1_000_000_000, { now: () => now })) / 125_000).toBeLessThan(27)
     end.abort(new Error('the test is over'))
+  })
+})
+
+describe('two meters in a row', () => {
+  it('let pass what both let pass, and take nothing for a piece that leaves the line', () => {
+    let now = 0
+    const clock = { now: () => now }
+    const own = new TokenBucket(8_000_000, { ...clock, burstBytes: 8_192 })
+    const shared = new TokenBucket(8_000_000, { ...clock, burstBytes: 8_192 })
+    const meter = inSeries(own, shared.flow())
+    const turn = (units: number): Turn & { granted: number } => {
+      const one = { units, granted: 0, grant: () => void one.granted++ }
+      return one
+    }
+    // 26 ms of the rate, 26,000 bytes, are there at first; the node's are used up by somebody else.
+    while (shared.ask(turn(shared.sliceBytes)));
+    const waits = turn(8_192)
+    expect(meter.ask(waits)).toBe(false)
+    meter.leave(waits)
+    meter.leave(waits)
+    // Three pieces of the own 26,000 bytes are there all the same.
+    expect([1, 2, 3, 4].map(() => own.ask(turn(8_192)))).toEqual([true, true, true, false])
+    expect(waits.granted).toBe(0)
+    now += 1
+  })
+
+  it('grant a piece once, after both were paid', async () => {
+    const own = new TokenBucket(80_000_000)
+    const meter = inSeries(own, new TokenBucket(80_000_000).flow())
+    const signal = new AbortController().signal
+    let passed = 0
+    while (passed < 1_000_000) {
+      await passage(meter, meter.sliceBytes, signal)
+      passed += meter.sliceBytes
+    }
+    const gone = AbortSignal.abort(new Error('gone'))
+    expect(() => passage(meter, 1, gone)).toThrow('gone')
   })
 })
 

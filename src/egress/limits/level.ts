@@ -24,6 +24,11 @@ export class Level {
     return true
   }
 
+  /** Units that were taken and not used. */
+  giveBack(units: number): void {
+    this.#units = Math.min(this.#burst, this.#units + units)
+  }
+
   /**
    * Takes units that may not be there yet, and says when they will be: milliseconds from now, 0 for at once. Undefined, and
    * nothing is taken, when that would be later than `patienceMs`.

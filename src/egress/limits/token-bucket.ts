@@ -13,15 +13,41 @@ const SLICE_BYTES_MAX = 64 * 1024
 /** What may be stored: enough to bridge the delays of the timer and the event loop, far less than 3 % of a second. */
 const BURST_MS = 26
 
+/** A piece of payload that asks to pass. */
+export interface Turn {
+  /** Bytes, at most {@link Meter.sliceBytes}. They stay the same until it passes. */
+  readonly units: number
+  /** It may pass now. Only said to one that had to wait. */
+  grant(): void
+}
+
 /** Where payload pays for its way. */
 export interface Meter {
   /** At most so many bytes are asked for at once. */
   readonly sliceBytes: number
-  /**
-   * Resolves when `bytes` (at most {@link sliceBytes}) may pass; undefined: at once. Rejects with the signal's reason; nothing is taken
-   * then. A stream must not ask again before its last question was answered.
-   */
-  take(bytes: number, signal: AbortSignal): Promise<void> | undefined
+  /** True: it may pass, and has paid. False: it waits in line, until it is granted or leaves. It does not ask again meanwhile. */
+  ask(turn: Turn): boolean
+  /** One that waits leaves the line, and whatever it paid is given back. */
+  leave(turn: Turn): void
+}
+
+/** Resolves when `bytes` may pass; undefined: at once. Rejects with the signal's reason; nothing is paid then. */
+export function passage(meter: Meter, bytes: number, signal: AbortSignal): Promise<void> | undefined {
+  signal.throwIfAborted()
+  let granted: () => void = () => {}
+  const turn: Turn = { units: bytes, grant: () => granted() }
+  if (meter.ask(turn)) return undefined
+  return new Promise((resolve, reject) => {
+    const onAbort = () => {
+      meter.leave(turn)
+      reject(signal.reason as Error)
+    }
+    granted = () => {
+      signal.removeEventListener('abort', onAbort)
+      resolve()
+    }
+    signal.addEventListener('abort', onAbort, { once: true })
+  })
 }
 
 /**
@@ -36,7 +62,8 @@ export class TokenBucket implements Meter {
   readonly sliceBytes: number
   readonly #level: Level
   readonly #now: MonotonicClock
-  readonly #line: FairQueue<object, Turn>
+  readonly #line: FairQueue<object, Place>
+  readonly #places = new Map<Turn, Place>()
   readonly #waited: (ms: number) => void
   #timer: NodeJS.Timeout | undefined
 
@@ -53,8 +80,20 @@ export class TokenBucket implements Meter {
     this.#waited = options.onWait ?? (() => {})
   }
 
-  take(bytes: number, signal: AbortSignal): Promise<void> | undefined {
-    return this.#take(this, bytes, signal)
+  ask(turn: Turn): boolean {
+    return this.#ask(this, turn)
+  }
+
+  leave(turn: Turn): void {
+    const place = this.#places.get(turn)
+    if (place === undefined) return
+    this.#line.remove(place.flow, place)
+    this.#left(place)
+  }
+
+  /** Takes back what was paid for a piece that did not pass. */
+  giveBack(bytes: number): void {
+    this.#level.giveBack(bytes)
   }
 
   /** The same bucket for streams that share one turn of the round. */
@@ -62,38 +101,34 @@ export class TokenBucket implements Meter {
     const flow = {}
     return {
       sliceBytes: this.sliceBytes,
-      take: (bytes, signal) => this.#take(flow, bytes, signal),
+      ask: (turn) => this.#ask(flow, turn),
+      leave: (turn) => this.leave(turn),
     }
   }
 
-  #take(flow: object, bytes: number, signal: AbortSignal): Promise<void> | undefined {
-    signal.throwIfAborted()
+  #ask(flow: object, turn: Turn): boolean {
     const askedMs = this.#now()
-    if (this.#line.isEmpty && this.#level.take(bytes, askedMs)) return undefined
-    return new Promise((resolve, reject) => {
-      const turn: Turn = { units: bytes, grant: () => finish(resolve) }
-      const finish = (settle: () => void) => {
-        signal.removeEventListener('abort', onAbort)
-        this.#waited(this.#now() - askedMs)
-        settle()
-      }
-      const onAbort = () => {
-        this.#line.remove(flow, turn)
-        finish(() => reject(signal.reason as Error))
-      }
-      signal.addEventListener('abort', onAbort, { once: true })
-      this.#line.add(flow, turn)
-      this.#schedule()
-    })
+    if (this.#line.isEmpty && this.#level.take(turn.units, askedMs)) return true
+    const place: Place = { flow, turn, units: turn.units, askedMs }
+    this.#places.set(turn, place)
+    this.#line.add(flow, place)
+    this.#schedule()
+    return false
+  }
+
+  #left({ turn, askedMs }: Place): void {
+    this.#places.delete(turn)
+    this.#waited(this.#now() - askedMs)
   }
 
   #serve(): void {
     this.#timer = undefined
     const now = this.#now()
-    for (let turn = this.#line.peek(); turn !== undefined; turn = this.#line.peek()) {
-      if (!this.#level.take(turn.units, now)) break
+    for (let place = this.#line.peek(); place !== undefined; place = this.#line.peek()) {
+      if (!this.#level.take(place.units, now)) break
       this.#line.shift()
-      turn.grant()
+      this.#left(place)
+      place.turn.grant()
     }
     this.#schedule()
   }
@@ -107,19 +142,59 @@ export class TokenBucket implements Meter {
   }
 }
 
+/** Who waits in a line, and since when. */
+interface Place {
+  readonly flow: object
+  readonly turn: Turn
+  readonly units: number
+  readonly askedMs: number
+}
+
 /** Pays at one meter after the other: the execution's own, then the node's. */
-export function inSeries(own: Meter, shared: Meter | undefined): Meter {
-  if (shared === undefined) return own
-  return {
-    sliceBytes: Math.min(own.sliceBytes, shared.sliceBytes),
-    take: (bytes, signal) => {
-      const turn = own.take(bytes, signal)
-      return turn === undefined ? shared.take(bytes, signal) : turn.then(() => shared.take(bytes, signal))
-    },
+export function inSeries(own: TokenBucket, shared: Meter | undefined): Meter {
+  return shared === undefined ? own : new Series(own, shared)
+}
+
+class Series implements Meter {
+  readonly sliceBytes: number
+  readonly #own: TokenBucket
+  readonly #shared: Meter
+  readonly #waiting = new Map<Turn, Stage>()
+
+  constructor(own: TokenBucket, shared: Meter) {
+    this.sliceBytes = Math.min(own.sliceBytes, shared.sliceBytes)
+    this.#own = own
+    this.#shared = shared
+  }
+
+  ask(turn: Turn): boolean {
+    const stage: Stage = { units: turn.units, hasPaid: false, grant: () => this.#goOn(turn, stage) }
+    stage.hasPaid = this.#own.ask(stage)
+    if (stage.hasPaid && this.#shared.ask(stage)) return true
+    this.#waiting.set(turn, stage)
+    return false
+  }
+
+  leave(turn: Turn): void {
+    const stage = this.#waiting.get(turn)
+    if (stage === undefined) return
+    this.#waiting.delete(turn)
+    if (!stage.hasPaid) return this.#own.leave(stage)
+    this.#shared.leave(stage)
+    this.#own.giveBack(stage.units)
+  }
+
+  #goOn(turn: Turn, stage: Stage): void {
+    if (!stage.hasPaid) {
+      stage.hasPaid = true
+      if (!this.#shared.ask(stage)) return
+    }
+    this.#waiting.delete(turn)
+    turn.grant()
   }
 }
 
-interface Turn {
-  readonly units: number
-  readonly grant: () => void
+/** Where a turn is: in the line of the first meter, or in that of the second. */
+interface Stage extends Turn {
+  hasPaid: boolean
 }

@@ -11,6 +11,7 @@ import type { AuditTicket } from '../../ports/index.js'
 import type { ErrorCode } from '../../errors.js'
 import type { EgressRequest } from '../policy/decide.js'
 import type { ByteAccount, Direction } from '../limits/byte-budget.js'
+import type { Meter } from '../limits/token-bucket.js'
 import type { Lease } from './lease.js'
 import type { Toll } from './socket-stream.js'
 
@@ -80,12 +81,8 @@ export class Attempt {
     this.#generation = lease.rules.node.generation
     this.#timeMs = lease.now()
     this.#account = lease.budgets.account(request?.host.text ?? '', request?.port ?? 0)
-    this.up = this.#toll('up', (bytes) => {
-      this.bytesUp += bytes
-    })
-    this.down = this.#toll('down', (bytes) => {
-      this.bytesDown += bytes
-    })
+    this.up = new AttemptToll(this, lease, this.#account, 'up')
+    this.down = new AttemptToll(this, lease, this.#account, 'down')
     lease.live.add(this)
   }
 
@@ -141,18 +138,6 @@ export class Attempt {
     return DENIALS.test(code) ? 'deny' : 'allow'
   }
 
-  #toll(direction: Direction, count: (bytes: number) => void): Toll {
-    return {
-      meter: this.#lease[direction],
-      draw: (bytes) => this.#account.draw(direction, bytes),
-      giveBack: (bytes) => this.#account.spend(direction, -bytes),
-      count: (bytes) => {
-        count(bytes)
-        this.#lease.meter.passed(direction, bytes)
-      },
-    }
-  }
-
   #kind(): AuditEntry['kind'] {
     const { arrivedAt, method, isGuest } = this.#about
     if (isGuest === true) return 'wasm'
@@ -196,6 +181,38 @@ export class Attempt {
       end: outcome.end,
       ...(count === 1 ? {} : { count }),
     }
+  }
+}
+
+class AttemptToll implements Toll {
+  readonly #attempt: Attempt
+  readonly #lease: Lease
+  readonly #account: ByteAccount
+  readonly #direction: Direction
+
+  constructor(attempt: Attempt, lease: Lease, account: ByteAccount, direction: Direction) {
+    this.#attempt = attempt
+    this.#lease = lease
+    this.#account = account
+    this.#direction = direction
+  }
+
+  get meter(): Meter {
+    return this.#lease[this.#direction]
+  }
+
+  draw(bytes: number): number {
+    return this.#account.draw(this.#direction, bytes)
+  }
+
+  giveBack(bytes: number): void {
+    this.#account.spend(this.#direction, -bytes)
+  }
+
+  count(bytes: number): void {
+    if (this.#direction === 'up') this.#attempt.bytesUp += bytes
+    else this.#attempt.bytesDown += bytes
+    this.#lease.meter.passed(this.#direction, bytes)
   }
 }
 

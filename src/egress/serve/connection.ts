@@ -227,12 +227,12 @@ export class ClientConnection {
     attempt.onEnd(close)
   }
 
-  /** Notes the attempt on disk, then connects to one of the judged addresses. */
-  async connect(attempt: Attempt, found: Resolution): Promise<Socket> {
+  /** Notes the attempt on disk, then connects to one of the judged addresses. With `readBytes`: see {@link Dial}. */
+  async connect(attempt: Attempt, found: Resolution, readBytes?: number): Promise<Socket> {
     this.signal.throwIfAborted()
     const startedAt = performance.now()
     await attempt.begin()
-    const { socket } = await this.#dial(attempt, found, startedAt)
+    const { socket } = await this.#dial(attempt, found, startedAt, readBytes)
     return socket
   }
 
@@ -297,10 +297,18 @@ export class ClientConnection {
     attempt: Attempt,
     found: Resolution,
     startedAt: number,
+    readBytes?: number,
   ): Promise<{ socket: Socket; address: IpAddress }> {
     const { dialTimeoutMs } = this.lease.limits
     const port = attempt.request?.port ?? 0
-    const dialled = await dialFirst(this.parts.dial, found.addresses, port, dialTimeoutMs, this.signal)
+    const dialled = await dialFirst(
+      this.parts.dial,
+      found.addresses,
+      port,
+      dialTimeoutMs,
+      this.signal,
+      readBytes,
+    )
     this.lease.meter.took('dial', performance.now() - startedAt)
     attempt.dialled = dialled.address
     dialled.socket.setNoDelay(true)

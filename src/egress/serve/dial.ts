@@ -1,14 +1,24 @@
 import { connect, type Socket } from 'node:net'
 import { WeirError } from '../../errors.js'
 import type { IpAddress } from '../../model/index.js'
+import { connectLent } from './lent-reads.js'
 
-/** Opens one TCP connection to an address that was judged. Rejects with the system's error or the signal's reason. */
-export type Dial = (address: IpAddress, port: number, signal: AbortSignal) => Promise<Socket>
+/**
+ * Opens one TCP connection to an address that was judged. Rejects with the system's error or the signal's reason. With
+ * `readBytes` it may be one of {@link connectLent}, read in pieces of so many bytes.
+ */
+export type Dial = (
+  address: IpAddress,
+  port: number,
+  signal: AbortSignal,
+  readBytes?: number,
+) => Promise<Socket>
 
 /** The real dialler: an address, never a name, so that nothing is looked up again. */
-export const dialTcp: Dial = (address, port, signal) =>
+export const dialTcp: Dial = (address, port, signal, readBytes) =>
   new Promise((resolve, reject) => {
-    const socket = connect({ host: address.text, port, family: address.family, allowHalfOpen: true })
+    const where = { host: address.text, port, family: address.family, allowHalfOpen: true }
+    const socket = readBytes === undefined ? connect(where) : connectLent(where, readBytes)
     const finish = (settle: () => void) => {
       socket.off('error', onError)
       socket.off('connect', onConnect)
@@ -41,9 +51,11 @@ export async function dialFirst(
   port: number,
   timeoutMs: number,
   signal: AbortSignal,
+  readBytes?: number,
 ): Promise<{ socket: Socket; address: IpAddress }> {
   signal.throwIfAborted()
   const race = new AbortController()
+  const dialling: Dial = (address, at, until) => dial(address, at, until, readBytes)
   const onAbort = () => race.abort(signal.reason)
   signal.addEventListener('abort', onAbort, { once: true })
   const timer = setTimeout(() => {
@@ -54,8 +66,8 @@ export async function dialFirst(
   try {
     const [only] = addresses
     if (only === undefined || addresses.length > 1)
-      return await raceAddresses(dial, interleaved(addresses).slice(0, 8), port, race)
-    const socket = await dial(only, port, race.signal)
+      return await raceAddresses(dialling, interleaved(addresses).slice(0, 8), port, race)
+    const socket = await dialling(only, port, race.signal)
     if (!race.signal.aborted) return { socket, address: only }
     socket.on('error', () => {})
     socket.destroy()

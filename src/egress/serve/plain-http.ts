@@ -320,7 +320,7 @@ class Exchange {
     this.#status = 101
     await this.#begin(responseHeadForClient(response, 'none', true))
     reader.unread(rest)
-    if (this.#origin !== undefined) await relay(this.#client, this.#attempt, reader, this.#origin)
+    if (this.#origin !== undefined) await relay(this.#client, this.#attempt, this.#origin, reader.detach())
     return false
   }
 

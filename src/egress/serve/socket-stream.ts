@@ -1,5 +1,5 @@
 import type { Duplex } from 'node:stream'
-import type { Meter } from '../limits/token-bucket.js'
+import { type Meter, passage } from '../limits/token-bucket.js'
 import { Backlog } from './backlog.js'
 
 /** What a client is served on: a connection, or what stands for one. */
@@ -18,7 +18,19 @@ export class SocketGone extends Error {
 }
 
 /** Most connections end: nobody looks where in the program that was noticed. */
-const CLOSED = new SocketGone('the connection was closed')
+export const CLOSED = new SocketGone('the connection was closed')
+
+/** What a reader leaves behind. */
+export interface Unread {
+  bytes: Backlog
+  ended: boolean
+  gone: Error | undefined
+}
+
+/** Nothing came yet, and nobody has read. */
+export function nothingUnread(): Unread {
+  return { bytes: new Backlog(), ended: false, gone: undefined }
+}
 
 /** Bytes kept for a reader that does not read: then the source is paused. */
 const BUFFERED_BYTES_MAX = 64 * 1024
@@ -37,31 +49,35 @@ export class SocketReader {
   #wake: (() => void) | undefined
   #signal: AbortSignal | undefined
   readonly #onAbort = () => this.#wake?.()
+  readonly #onData = (bytes: Buffer) => {
+    if (this.#wake !== undefined && !this.hasBuffered) {
+      this.#first = bytes
+      this.#wake()
+      return
+    }
+    this.#queue.add(bytes)
+    if (this.#queue.length >= BUFFERED_BYTES_MAX) this.#socket.pause()
+  }
+  readonly #onEnd = () => {
+    this.#ended = true
+    this.#wake?.()
+  }
+  readonly #onError = (error: Error) => {
+    this.#gone = new SocketGone(error.message, { cause: error })
+    this.#wake?.()
+  }
+  readonly #onClose = () => {
+    this.#gone ??= CLOSED
+    this.#wake?.()
+    this.release()
+  }
 
   constructor(socket: Duplex) {
     this.#socket = socket
-    socket.on('data', (bytes: Buffer) => {
-      if (this.#wake !== undefined && !this.hasBuffered) {
-        this.#first = bytes
-        this.#wake()
-        return
-      }
-      this.#queue.add(bytes)
-      if (this.#queue.length >= BUFFERED_BYTES_MAX) socket.pause()
-    })
-    socket.on('end', () => {
-      this.#ended = true
-      this.#wake?.()
-    })
-    socket.on('error', (error) => {
-      this.#gone = new SocketGone(error.message, { cause: error })
-      this.#wake?.()
-    })
-    socket.on('close', () => {
-      this.#gone ??= CLOSED
-      this.#wake?.()
-      this.release()
-    })
+    socket.on('data', this.#onData)
+    socket.on('end', this.#onEnd)
+    socket.on('error', this.#onError)
+    socket.on('close', this.#onClose)
   }
 
   /** True when the peer said it sends nothing more, even if earlier bytes were not read yet. */
@@ -95,6 +111,23 @@ export class SocketReader {
     if (this.#first !== undefined) this.#queue.unread(this.#first)
     this.#first = undefined
     this.#queue.unread(bytes)
+  }
+
+  /**
+   * Reads no more: the socket is paused, and belongs to who asks. Returns what came and was not read, whether the end came
+   * behind it, and why the socket is gone if it is.
+   */
+  detach(): Unread {
+    this.release()
+    const socket = this.#socket
+    socket.pause()
+    socket.off('data', this.#onData)
+    socket.off('end', this.#onEnd)
+    socket.off('error', this.#onError)
+    socket.off('close', this.#onClose)
+    if (this.#first !== undefined) this.#queue.unread(this.#first)
+    this.#first = undefined
+    return { bytes: this.#queue, ended: this.#ended, gone: this.#gone }
   }
 
   /** Forgets the signal of the last read, so that nothing of who read then is held any longer. */
@@ -143,7 +176,7 @@ export async function writeMetered(
     const granted = toll.draw(Math.min(meter.sliceBytes, bytes.length - at))
     const slice = granted === bytes.length ? bytes : bytes.subarray(at, at + granted)
     try {
-      const turn = meter.take(granted, signal)
+      const turn = passage(meter, granted, signal)
       if (turn !== undefined) await turn
       if (socket.destroyed || !socket.writable) throw CLOSED
     } catch (error) {

@@ -23,7 +23,7 @@ export async function openTransparentTunnel(client: ClientConnection, arrival: A
   await carryTunnel(client, attempt, {
     status: 0,
     contradiction: () => contradictionOf(arrival, host) ?? ownedByGateway(judge(hello)),
-    stream: (origin, originReader) => relayTls(client, attempt, { raw, judge, origin, originReader }),
+    stream: (origin) => relayTls(client, attempt, { raw, judge, origin }),
   })
 }
 

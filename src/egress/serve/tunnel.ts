@@ -15,7 +15,7 @@ import { closeAfter, endOf, QUOTA_CODES } from './closing.js'
 import type { ClientConnection } from './connection.js'
 import { type Contradiction, hostContradictionOf } from './contradiction.js'
 import { relay } from './relay.js'
-import { type ClientSocket, SocketGone, SocketReader, writeMetered } from './socket-stream.js'
+import { type ClientSocket, nothingUnread, SocketGone, writeMetered } from './socket-stream.js'
 
 /**
  * Serves CONNECT: judge → dial → `200` → read the TLS hello → stream. No byte reaches the origin before the hello
@@ -26,13 +26,13 @@ export async function openTunnel(client: ClientConnection, request: ProxyRequest
   await carryTunnel(client, attempt, {
     status: 200,
     contradiction: () => hostContradictionOf(request),
-    stream: async (origin, originReader) => {
+    stream: async (origin) => {
       client.socket.write('HTTP/1.1 200 Connection Established\r\n\r\n')
       const judge = judgeFor(client, request.host, attempt)
       const { raw, hello } = await readHello(client)
       const problem = judge(hello)
       if (problem !== undefined) throw new HelloRefused(problem, true)
-      return await relayTls(client, attempt, { raw, judge, origin, originReader })
+      return await relayTls(client, attempt, { raw, judge, origin })
     },
   })
 }
@@ -44,7 +44,7 @@ export interface TunnelParts {
   /** Asked before the lists are. */
   contradiction: () => Contradiction | undefined
   /** From the dialled origin to the end of the tunnel. */
-  stream: (origin: Socket, originReader: SocketReader) => Promise<EgressEnd>
+  stream: (origin: Socket) => Promise<EgressEnd>
 }
 
 /** Judge → dial → stream → record, exactly once, however it ends. */
@@ -62,11 +62,13 @@ export async function carryTunnel(
   try {
     const found = await client.locate(attempt, contradiction())
     if (found === undefined) return
-    origin = await client.connect(attempt, found)
+    // What a sandbox is sent stays in the memory it came in until its channel has taken it: that memory is not lent.
+    const readBytes = client.isGuest ? undefined : attempt.down.meter.sliceBytes
+    origin = await client.connect(attempt, found, readBytes)
     client.socket.off('end', onEnd)
     origin.on('error', () => {})
     established = true
-    const end = await stream(origin, new SocketReader(origin))
+    const end = await stream(origin)
     await attempt.end({ code: '', status, end })
   } catch (error) {
     if (!established) await client.fail(attempt, error)
@@ -130,12 +132,12 @@ export async function readHello(client: ClientConnection): Promise<{ raw: Buffer
 export async function relayTls(
   client: ClientConnection,
   attempt: Attempt,
-  tunnel: { raw: Buffer; judge: Judge; origin: Socket; originReader: SocketReader },
+  tunnel: { raw: Buffer; judge: Judge; origin: Socket },
 ): Promise<EgressEnd> {
-  const { raw, judge, origin, originReader } = tunnel
+  const { raw, judge, origin } = tunnel
   await writeMetered(origin, raw, attempt.up, client.signal)
   const watch = new HandshakeWatch(judge)
-  return await relay(client, attempt, originReader, origin, {
+  return await relay(client, attempt, origin, nothingUnread(), {
     up: (bytes) => {
       if (watch.settled) return bytes
       const verdict = watch.fromClient(bytes)

@@ -125,7 +125,8 @@ class ServerHelloReader {
   push(bytes: Buffer): 'more' | 'hello' | 'retry' | 'alert' | 'not-tls' {
     if (this.#done) return 'more'
     const first = bytes.subarray(0, 4096)
-    this.#bytes = this.#bytes.length === 0 ? first : Buffer.concat([this.#bytes, first])
+    // A copy: the memory of what passes by belongs to somebody else.
+    this.#bytes = Buffer.concat([this.#bytes, first])
     const answer = this.#read()
     if (answer === 'retry') this.#done = true
     return answer === 'more' && this.#bytes.length > 4096 ? 'not-tls' : answer
