@@ -138,7 +138,7 @@ export async function tunnel(port: number, host = 'example.com'): Promise<Socket
   socket.on('error', () => {})
   socket.on('end', () => socket.end())
   socket.write(`CONNECT ${host}:443 HTTP/1.1\r\nHost: ${host}:443\r\n\r\n`)
-  await new Promise((resolve) => socket.once('data', resolve))
+  await new Promise((resolve) => socket.once('data', resolve).once('close', resolve))
   socket.write(buildHello({ sni: host }))
   return socket
 }
@@ -152,7 +152,10 @@ export function dial(port: number): Promise<Socket> {
 }
 
 export function closed(socket: Socket): Promise<void> {
-  return new Promise((resolve) => socket.once('close', () => resolve()))
+  return new Promise((resolve) => {
+    if (socket.closed) resolve()
+    else socket.once('close', () => resolve())
+  })
 }
 
 /** Waits until it holds; fails after 10 s. */

@@ -113,6 +113,9 @@ interface LaneOwner {
   failed(error: Error): void
 }
 
+/** What a piece needs before it can go on: its turn at the meter, or room on the other side. */
+type Wait = 'nothing' | 'its turn' | 'room'
+
 /**
  * One direction of a tunnel: what comes from one side is paid for and written to the other, piece by piece. As long as a piece
  * waits for its turn or for room, no other is read.
@@ -131,7 +134,7 @@ class Lane implements Turn {
   #queue: Backlog | undefined
   #hasEnded = false
   #gone: Error | undefined
-  #waitsFor: 'nothing' | 'its turn' | 'room' = 'nothing'
+  #waitsFor: Wait = 'nothing'
   #isOver = false
 
   constructor(from: Duplex, to: Duplex, toll: Toll, owner: LaneOwner) {
@@ -155,7 +158,7 @@ class Lane implements Turn {
     this.#to.on('drain', this.#onRoom)
     this.#to.on('close', this.#onRoom)
     receive(this.#from, this.#onData)
-    this.#try(this.#advance)
+    this.#go('nothing')
   }
 
   /** Nothing more passes. */
@@ -178,12 +181,11 @@ class Lane implements Turn {
   }
 
   grant(): void {
-    this.#waitsFor = 'nothing'
-    this.#try(this.#passAndAdvance)
+    this.#waitIsOver()
   }
 
   readonly #onData = (bytes: Buffer): void => {
-    if (this.#bytes === undefined && this.#queue === undefined) return this.#try(this.#takeAndAdvance, bytes)
+    if (this.#bytes === undefined && this.#queue === undefined) return this.#go('nothing', bytes)
     // A stream that was paused may hand on what it had in its hands already.
     this.#queue ??= new Backlog()
     this.#queue.add(bytes)
@@ -191,35 +193,36 @@ class Lane implements Turn {
 
   readonly #onEnd = (): void => {
     this.#hasEnded = true
-    this.#try(this.#advance)
+    this.#go('nothing')
   }
 
   readonly #onClose = (): void => {
     if (this.#hasEnded) return
     this.#gone ??= CLOSED
-    this.#try(this.#advance)
+    this.#go('nothing')
   }
 
   readonly #onRoom = (): void => {
-    if (this.#waitsFor !== 'room') return
+    if (this.#waitsFor === 'room') this.#waitIsOver()
+  }
+
+  #waitIsOver(): void {
+    const waited = this.#waitsFor
     this.#waitsFor = 'nothing'
-    this.#try(this.#goOnAfterRoom)
+    this.#go(waited)
   }
 
-  #goOnAfterRoom(): void {
-    if (this.#to.destroyed) throw CLOSED
-    this.#finishPiece()
-    this.#advance()
-  }
-
-  #passAndAdvance(): void {
-    this.#pass()
-    this.#advance()
-  }
-
-  #takeAndAdvance(bytes: Buffer): void {
-    this.#take(bytes)
-    this.#advance()
+  /** Something happened: what was waited for, or bytes came, or the end. */
+  #go(waited: Wait, bytes?: Buffer): void {
+    if (this.#isOver) return
+    try {
+      if (bytes !== undefined) this.#take(bytes)
+      if (waited === 'its turn') this.#pass()
+      if (waited === 'room') this.#finishPiece()
+      this.#advance()
+    } catch (error) {
+      this.#owner.failed(error as Error)
+    }
   }
 
   /** Passes on whatever may pass now. */
@@ -277,12 +280,13 @@ class Lane implements Turn {
     else this.#finishPiece()
   }
 
-  #wait(what: 'its turn' | 'room'): void {
+  #wait(what: Wait): void {
     this.#waitsFor = what
     this.#from.pause()
   }
 
   #finishPiece(): void {
+    if (this.#to.destroyed) throw CLOSED
     if (this.#bytes === undefined || this.#at < this.#bytes.length) return
     this.#bytes = undefined
     if (this.#memory !== undefined && this.#to.writableLength === 0) giveBack(this.#memory)
@@ -294,15 +298,4 @@ class Lane implements Turn {
     this.#to.end()
     this.#owner.ended()
   }
-
-  #try(step: (this: Lane, bytes: Buffer) => void, bytes: Buffer = NOTHING): void {
-    if (this.#isOver) return
-    try {
-      step.call(this, bytes)
-    } catch (error) {
-      this.#owner.failed(error as Error)
-    }
-  }
 }
-
-const NOTHING = Buffer.alloc(0)
