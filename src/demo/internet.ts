@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { entryPoint } from '../package-root.js'
+import { isLeftBehind, runName } from '../run-directory.js'
 
 /** Two sites on a machine of their own: a network namespace behind a virtual cable. */
 export interface DemoInternet {
@@ -20,7 +21,8 @@ export interface DemoInternet {
 export async function startDemoInternet(): Promise<DemoInternet | string> {
   if (process.getuid?.() !== 0) return 'needs root (it makes a network namespace)'
   const id = process.pid % 100_000
-  const names = { namespace: `weir-demo-${id}`, here: `wd${id}h`, there: `wd${id}s` }
+  removeLeftovers()
+  const names = { namespace: runName('weir-demo'), here: `wd${id}h`, there: `wd${id}s` }
   const third = id % 250
   const hostAddress = `10.211.${third}.1`
   const address = `10.211.${third}.2`
@@ -65,6 +67,27 @@ export async function startDemoInternet(): Promise<DemoInternet | string> {
       await stop(server)
       remove()
     },
+  }
+}
+
+/** Namespaces of demos that were killed, with the web servers that go on in them. */
+function removeLeftovers(): void {
+  const listed = spawnSync('ip', ['netns', 'list'], { encoding: 'utf8' }).stdout ?? ''
+  for (const line of listed.split('\n')) {
+    const [name = ''] = line.split(' ')
+    if (!isLeftBehind(name, 'weir-demo')) continue
+    const pids = spawnSync('ip', ['netns', 'pids', name], { encoding: 'utf8' }).stdout ?? ''
+    for (const pid of pids
+      .split('\n')
+      .map(Number)
+      .filter((one) => one > 1)) {
+      try {
+        process.kill(pid, 'SIGKILL')
+      } catch {
+        // It has ended meanwhile.
+      }
+    }
+    spawnSync('ip', ['netns', 'del', name], { stdio: 'ignore' })
   }
 }
 

@@ -1,7 +1,8 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { WeirClient } from '../client/index.js'
+import { makeRunDirectory } from '../run-directory.js'
 import { importBusyboxImage } from './busybox-image.js'
 import { colours } from './colours.js'
 import { type DemoInternet, startDemoInternet } from './internet.js'
@@ -20,7 +21,7 @@ const failures: string[] = []
 const skipped: string[] = []
 
 const started = Date.now()
-const directory = await mkdtemp(join(tmpdir(), 'weir-demo-'))
+const directory = await makeRunDirectory(tmpdir(), 'weir-demo')
 const closing: (() => Promise<unknown>)[] = [() => rm(directory, { recursive: true, force: true })]
 process.once('SIGINT', () => {
   void closeAll().then(() => process.exit(130))

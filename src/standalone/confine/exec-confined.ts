@@ -14,7 +14,7 @@ import { confinedEnvironment, type EnvironmentWishes } from './environment.js'
 import { type FileView, type FileWishes, fileView, isBelow } from './mounts.js'
 import { type ConfinedProgram, prepareProgram } from './confined-program.js'
 import { findConfiningPrograms } from './programs.js'
-import { makeRunDirectory } from './run-directory.js'
+import { makeRunDirectory } from '../../run-directory.js'
 
 /** One program, what it may reach, and what it may write. */
 export interface ExecOptions {
@@ -64,7 +64,7 @@ export async function execConfined(options: ExecOptions): Promise<ExecResult> {
   const programs = findConfiningPrograms()
   const view = fileView(options.files)
   const executionId = `e-${randomUUID()}`
-  const temporary = await makeRunDirectory(temporaryPlace(view))
+  const temporary = await makeRunDirectory(temporaryPlace(view), 'weir-exec')
   const auditDir = resolve(options.files.cwd, options.auditDir ?? join(temporary, 'audit'))
   const closing: (() => unknown)[] = [() => rm(temporary, { recursive: true, force: true })]
   try {
