@@ -165,8 +165,8 @@ describe.skipIf(missing !== '')(`bad luck and bad input, with real containers${s
     const learnt = await docker(['--network', 'http', '--learn'], script)
     expect(learnt).toMatchObject({ code: 0, stdout: 'hello from example.com\nhello from data.example.com\n' })
     expect(learnt.stderr).toContain('Learning: every public host is open to the program, and recorded')
-    expect(learnt.stderr).toMatch(/^data\.example\.com +1 +0 +\d+ B +\d+ B$/m)
-    const flags = '--network http --domain data.example.com --domain example.com'
+    expect(learnt.stderr).toMatch(/^data\.example\.com:80 +1 +0 +\d+ B +\d+ B$/m)
+    const flags = '--network http --domain data.example.com:80 --domain example.com:80'
     expect(learnt.stderr).toContain(`Run it with:     ${flags}\n`)
     expect(learnt.stderr).toContain('1 of 1 node would take a job with these hosts')
 
@@ -175,12 +175,12 @@ describe.skipIf(missing !== '')(`bad luck and bad input, with real containers${s
     expect(suggested.stdout).toBe(`${flags}\n`)
     const json = JSON.parse((await world.weir(['job', 'egress', '--suggest', '--output', 'json', id])).stdout)
     expect(json).toMatchObject({
-      Network: { Type: 'HTTP', Domains: ['data.example.com', 'example.com'] },
+      Network: { Type: 'HTTP', Domains: ['data.example.com:80', 'example.com:80'] },
       OnlyAsked: [],
       Fitting: 1,
     })
     const grouped = await world.weir(['job', 'egress', '--suggest', '--group', '--output', 'yaml', id])
-    expect(grouped.stdout).toBe('Network:\n  Type: HTTP\n  Domains:\n    - .example.com\n')
+    expect(grouped.stdout).toBe('Network:\n  Type: HTTP\n  Domains:\n    - .example.com:80\n')
     const described = await world.weir(['job', 'describe', id])
     expect(described.stdout).toContain('Learning = every public host is open to it, and recorded\n')
     const facts = JSON.parse((await world.weir(['job', 'describe', '--output', 'json', id])).stdout)
