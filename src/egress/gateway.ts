@@ -8,6 +8,7 @@ import {
   type ExecutionId,
   type NodeId,
   parseIpAddress,
+  PatternMemo,
   trustedAmong,
 } from '../model/index.js'
 import type {
@@ -100,6 +101,7 @@ export class Gateway {
   readonly #opening = new Set<ExecutionId>()
   readonly #ownAddresses: () => ReadonlySet<string>
   readonly #startTls: StartTls
+  readonly #patterns = new PatternMemo()
   #node: NodeRules = compileNodeRules(NO_NODE_POLICY, 0)
   #connections = 0
 
@@ -169,7 +171,7 @@ export class Gateway {
     if (door.lease !== undefined) throw unavailable('the listeners serve another execution')
     if (this.#leases.has(who.executionId) || this.#opening.has(who.executionId))
       throw unavailable(`the execution "${who.executionId}" has a lease already`)
-    const job = compileJobRules(policy)
+    const job = compileJobRules(policy, this.#patterns)
     this.#opening.add(who.executionId)
     try {
       const ledger = await this.#options.audit.open(who.executionId)
@@ -220,7 +222,7 @@ export class Gateway {
   /** Replaces what a lease asked for. Rejects with `egress.unavailable` or `pattern.invalid`. */
   replaceAllow(executionId: ExecutionId, allow: string[]): void {
     const { lease } = this.#lease(executionId)
-    lease.replaceJobRules(compileJobRules({ ...lease.policy, allow }))
+    lease.replaceJobRules(compileJobRules({ allow }, this.#patterns))
   }
 
   /** Closes every listener, and resolves when nothing is under way any more, or `withinMs` have passed. */
@@ -258,13 +260,13 @@ export class Gateway {
 
   /** Puts new rules in force at once, for new attempts and for those under way. Rejects with `pattern.invalid`. */
   setNodePolicy(policy: NodeEgressPolicy, generation = this.#node.generation + 1): void {
-    this.#node = compileNodeRules(policy, generation)
+    this.#node = compileNodeRules(policy, generation, this.#patterns)
     for (const { lease } of this.#leases.values()) lease.replaceNodeRules(this.#node)
   }
 
   /** What would become of requests of a job under the rules in force. Throws `host.invalid` or `pattern.invalid`. */
   explain(question: EgressQuestion): EgressExplanation {
-    const job = compileJobRules({ allow: [...question.domains] })
+    const job = compileJobRules({ allow: [...question.domains] }, this.#patterns)
     const rules: EgressRules = {
       mode: 'http',
       job,

@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net'
 import { WeirError } from '../errors.js'
-import { HostPatternSet, isSpecialUseName, readHost } from '../model/index.js'
+import { HostPatternSet, isSpecialUseName, PatternMemo, readHost } from '../model/index.js'
 import type { GuardedDialer, NodeEgressPolicy } from '../ports/index.js'
 import type { Resolve } from './dns/resolver.js'
 import { ownInterfaceAddresses } from './own-addresses.js'
@@ -31,12 +31,13 @@ export interface ReplaceableGuardedDialer extends GuardedDialer {
  */
 export function createGuardedDialer(options: GuardedDialerOptions): ReplaceableGuardedDialer {
   let generation = 1
-  let node = compileNodeRules(options.policy, generation)
+  const memo = new PatternMemo()
+  let node = compileNodeRules(options.policy, generation, memo)
   const ownAddresses = options.ownAddresses ?? ownInterfaceAddresses()
   const nobody = new HostPatternSet([])
   return {
     setNodePolicy(policy) {
-      node = compileNodeRules(policy, ++generation)
+      node = compileNodeRules(policy, ++generation, memo)
     },
     dial: (host, port, signal) => {
       const rules: EgressRules = { mode: 'http', job: nobody, node, ownAddresses: ownAddresses() }

@@ -29,8 +29,8 @@ export interface HostPatternSetOptions {
  */
 export class HostPatternSet {
   readonly patterns: readonly HostPattern[]
-  /** By the host of the patterns; as they were listed until somebody asks for them. */
-  readonly #index = new Map<string, HostPattern[] | Rules>()
+  /** By the host of the patterns. */
+  readonly #index = new Map<string, HostRules | Listed>()
   readonly #portlessMeans: 'web' | 'any'
   /** Which numbers of labels the hosts of the list have, as bits: other names need not be looked up. */
   #lengths = 0
@@ -40,10 +40,9 @@ export class HostPatternSet {
 
   constructor(patterns: Iterable<HostPattern>, { portlessMeans = 'web' }: HostPatternSetOptions = {}) {
     this.#portlessMeans = portlessMeans
-    const unique = new Map<string, HostPattern>()
-    for (const pattern of patterns) unique.set(pattern.text, pattern)
-    this.patterns = [...unique.values()]
-    for (const pattern of this.patterns) this.#insert(pattern)
+    const unique: HostPattern[] = []
+    for (const pattern of patterns) if (this.#insert(pattern)) unique.push(pattern)
+    this.patterns = unique
   }
 
   /** Reads texts by {@link parseHostPatterns}; rejects with `pattern.invalid`. */
@@ -92,10 +91,10 @@ export class HostPatternSet {
       if ((this.#lengths & lengthBit(names.length - index)) === 0) continue
       const rules = this.#rulesOf(names[index] ?? '')
       if (rules === undefined) continue
-      const suffix = rules['apex-and-below']
-      const nearer = index === 0 ? rules.exact : rules.below
+      const suffix = rulesFor(rules, 'apex-and-below')
+      const nearer = rulesFor(rules, index === 0 ? 'exact' : 'below')
       apexOpen = this.#without(this.#without(apexOpen, suffix), nearer)
-      belowOpen = this.#without(this.#without(belowOpen, suffix), rules.below)
+      belowOpen = this.#without(this.#without(belowOpen, suffix), rulesFor(rules, 'below'))
       if (apexOpen.length === 0 && belowOpen.length === 0) return true
     }
     return false
@@ -121,22 +120,26 @@ export class HostPatternSet {
     return nearest === undefined ? {} : { nearest }
   }
 
-  #insert(pattern: HostPattern): void {
-    const { host } = pattern
-    const known = this.#index.get(host) as HostPattern[] | undefined
-    if (known !== undefined) {
-      known.push(pattern)
-      return
+  /** False when the very same pattern was listed already. */
+  #insert(pattern: HostPattern): boolean {
+    const { host, text } = pattern
+    const known = this.#index.get(host)
+    if (known === undefined) {
+      this.#index.set(host, pattern)
+      this.#lengths |= lengthBit(labelsOf(host))
+      return true
     }
-    this.#index.set(host, [pattern])
-    let labels = 1
-    for (let dot = host.indexOf('.'); dot >= 0; dot = host.indexOf('.', dot + 1)) labels++
-    this.#lengths |= lengthBit(labels)
+    // Only lookups put rules in the place of what was listed, and they come after the last insertion.
+    const listed =
+      known instanceof Map ? known : new Map([[(known as HostPattern).text, known as HostPattern]])
+    if (listed.has(text)) return false
+    this.#index.set(host, listed.set(text, pattern))
+    return true
   }
 
   /** The rules for the host itself and for the names above it, nearest first. */
-  #rulesFor(host: string): Rules[] {
-    const found: Rules[] = []
+  #rulesFor(host: string): HostRules[] {
+    const found: HostRules[] = []
     const names = upwardsFrom(host)
     for (let index = 0; index < names.length; index++) {
       if ((this.#lengths & lengthBit(names.length - index)) === 0) continue
@@ -146,10 +149,10 @@ export class HostPatternSet {
     return found
   }
 
-  #rulesOf(host: string): Rules | undefined {
+  #rulesOf(host: string): HostRules | undefined {
     const known = this.#index.get(host)
-    if (!Array.isArray(known)) return known
-    const rules = sorted(known, this.#portlessMeans)
+    if (known === undefined || isPattern(known) || !(known instanceof Map)) return known
+    const rules = sorted(known.values(), this.#portlessMeans)
     this.#index.set(host, rules)
     return rules
   }
@@ -200,8 +203,8 @@ export class HostPatternSet {
       if ((this.#lengths & lengthBit(names.length - index)) === 0) continue
       const rules = this.#rulesOf(names[index] ?? '')
       if (rules === undefined) continue
-      const nearer = index === 0 ? rules.exact : rules.below
-      const found = this.#pick(nearer, services) ?? this.#pick(rules['apex-and-below'], services)
+      const nearer = rulesFor(rules, index === 0 ? 'exact' : 'below')
+      const found = this.#pick(nearer, services) ?? this.#pick(rulesFor(rules, 'apex-and-below'), services)
       if (found !== undefined) return found
     }
     return undefined
@@ -221,7 +224,7 @@ export class HostPatternSet {
   *#within(other: HostPatternSet): Iterable<HostPattern> {
     for (const pattern of this.patterns) {
       for (const rules of other.#rulesFor(pattern.host)) {
-        for (const services of Object.values(rules)) {
+        for (const services of isPattern(rules) ? [rules] : Object.values(rules)) {
           for (const above of services instanceof Map ? new Set(services.values()) : [services]) {
             const shared = intersectNested(pattern, above)
             if (shared !== undefined) yield shared
@@ -282,9 +285,7 @@ class Everything extends HostPatternSet {
 }
 
 /** The patterns of one host by reach and service. */
-function sorted(patterns: readonly HostPattern[], portlessMeans: 'web' | 'any'): Rules {
-  const [only, second] = patterns
-  if (only !== undefined && second === undefined) return { [only.reach]: only }
+function sorted(patterns: Iterable<HostPattern>, portlessMeans: 'web' | 'any'): Rules {
   const rules: Partial<Record<HostPattern['reach'], Map<number, HostPattern>>> = {}
   for (const pattern of patterns) {
     const services = (rules[pattern.reach] ??= new Map())
@@ -300,6 +301,24 @@ function sorted(patterns: readonly HostPattern[], portlessMeans: 'web' | 'any'):
 /** By service; one pattern alone, as hosts mostly have, stands for itself. */
 type ServiceRules = Map<number, HostPattern> | HostPattern
 type Rules = Partial<Record<HostPattern['reach'], ServiceRules>>
+type HostRules = HostPattern | Rules
+/** Several patterns of one host by their text, until somebody asks for them. */
+type Listed = Map<string, HostPattern>
+
+function isPattern(rules: HostRules | Listed): rules is HostPattern {
+  return (rules as Partial<HostPattern>).reach !== undefined
+}
+
+function rulesFor(rules: HostRules, reach: HostPattern['reach']): ServiceRules | undefined {
+  if (!isPattern(rules)) return rules[reach]
+  return rules.reach === reach ? rules : undefined
+}
+
+function labelsOf(host: string): number {
+  let labels = 1
+  for (let dot = host.indexOf('.'); dot >= 0; dot = host.indexOf('.', dot + 1)) labels++
+  return labels
+}
 
 /** Names with more labels than a number has bits share one. */
 function lengthBit(labels: number): number {

@@ -53,6 +53,7 @@ export {
 } from './guest-channel.js'
 export type { FrameHead, FrameKind } from './guest-channel.js'
 export { HostPatternSet } from './host-pattern-set.js'
+export { PatternMemo } from './pattern-memo.js'
 export { readForeignAllowlist } from './import-allowlist.js'
 export type { ImportedEntry, ImportedList, RefusedEntry } from './import-allowlist.js'
 export { NOTHING, editPatternFile, listedPatterns, patternLines } from './pattern-file.js'

@@ -12,6 +12,7 @@ import {
   PATTERNS_MAX,
   presetReader,
   parseHostPattern,
+  PatternMemo,
   patternLines,
   type Presets,
   principalIdProblem,
@@ -183,29 +184,6 @@ export function listOptions(key: ListKey, values: ConfigValues): HostPatternOpti
   return { allowPublicSuffix: isNarrowing || values['Egress.AllowPublicSuffixes'], allowPrivate: isNarrowing }
 }
 
-/**
- * Remembers what patterns came to at the last reading: of a list of 10,000 only what changed is looked up among the public
- * suffixes again, so that the change is in force in time.
- */
-export class PatternMemo {
-  #known = new Map<string, string>()
-  #used = new Map<string, string>()
-
-  /** Throws `pattern.invalid`. */
-  canonical(text: string, options: HostPatternOptions): string {
-    const key = `${options.allowPublicSuffix === true} ${options.allowPrivate === true} ${text}`
-    const found = this.#known.get(key) ?? parseHostPattern(text, options).text
-    this.#used.set(key, found)
-    return found
-  }
-
-  /** What was not asked for since the last time is forgotten. */
-  forgetUnused(): void {
-    this.#known = this.#used
-    this.#used = new Map()
-  }
-}
-
 function refuseProblems(problems: readonly string[]): void {
   if (problems.length === 0) return
   throw new WeirError('config.invalid', ['Cannot use the egress lists:', ...problems].join('\n  '), {
@@ -356,7 +334,7 @@ function canonical(
   const expand = presetReader(presets)
   return lines.flatMap(({ text, where }) => {
     try {
-      return expand(text).map((one) => memo.canonical(one, options))
+      return expand(text).map((one) => memo.read(one, options).text)
     } catch (error) {
       const { message, hint } = toWeirError(error)
       problems.push(`${where}: ${message}${hint === undefined ? '' : ` (${hint})`}`)

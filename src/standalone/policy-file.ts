@@ -3,10 +3,11 @@ import { readStoredPassword } from '../access/index.js'
 import { isWeirError, WeirError } from '../errors.js'
 import { canonicalName } from '../model/host.js'
 import { parseHostPattern, type HostPatternOptions } from '../model/host-pattern.js'
+import { PatternMemo } from '../model/pattern-memo.js'
 import { parseIpAddress, readDocument } from '../model/index.js'
 import { type EgressLimits, parseBitRate, parseBudgetBytes } from '../model/network-limits.js'
 import { compactQuantity } from '../model/resources.js'
-import { integer, list, map, object, text, type TextShape } from '../model/shape.js'
+import { integer, list, map, type ObjectShape, object, text, type TextShape } from '../model/shape.js'
 import { readShape } from '../model/shape-reader.js'
 import { fieldPlace, itemPlace, ProblemList, ROOT_PLACE, type SpecProblem } from '../model/spec-problem.js'
 import { ruleOf } from '../model/value-rules.js'
@@ -80,8 +81,11 @@ export function readListenAddress(written: string): { host: string; port: number
 
 const FILE_BYTES_MAX = 4 * 1024 * 1024
 
-/** Reads a policy from a file. Rejects with `config.invalid`, naming every mistake and its place. */
-export async function readPolicyFile(path: string): Promise<EgressPolicy> {
+/**
+ * Reads a policy from a file. Rejects with `config.invalid`, naming every mistake and its place. With the `memo` of the last
+ * reading only patterns that changed are parsed.
+ */
+export async function readPolicyFile(path: string, memo?: PatternMemo): Promise<EgressPolicy> {
   const bytes = await readFile(path).catch((error: Error) => {
     throw new WeirError('config.invalid', `Cannot read the egress policy ${path}: ${error.message}`, {
       cause: error,
@@ -97,15 +101,15 @@ export async function readPolicyFile(path: string): Promise<EgressPolicy> {
     throw new WeirError('config.invalid', `Cannot use the egress policy ${path}: it holds nothing`, {
       hint: 'It may be half-written; to allow nothing, write `allow: []`',
     })
-  return parsePolicy(source, path)
+  return parsePolicy(source, path, memo)
 }
 
 /** Reads a policy from YAML or JSON. Throws `config.invalid`, naming every mistake and its place. */
-export function parsePolicy(source: string, name = 'policy'): EgressPolicy {
+export function parsePolicy(source: string, name = 'policy', memo = new PatternMemo()): EgressPolicy {
   const problems = new ProblemList()
   try {
     const { value, locate } = readDocument(source)
-    const policy = readShape(POLICY, value ?? {}, ROOT_PLACE, { problems, unknownFields: 'error' })
+    const policy = readShape(policyShape(memo), value ?? {}, ROOT_PLACE, { problems, unknownFields: 'error' })
     checkIdentities(policy as EgressPolicy, problems)
     if (!problems.isEmpty) throw problems.toError(locate)
     const { hosts, ...rest } = policy as Omit<EgressPolicy, 'hosts'> & { hosts: Record<string, string> }
@@ -118,6 +122,8 @@ export function parsePolicy(source: string, name = 'policy'): EgressPolicy {
       details: error.details,
       hint: 'the keys are in docs/egress-gateway.md',
     })
+  } finally {
+    memo.forgetUnused()
   }
 }
 
@@ -151,21 +157,22 @@ const identityName = (description: string): TextShape =>
         : { message: `"${name}" cannot be a name`, hint: 'use lower-case letters, digits, - and _' },
   })
 
-const identity = object('A client', {
-  name: { required: 'the name is missing', shape: identityName('Its name') },
-  secret: text('Hash of its secret', {
-    lengthMax: 512,
-    check: (secret) => {
-      const stored = readStoredPassword(secret)
-      if (typeof stored === 'string') return { message: stored }
-      return stored.kind === 'scrypt'
-        ? undefined
-        : { message: 'a secret is written as its hash', hint: 'make it with weir auth hash-password' }
-    },
-  }),
-  allow: list('Hosts it may reach', pattern('Host pattern', {}), PATTERNS_MAX),
-  limits,
-})
+const identityShape = (memo: PatternMemo): ObjectShape =>
+  object('A client', {
+    name: { required: 'the name is missing', shape: identityName('Its name') },
+    secret: text('Hash of its secret', {
+      lengthMax: 512,
+      check: (secret) => {
+        const stored = readStoredPassword(secret)
+        if (typeof stored === 'string') return { message: stored }
+        return stored.kind === 'scrypt'
+          ? undefined
+          : { message: 'a secret is written as its hash', hint: 'make it with weir auth hash-password' }
+      },
+    }),
+    allow: list('Hosts it may reach', pattern(memo, {}), PATTERNS_MAX),
+    limits,
+  })
 
 const listener = object('A listener', {
   address: {
@@ -175,35 +182,36 @@ const listener = object('A listener', {
   identity: identityName('Who everybody is that connects here'),
 })
 
-const POLICY = object('The rules of an egress gateway', {
-  allow: list('Hosts that may be reached', pattern('Host pattern', {}), PATTERNS_MAX),
-  deny: list('Hosts that may never be reached', pattern('Host pattern', PRIVATE), PATTERNS_MAX),
-  privateExceptions: list(
-    'Exact hosts with their port that may have an address that is not public',
-    text('Name or address with its port', {
-      lengthMax: 2048,
-      normalise: canonical(PRIVATE),
-      check: ruleOf(readException),
+const policyShape = (memo: PatternMemo): ObjectShape =>
+  object('The rules of an egress gateway', {
+    allow: list('Hosts that may be reached', pattern(memo, {}), PATTERNS_MAX),
+    deny: list('Hosts that may never be reached', pattern(memo, PRIVATE), PATTERNS_MAX),
+    privateExceptions: list(
+      'Exact hosts with their port that may have an address that is not public',
+      text('Name or address with its port', {
+        lengthMax: 2048,
+        normalise: canonical(memo, PRIVATE),
+        check: ruleOf(readException),
+      }),
+      HOSTS_MAX,
+    ),
+    hosts: map('Names and their addresses', {
+      lengthMax: HOSTS_MAX,
+      checkKey: (name) => (nameOf(name) === undefined ? { message: 'is not a host name' } : undefined),
+      values: text('One address, or several separated by commas', {
+        lengthMax: 4096,
+        check: ruleOf(readAddresses),
+      }),
     }),
-    HOSTS_MAX,
-  ),
-  hosts: map('Names and their addresses', {
-    lengthMax: HOSTS_MAX,
-    checkKey: (name) => (nameOf(name) === undefined ? { message: 'is not a host name' } : undefined),
-    values: text('One address, or several separated by commas', {
-      lengthMax: 4096,
-      check: ruleOf(readAddresses),
-    }),
-  }),
-  dnsServers: list(
-    'DNS servers',
-    text('Address, or address:port', { lengthMax: 64, check: ruleOf(readServer) }),
-    16,
-  ),
-  limits,
-  identities: list('Clients with lists of their own', identity, IDENTITIES_MAX),
-  listeners: list('Where the gateway listens', listener, LISTENERS_MAX),
-})
+    dnsServers: list(
+      'DNS servers',
+      text('Address, or address:port', { lengthMax: 64, check: ruleOf(readServer) }),
+      16,
+    ),
+    limits,
+    identities: list('Clients with lists of their own', identityShape(memo), IDENTITIES_MAX),
+    listeners: list('Where the gateway listens', listener, LISTENERS_MAX),
+  })
 
 /** Names are unique, and listeners name identities that are there. */
 function checkIdentities({ identities, listeners }: EgressPolicy, problems: ProblemList): void {
@@ -219,19 +227,19 @@ function checkIdentities({ identities, listeners }: EgressPolicy, problems: Prob
   })
 }
 
-function pattern(description: string, options: HostPatternOptions): TextShape {
-  return text(description, {
+function pattern(memo: PatternMemo, options: HostPatternOptions): TextShape {
+  return text('Host pattern', {
     lengthMax: 2048,
-    normalise: canonical(options),
-    check: ruleOf((written) => parseHostPattern(written, options)),
+    normalise: canonical(memo, options),
+    check: ruleOf((written) => memo.read(written, options)),
   })
 }
 
 /** Canonical when it can be read; otherwise as written, for the check to complain about. */
-function canonical(options: HostPatternOptions): (written: string) => string {
+function canonical(memo: PatternMemo, options: HostPatternOptions): (written: string) => string {
   return (written) => {
     try {
-      return parseHostPattern(written.trim(), options).text
+      return memo.read(written.trim(), options).text
     } catch (error) {
       if (!isWeirError(error)) throw error
       return written

@@ -2,6 +2,7 @@ import { isIP } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { toWeirError, WeirError } from '../errors.js'
 import { type GatewayClient, startGateway } from '../egress/index.js'
+import { PatternMemo } from '../model/pattern-memo.js'
 import type { EgressLease, GatewayAttachment } from '../ports/index.js'
 import { createAuditFile } from '../stores/index.js'
 import { watchFile } from '../watch-file.js'
@@ -53,7 +54,8 @@ export interface ServedGateway {
  * beyond this machine without credentials), `egress.unavailable` (an address is taken).
  */
 export async function serveGateway(options: ServeOptions): Promise<ServedGateway> {
-  const policy = await readPolicy(options)
+  const memo = new PatternMemo()
+  const policy = await readPolicy(options, memo)
   const wanted = [...policy.listeners, ...options.listen.map((address) => ({ address, identity: '' }))]
   checkListeners(wanted, policy, options.insecure === true)
   const gateway = await startGateway({
@@ -73,7 +75,11 @@ export async function serveGateway(options: ServeOptions): Promise<ServedGateway
     await served.put(policy)
     const { policyFile } = options
     if (policyFile !== undefined)
-      void watchFile(policyFile, () => reload(served, options, stop.signal), stop.signal)
+      void watchFile(
+        policyFile,
+        () => reload(served, () => readPolicy(options, memo), options, stop.signal),
+        stop.signal,
+      )
     let closed: Promise<void> | undefined
     return {
       listeners: served.listeners,
@@ -104,8 +110,8 @@ const AUDIT_BYTES_MAX = 4 * 1024 * 1024 * 1024
 /** Anybody who reaches the listener makes records of nobody: of them only the newest are kept, in two files of this length. */
 const NOBODY_BYTES = 16 * 1024 * 1024
 
-async function readPolicy({ policyFile, allow }: ServeOptions): Promise<EgressPolicy> {
-  const policy = policyFile === undefined ? parsePolicy('') : await readPolicyFile(policyFile)
+async function readPolicy({ policyFile, allow }: ServeOptions, memo: PatternMemo): Promise<EgressPolicy> {
+  const policy = policyFile === undefined ? parsePolicy('') : await readPolicyFile(policyFile, memo)
   return { ...policy, allow: [...new Set([...policy.allow, ...allow])] }
 }
 
@@ -135,10 +141,15 @@ function asksForCredentials(identity: string, { identities }: EgressPolicy): boo
  * What could not be put in force for the moment, since the gateway process was down, is tried again until it is: the file may
  * take something away.
  */
-async function reload(served: Serving, options: ServeOptions, signal: AbortSignal): Promise<void> {
+async function reload(
+  served: Serving,
+  read: () => Promise<EgressPolicy>,
+  options: ServeOptions,
+  signal: AbortSignal,
+): Promise<void> {
   for (let isFirst = true; !signal.aborted; isFirst = false) {
     try {
-      await served.put(await readPolicy(options))
+      await served.put(await read())
       options.onNote?.('The policy was read again and is in force')
       return
     } catch (error) {

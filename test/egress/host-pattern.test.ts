@@ -6,6 +6,7 @@ import {
   HostPatternSet,
   parseHostPattern,
   parseHostPatterns,
+  PatternMemo,
   type WebScheme,
 } from '../../src/model/index.js'
 
@@ -375,5 +376,22 @@ describe('HostPatternSet', () => {
     expect(set.explain('api.test', 443).otherPort?.text).toBe('api.test:8443')
     expect(set.explain('cdn.example.com', 443).nearest?.text).toBe('www.example.com')
     expect(set.explain('www.example.com', 443).match?.text).toBe('www.example.com')
+  })
+})
+
+describe('PatternMemo', () => {
+  it('parses only what the last list did not hold, and judges by the rules of each list', () => {
+    const memo = new PatternMemo()
+    const strict = {}
+    const first = memo.read('.a.test', strict)
+    memo.forgetUnused()
+    expect(memo.read('.a.test', strict)).toBe(first)
+    expect(memo.readOnce('.a.test', strict)).toBe(first)
+    expect(memo.readOnce('.com', { allowPublicSuffix: true }).text).toBe('.com')
+    expect(() => memo.read('.com', strict)).toThrow(/public suffix/)
+    memo.forgetUnused()
+    memo.forgetUnused()
+    expect(memo.read('.a.test', strict)).not.toBe(first)
+    expect(memo.read('.a.test', strict)).toEqual(first)
   })
 })

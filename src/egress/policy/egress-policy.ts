@@ -4,7 +4,7 @@ import {
   HostPatternSet,
   type OfferedKey,
   offeredKeys,
-  parseHostPattern,
+  PatternMemo,
 } from '../../model/index.js'
 import type { LeasePolicy, NodeEgressPolicy } from '../../ports/index.js'
 
@@ -51,10 +51,25 @@ export const NO_NODE_POLICY: NodeEgressPolicy = { allow: [], deny: [], privateEx
 
 /**
  * Compiles the operator's rules. They were judged for sense where they were written (public suffixes, private
- * addresses); here only the grammar counts. Rejects with `pattern.invalid`: then the old rules stay in force.
+ * addresses); here only the grammar counts. Rejects with `pattern.invalid`: then the old rules stay in force. With the
+ * `memo` of the last rules only patterns that they did not hold are parsed.
  */
-export function compileNodeRules(policy: NodeEgressPolicy, generation: number): NodeRules {
-  const exceptions = compile(policy.privateExceptions)
+export function compileNodeRules(
+  policy: NodeEgressPolicy,
+  generation: number,
+  memo: PatternMemo = new PatternMemo(),
+): NodeRules {
+  try {
+    return compileWith((text) => memo.read(text, LENIENT), policy, generation)
+  } finally {
+    memo.forgetUnused()
+  }
+}
+
+type Read = (text: string) => HostPattern
+
+function compileWith(read: Read, policy: NodeEgressPolicy, generation: number): NodeRules {
+  const exceptions = compile(read, policy.privateExceptions)
   const wide = exceptions.patterns.find((pattern) => pattern.reach !== 'exact')
   if (wide !== undefined) {
     throw new WeirError(
@@ -65,36 +80,41 @@ export function compileNodeRules(policy: NodeEgressPolicy, generation: number): 
       },
     )
   }
-  const self = policy.self.map((text) => parseHostPattern(text, LENIENT))
+  const self = policy.self.map(read)
   return {
     generation,
     // Mode `none` is the operator's last word on hosts.
     learning: policy.learning === true && policy.mode !== 'none',
-    allow: allowed(policy),
-    deny: compile(policy.deny, 'any'),
+    allow: allowed(read, policy),
+    deny: compile(read, policy.deny, 'any'),
     keys: offeredKeys(policy.mode === 'none' ? [] : (policy.keys ?? [])),
-    network: policy.network === undefined ? undefined : compile(policy.network),
-    networkDeny: compile(policy.networkDeny ?? [], 'any'),
+    network: policy.network === undefined ? undefined : compile(read, policy.network),
+    networkDeny: compile(read, policy.networkDeny ?? [], 'any'),
     privateExceptions: exceptions,
     selfNames: new Set(self.filter((pattern) => !pattern.isAddress).map((pattern) => pattern.host)),
     selfAddresses: new Set(self.filter((pattern) => pattern.isAddress).map((pattern) => pattern.host)),
   }
 }
 
-/** Compiles what a job asked for. Rejects with `pattern.invalid`. */
-export function compileJobRules(policy: Pick<LeasePolicy, 'allow'> & Partial<LeasePolicy>): HostPatternSet {
-  return compile(policy.allow)
+/**
+ * Compiles what a job asked for. Rejects with `pattern.invalid`. What the node's rules hold, as most of it has to be, is not
+ * parsed again with the `memo` of those.
+ */
+export function compileJobRules(
+  { allow }: Pick<LeasePolicy, 'allow'> & Partial<LeasePolicy>,
+  memo: PatternMemo = new PatternMemo(),
+): HostPatternSet {
+  return compile((text) => memo.readOnce(text, LENIENT), allow)
 }
 
 /** An unknown mode opens nothing. */
-function allowed({ mode = 'list', allow }: NodeEgressPolicy): HostPatternSet {
+function allowed(read: Read, { mode = 'list', allow }: NodeEgressPolicy): HostPatternSet {
   if (mode === 'all') return HostPatternSet.everything()
-  return compile(mode === 'list' ? allow : [])
+  return compile(read, mode === 'list' ? allow : [])
 }
 
 const LENIENT = { allowPublicSuffix: true, allowPrivate: true } as const
 
-function compile(texts: readonly string[], portlessMeans: 'web' | 'any' = 'web'): HostPatternSet {
-  const patterns: HostPattern[] = texts.map((text) => parseHostPattern(text, LENIENT))
-  return new HostPatternSet(patterns, { portlessMeans })
+function compile(read: Read, texts: readonly string[], portlessMeans: 'web' | 'any' = 'web'): HostPatternSet {
+  return new HostPatternSet(texts.map(read), { portlessMeans })
 }
