@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash as digest } from 'node:crypto'
 import type { AuditRecord } from './audit.js'
 
 /** What the first record of a chain names as the one before. */
@@ -7,13 +7,13 @@ export const CHAIN_START = '0'.repeat(64)
 /** SHA-256 over the JSON of the record without `hash`, keys in the order they were written. */
 export function auditHash(record: AuditRecord): string {
   const { hash: _, ...rest } = record
-  return createHash('sha256').update(JSON.stringify(rest)).digest('hex')
+  return digest('sha256', JSON.stringify(rest))
 }
 
 /** The same, with the line that is written: the JSON of the whole record. The record's last key is its hash. */
 export function sealAuditRecord(unhashed: Omit<AuditRecord, 'hash'>): { record: AuditRecord; line: string } {
   const text = JSON.stringify(unhashed)
-  const hash = createHash('sha256').update(text).digest('hex')
+  const hash = digest('sha256', text)
   return { record: { ...unhashed, hash }, line: `${text.slice(0, -1)},"hash":"${hash}"}` }
 }
 

@@ -56,6 +56,10 @@ export class TestGateway {
     this.gateway.setNodePolicy(this.node)
   }
 
+  get originPort(): number {
+    return portOf(this.#origin)
+  }
+
   static async start(
     limits: Partial<GatewayLimits> = {},
     node: Partial<NodeEgressPolicy> = {},

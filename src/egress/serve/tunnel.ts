@@ -27,7 +27,7 @@ export async function openTunnel(client: ClientConnection, request: ProxyRequest
     status: 200,
     contradiction: () => hostContradictionOf(request),
     stream: async (origin) => {
-      client.socket.write('HTTP/1.1 200 Connection Established\r\n\r\n')
+      client.socket.write(ESTABLISHED)
       const judge = judgeFor(client, request.host, attempt)
       const { raw, hello } = await readHello(client)
       const problem = judge(hello)
@@ -36,6 +36,8 @@ export async function openTunnel(client: ClientConnection, request: ProxyRequest
     },
   })
 }
+
+const ESTABLISHED = Buffer.from('HTTP/1.1 200 Connection Established\r\n\r\n')
 
 /** What is particular to a kind of tunnel. */
 export interface TunnelParts {

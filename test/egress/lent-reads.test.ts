@@ -1,0 +1,94 @@
+import { createCipheriv, createHash } from 'node:crypto'
+import type { Socket } from 'node:net'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { dialTcp } from '../../src/egress/serve/dial.js'
+import { parseIpAddress } from '../../src/model/index.js'
+import { buildServerHello } from './hello.js'
+import { TestGateway, tunnel, until } from './with-gateway.js'
+
+const BYTES = 3_000_000
+const HELLO = buildServerHello(false)
+
+/** Bytes that are different at each place and for each stream. */
+function contentOf(stream: number): Buffer {
+  return createCipheriv('aes-128-ctr', Buffer.alloc(16, stream), Buffer.alloc(16)).update(Buffer.alloc(BYTES))
+}
+
+function digest(bytes: Buffer): string {
+  return createHash('sha256').update(bytes).digest('hex')
+}
+
+/** Reads all; one of three stops now and then, so that bytes wait in the gateway. */
+async function readAll(socket: Socket, stream: number): Promise<Buffer> {
+  const pieces: Buffer[] = []
+  const ended = new Promise((resolve) => socket.once('close', resolve))
+  socket.on('data', (bytes: Buffer) => {
+    pieces.push(bytes)
+    if (stream % 3 !== 0 || pieces.length % 5 !== 0) return
+    socket.pause()
+    setTimeout(() => socket.resume(), 3)
+  })
+  await ended
+  return Buffer.concat(pieces).subarray(HELLO.length)
+}
+
+describe('streams that are read into memory which all of them share', () => {
+  let net: TestGateway
+  let streams = 0
+
+  beforeAll(async () => {
+    net = await TestGateway.start(
+      { bitsPerSecondUp: 1e12, bitsPerSecondDown: 1e12, requestsPerSecond: 1_000 },
+      {},
+      {
+        // The real dialler, to the origin of this test.
+        dial: (_, __, signal, readBytes) => {
+          const loopback = parseIpAddress('127.0.0.1')
+          if (loopback === undefined) throw new Error('it is an address')
+          return dialTcp(loopback, net.originPort, signal, readBytes)
+        },
+      },
+    )
+    net.onOrigin = (socket) => {
+      const content = contentOf(streams++)
+      socket.once('data', () => {
+        socket.write(HELLO)
+        // In pieces of all sizes, so that reads are full and not.
+        for (let at = 0, size = 1; at < content.length; at += size, size = (size * 7 + 13) % 150_000)
+          socket.write(content.subarray(at, at + size))
+        socket.end()
+      })
+    }
+  })
+  afterAll(() => net.close())
+
+  it.each([
+    ['without a bound', {}],
+    ['at a rate at which they wait for their turns', { bitsPerSecondDown: 400_000_000 }],
+  ])('arrive whole and in order %s, also where clients read slowly', async (name, limits) => {
+    const first = streams
+    const port = await net.lease(`e-${name.length}`, limits)
+    const sockets: Socket[] = []
+    for (let index = 0; index < 12; index++) {
+      sockets.push(await tunnel(port))
+      await until(() => streams === first + index + 1)
+    }
+    const arrived = await Promise.all(sockets.map((socket, index) => readAll(socket, index)))
+    expect(arrived.map(digest)).toEqual(sockets.map((_, index) => digest(contentOf(first + index))))
+    const records = await net.audit.read(`e-${name.length}`, 0, 100)
+    expect(records.map(({ bytesDown }) => bytesDown)).toEqual(sockets.map(() => BYTES + HELLO.length))
+    expect(new Set(records.map(({ end }) => end))).toEqual(new Set(['origin']))
+  })
+
+  it('of clients that leave in the middle harm no other', async () => {
+    const port = await net.lease('e-leave', { bitsPerSecondDown: 400_000_000 })
+    const first = streams
+    const stays = await tunnel(port)
+    await until(() => streams === first + 1)
+    const leave = await Promise.all(Array.from({ length: 6 }, () => tunnel(port)))
+    for (const [index, socket] of leave.entries())
+      socket.on('data', () => (index % 2 === 0 ? socket.resetAndDestroy() : socket.destroy()))
+    expect(digest(await readAll(stays, 0))).toBe(digest(contentOf(first)))
+    await until(async () => (await net.audit.read('e-leave', 0, 100)).length === 7)
+  })
+})
