@@ -108,11 +108,11 @@ export class ClientConnection {
 
   async run(): Promise<void> {
     if (this.arrival !== undefined && (await this.#startsWithTls()))
-      return await openTransparentTunnel(this, this.arrival)
+      return openTransparentTunnel(this, this.arrival)
     for (let first = true; ; first = false) {
       const request = await this.#nextRequest(first)
       if (request === undefined || !(await this.#identify(request))) return
-      if (request.kind === 'connect') return await openTunnel(this, request)
+      if (request.kind === 'connect') return openTunnel(this, request)
       const keep = await forwardPlain(this, request)
       if (!keep) return
     }

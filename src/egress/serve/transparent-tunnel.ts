@@ -20,9 +20,9 @@ export async function openTransparentTunnel(client: ClientConnection, arrival: A
   const about = client.about('TLS', hello.serverName ?? host.text)
   const attempt = new Attempt(client.lease, { kind: 'connect', host, port }, about, client.cut)
   const judge = judgeFor(client, host, attempt)
-  await carryTunnel(client, attempt, {
+  return carryTunnel(client, attempt, {
     status: 0,
-    contradiction: () => contradictionOf(arrival, host) ?? ownedByGateway(judge(hello)),
+    contradiction: contradictionOf(arrival, host) ?? ownedByGateway(judge(hello)),
     stream: (origin) => relayTls(client, attempt, { raw, judge, origin }),
   })
 }

@@ -21,18 +21,19 @@ import { type ClientSocket, nothingUnread, SocketGone, writeMetered } from './so
  * Serves CONNECT: judge → dial → `200` → read the TLS hello → stream. No byte reaches the origin before the hello
  * names the host that was asked for. Records exactly once.
  */
-export async function openTunnel(client: ClientConnection, request: ProxyRequest): Promise<void> {
+export function openTunnel(client: ClientConnection, request: ProxyRequest): Promise<void> {
   const attempt = client.attempt(request)
-  await carryTunnel(client, attempt, {
+  const { host } = request
+  return carryTunnel(client, attempt, {
     status: 200,
-    contradiction: () => hostContradictionOf(request),
+    contradiction: hostContradictionOf(request),
     stream: async (origin) => {
       client.socket.write(ESTABLISHED)
-      const judge = judgeFor(client, request.host, attempt)
+      const judge = judgeFor(client, host, attempt)
       const { raw, hello } = await readHello(client)
       const problem = judge(hello)
       if (problem !== undefined) throw new HelloRefused(problem, true)
-      return await relayTls(client, attempt, { raw, judge, origin })
+      return relayTls(client, attempt, { raw, judge, origin })
     },
   })
 }
@@ -43,13 +44,16 @@ const ESTABLISHED = Buffer.from('HTTP/1.1 200 Connection Established\r\n\r\n')
 export interface TunnelParts {
   /** What the client is told, or thinks, once the tunnel is there. */
   status: number
-  /** Asked before the lists are. */
-  contradiction: () => Contradiction | undefined
+  /** Refuses what the lists allow. */
+  contradiction: Contradiction | undefined
   /** From the dialled origin to the end of the tunnel. */
   stream: (origin: Socket) => Promise<EgressEnd>
 }
 
-/** Judge → dial → stream → record, exactly once, however it ends. */
+/**
+ * Judge → dial → stream → record, exactly once, however it ends. While a tunnel is open hardly anything else is held for it:
+ * this function is the only one that waits for its end, and nothing of the request, or of the hello, is kept.
+ */
 export async function carryTunnel(
   client: ClientConnection,
   attempt: Attempt,
@@ -62,7 +66,7 @@ export async function carryTunnel(
   if (client.reader.peerEnded) onEnd()
   client.socket.on('end', onEnd)
   try {
-    const found = await client.locate(attempt, contradiction())
+    const found = await client.locate(attempt, contradiction)
     if (found === undefined) return
     // What a sandbox is sent stays in the memory it came in until its channel has taken it: that memory is not lent.
     const readBytes = client.isGuest ? undefined : attempt.down.meter.sliceBytes
@@ -139,7 +143,7 @@ export async function relayTls(
   const { raw, judge, origin } = tunnel
   await writeMetered(origin, raw, attempt.up, client.signal)
   const watch = new HandshakeWatch(judge)
-  return await relay(client, attempt, origin, nothingUnread(), {
+  return relay(client, attempt, origin, nothingUnread(), {
     up: (bytes) => {
       if (watch.settled) return bytes
       const verdict = watch.fromClient(bytes)
