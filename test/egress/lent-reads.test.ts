@@ -2,6 +2,7 @@ import { createCipheriv, createHash } from 'node:crypto'
 import type { Socket } from 'node:net'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { dialTcp } from '../../src/egress/serve/dial.js'
+import { giveBack } from '../../src/egress/serve/lent-reads.js'
 import { parseIpAddress } from '../../src/model/index.js'
 import { buildServerHello } from './hello.js'
 import { TestGateway, tunnel, until } from './with-gateway.js'
@@ -80,6 +81,10 @@ describe('streams that are read into memory which all of them share', () => {
     const records = await net.audit.read(`e-${name.length}`, 0, 100)
     expect(records.map(({ bytesDown }) => bytesDown)).toEqual(arrived.map(() => BYTES + HELLO.length))
     expect(new Set(records.map(({ end }) => end))).toEqual(new Set(['origin']))
+  })
+
+  it('never use memory that was not lent: a part of it may be what somebody else still has to read', () => {
+    expect(giveBack(Buffer.allocUnsafeSlow(65_536).subarray(100, 40_000))).toBe(false)
   })
 
   it('of clients that leave in the middle harm no other', async () => {

@@ -11,6 +11,8 @@ const FREE_MAX = 64
 const landing = Buffer.allocUnsafeSlow(READ_BYTES_MAX)
 const views = new Map<number, Buffer>()
 const free: Buffer[] = []
+/** Memory of ours, each for one read at a time. Anything else may be a part of what others still look at. */
+const ours = new WeakSet<object>()
 const receivers = new WeakMap<Socket, (bytes: Buffer) => void>()
 
 /**
@@ -41,19 +43,23 @@ export function receive(socket: unknown, receiver: ((bytes: Buffer) => void) | u
   else receivers.set(socket as Socket, receiver)
 }
 
-/** Nobody looks at the memory of this piece any more, nor writes it: the next read may use it. */
-export function giveBack(bytes: Buffer): void {
-  if (bytes.buffer.byteLength !== READ_BYTES_MAX || free.length >= FREE_MAX) return
-  free.push(Buffer.from(bytes.buffer))
+/** Nobody looks at the memory of this piece any more, nor writes it: the next read may use it. False: it was not lent. */
+export function giveBack(bytes: Buffer): boolean {
+  if (!ours.has(bytes.buffer)) return false
+  if (free.length < FREE_MAX) free.push(Buffer.from(bytes.buffer))
+  return true
 }
 
 function copyOf(bytes: Uint8Array, count: number): Buffer {
-  const room =
-    count < LENT_BYTES_MIN
-      ? Buffer.allocUnsafe(count)
-      : (free.pop() ?? Buffer.allocUnsafeSlow(READ_BYTES_MAX))
+  const room = count < LENT_BYTES_MIN ? Buffer.allocUnsafe(count) : (free.pop() ?? newRoom())
   room.set(count === bytes.length ? bytes : bytes.subarray(0, count))
   return room.subarray(0, count)
+}
+
+function newRoom(): Buffer {
+  const room = Buffer.allocUnsafeSlow(READ_BYTES_MAX)
+  ours.add(room.buffer)
+  return room
 }
 
 function landingOf(readBytes: number): Buffer {
