@@ -1,5 +1,5 @@
 import { WeirError, toWeirError } from '../errors.js'
-import { judgeSignatures, signatureError } from '../model/job-signature.js'
+import { judgeSignatures, signatureError, vouchingKeys } from '../model/job-signature.js'
 import type { JobSpec } from '../model/job-spec.js'
 import { isLearning, submitterOf } from '../model/learning.js'
 import { askedEgressLimits, type EgressLimits } from '../model/network-limits.js'
@@ -203,7 +203,8 @@ async function openLease(
 
 /**
  * By whom the job was signed, and until when that counts. Admission has judged it; by now a signature may have expired, and
- * then nothing begins. A program that runs already keeps what is open without it. Throws `signature.…`.
+ * then nothing begins. A program that runs already keeps what is open without it, and hears of the rest that the signature
+ * expired. Throws `signature.…`.
  */
 function signersOf(
   spec: JobSpec,
@@ -212,9 +213,7 @@ function signersOf(
   const verdicts = judgeSignatures(spec, nowMs)
   const fault = again ? undefined : signatureError(verdicts)
   if (fault !== undefined) throw fault
-  const signedBy = verdicts
-    .filter((verdict) => verdict.fault === undefined)
-    .map(({ key, expiresMs }) => ({ key, untilMs: expiresMs }))
+  const signedBy = vouchingKeys(verdicts, nowMs)
   return signedBy.length === 0 ? {} : { signedBy }
 }
 

@@ -84,16 +84,33 @@ function readBoolean(raw: unknown): ReadValue {
 
 function readList(raw: unknown): ReadValue {
   if (raw === null || raw === '') return { value: [] }
-  const items = Array.isArray(raw) ? raw : typeof raw === 'string' ? raw.split(',') : undefined
-  if (items === undefined) return { problem: 'expected a list' }
+  const items = typeof raw === 'string' ? listIn(raw) : raw
+  if (!Array.isArray(items)) return { problem: 'expected a list: texts separated by commas, or JSON' }
   if (items.length > 100_000) return { problem: 'the list has more than 100,000 entries' }
   if (items.some((item) => typeof item !== 'string' && typeof item !== 'number'))
     return { problem: 'expected a list of texts' }
   return { value: items.map((item) => String(item).trim()).filter((item) => item !== '') }
 }
 
+/** A pattern may begin with the `[` of an IPv6 address, so that only `["` is the begin of JSON. */
+function listIn(text: string): unknown {
+  return /^\s*\[\s*["\]]/.test(text) ? jsonIn(text) : text.split(',')
+}
+
+function jsonIn(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined // No JSON: then the caller says what it expected.
+  }
+}
+
 function readMap(raw: unknown): ReadValue {
   if (raw === null || raw === '') return { value: {} }
+  if (typeof raw === 'string' && raw.trim().startsWith('{')) {
+    const value = jsonIn(raw)
+    return typeof value === 'object' ? readMap(value) : { problem: 'expected k=v pairs, or a map as JSON' }
+  }
   if (typeof raw === 'string') {
     const pairs = raw.split(',').filter((pair) => pair.trim() !== '')
     const broken = pairs.find((pair) => !pair.includes('=') || pair.trim().startsWith('='))

@@ -32,8 +32,8 @@ export interface ConfigKey<Kind extends ConfigKind = ConfigKind> {
 
 /**
  * text, path: string (a path starts with `/` or `~/`, empty = none) · integer: whole number · durationMs: milliseconds,
- * written `90s`, `5m`, `1h30m` · bytes: written `512mb`, `1gi` · list: YAML list or comma separated · map: YAML
- * map or `k=v,k=v` · records: YAML list of maps, or the same as JSON · lists: YAML map of lists,
+ * written `90s`, `5m`, `1h30m` · bytes: written `512mb`, `1gi` · list: YAML list, comma separated or JSON · map: YAML
+ * map, `k=v,k=v` or JSON · records: YAML list of maps, or the same as JSON · lists: YAML map of lists,
  * or the same as JSON · amount: a share of what the machine has (`70%`) or an absolute amount (`2`, `4gb`).
  */
 export type ConfigValueOf<Kind extends ConfigKind> = Kind extends 'text' | 'path' | 'amount'

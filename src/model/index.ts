@@ -258,3 +258,4 @@ export {
   tokenNameProblem,
 } from './access.js'
 export type { NamespaceScope, Permission, Principal, Role } from './access.js'
+export { narrowestDomain } from './suggest-domains.js'

@@ -227,6 +227,22 @@ const SIGN_AGAIN = 'Have the job signed again as it is now: weir key sign'
 const HOW_TO_PIN =
   'Write an image as name@sha256:…, or as sha256:… what "docker image inspect" calls its Id; a module by CID; a URL with its SHA256'
 
+/**
+ * The keys that vouch for the job, each until when: what they signed is genuine and is this very job. That moment may have
+ * passed, so that whoever refuses something for it can say so. What is not in force yet vouches for nothing.
+ */
+export function vouchingKeys(
+  verdicts: readonly SignatureVerdict[],
+  nowMs: TimeMs,
+): { key: string; untilMs: TimeMs }[] {
+  return verdicts
+    .filter(
+      ({ fault, expiresMs }) =>
+        fault === undefined || (fault.code === 'signature.expired' && nowMs >= expiresMs),
+    )
+    .map(({ key, expiresMs }) => ({ key, untilMs: expiresMs }))
+}
+
 /** Everything but the signature itself. */
 function signedText({ Signature: _signature, ...rest }: JobSignatureSpec): string {
   return `${SIGNATURE_TYPE}\n${sortedJson(rest)}`

@@ -1,9 +1,9 @@
-import { parseHostPattern } from './host-pattern.js'
+import { makeHostPattern, parseHostPattern } from './host-pattern.js'
 import { type AuditRecord, isAttempt } from './audit.js'
 
 /** One exact host that a job needs in its own list. */
 export interface SuggestedDomain {
-  /** What `--domain` takes: an exact host; with its port unless it is wanted on 443. */
+  /** What `--domain` takes: an exact host with its port, without one where both ports of the web are wanted. */
   domain: string
   /** How often it was tried to reach it, and how often that was refused. */
   attempts: number
@@ -53,7 +53,7 @@ export function suggestDomains(records: Iterable<AuditRecord>): DomainSuggestion
       if (why !== undefined) beyond.add(`${host}: ${why}`)
     }
   }
-  mergePlainHttp(wanted)
+  mergePortsOfWeb(wanted)
   const domains = [...wanted.values()].toSorted(
     (a, b) => b.attempts - a.attempts || (a.domain < b.domain ? -1 : 1),
   )
@@ -82,6 +82,11 @@ export function groupDomains(domains: readonly string[]): string[] {
   return [...new Set(domains.map((domain) => taken.get(domain) ?? domain))]
 }
 
+/** The pattern of this host and port alone. Port 0 is a question for the name, before any port is known: those of the web. */
+export function narrowestDomain(host: string, port: number): string {
+  return makeHostPattern('exact', host, port === 0 ? {} : { port }).text
+}
+
 function count(
   wanted: Map<string, SuggestedDomain>,
   domain: string,
@@ -95,16 +100,20 @@ function count(
   wanted.set(domain, known)
 }
 
-/** A name without a port holds port 80 as well: where it is needed anyway, one line is enough. */
-function mergePlainHttp(wanted: Map<string, SuggestedDomain>): void {
-  for (const [domain, of80] of wanted) {
-    const whole = wanted.get(domain.replace(/^\[(.*)\]:80$|:80$/, '$1'))
-    if (whole === undefined || whole === of80) continue
-    whole.attempts += of80.attempts
-    whole.refused += of80.refused
-    whole.bytesUp += of80.bytesUp
-    whole.bytesDown += of80.bytesDown
-    wanted.delete(domain)
+/** A name without a port holds both ports of the web: where both are wanted, or it is needed anyway, one line is enough. */
+function mergePortsOfWeb(wanted: Map<string, SuggestedDomain>): void {
+  for (const { host } of [...wanted.keys()].map((domain) => parseHostPattern(domain))) {
+    const ofPorts = [80, 443].flatMap((port) => wanted.get(narrowestDomain(host, port)) ?? [])
+    const whole = wanted.get(host) ?? { domain: host, attempts: 0, refused: 0, bytesUp: 0, bytesDown: 0 }
+    if (ofPorts.length === 0 || (ofPorts.length === 1 && !wanted.has(host))) continue
+    wanted.set(host, whole)
+    for (const one of ofPorts) {
+      whole.attempts += one.attempts
+      whole.refused += one.refused
+      whole.bytesUp += one.bytesUp
+      whole.bytesDown += one.bytesDown
+      wanted.delete(one.domain)
+    }
   }
 }
 
@@ -130,11 +139,8 @@ function ofLearning(record: AuditRecord): string | undefined {
 
 /** Undefined for what no list may hold, for example a name that is not public. */
 function domainOf({ host, port }: AuditRecord): string | undefined {
-  const shown = host.includes(':') ? `[${host}]` : host
-  // Port 0: a question for the name, of a program that knows nothing of proxies.
-  const text = port === 0 || port === 443 ? host : `${shown}:${port}`
   try {
-    return parseHostPattern(text).text
+    return parseHostPattern(narrowestDomain(host, port)).text
   } catch {
     return undefined
   }

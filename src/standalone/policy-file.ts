@@ -213,11 +213,17 @@ const policyShape = (memo: PatternMemo): ObjectShape =>
     listeners: list('Where the gateway listens', listener, LISTENERS_MAX),
   })
 
-/** Names are unique, and listeners name identities that are there. */
+/** Names are unique, somebody can be each of them, and listeners name identities that are there. */
 function checkIdentities({ identities, listeners }: EgressPolicy, problems: ProblemList): void {
   const names = identities.map(({ name }) => name)
-  names.forEach((name, index) => {
+  const named = new Set(listeners.map(({ identity }) => identity))
+  identities.forEach(({ name, secret }, index) => {
     const at = itemPlace(fieldPlace(ROOT_PLACE, 'identities'), index)
+    if (name !== '' && secret === '' && !named.has(name))
+      problems.add(at, {
+        message: `nobody can be "${name}": it has no secret, and no listener names it`,
+        hint: 'give it what weir auth hash-password prints',
+      })
     if (name !== '' && names.indexOf(name) < index)
       problems.add(at, { message: `the name "${name}" is taken already` })
   })

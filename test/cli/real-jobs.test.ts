@@ -142,7 +142,7 @@ describe.skipIf(missing !== '')(`bad luck and bad input, with real containers${s
     const ran = await docker(['--network', 'http', '--domain', 'data.example.com'], `${script}; true`)
     expect([ran.code, ran.stdout]).toEqual([0, 'hello from data.example.com\n'])
     expect(ran.stderr).toContain(
-      'Refused 1×: example.com:80 (egress.not_in_job_list); --domain example.com would allow it',
+      'Refused 1×: example.com:80 (egress.not_in_job_list); --domain example.com:80 would allow it',
     )
     const id = idIn(ran.stderr)
     const described = await world.weir(['job', 'describe', id])

@@ -55,7 +55,7 @@ describe.skipIf(missing !== '')(`HTTP of a WebAssembly program, from the command
       run(['job', 'describe', '--output', 'json', id]),
       run(['audit', 'verify', id]),
     ])
-    expect(suggested.stdout).toBe('--network http --domain example.com --domain www.example.net\n')
+    expect(suggested.stdout).toBe('--network http --domain example.com --domain www.example.net:80\n')
     expect(JSON.parse(egress.stdout)).toMatchObject([
       { kind: 'wasm', host: 'example.com', decision: 'allow' },
       { kind: 'wasm', host: 'www.example.net', decision: 'deny', code: 'egress.not_in_job_list' },

@@ -93,6 +93,21 @@ describe('loadConfig', () => {
       )
   })
 
+  it('reads lists and maps as text with commas or as JSON, as the documentation writes them in YAML', () => {
+    const read = (...settings: string[]) => loadConfig({ dataDir: dir, settings }).values
+    const json = read(
+      'Compute.AllowListedLocalPaths=["/data/**", "/scratch:rw"]',
+      'Labels={"zone": "a", "disk": "b"}',
+      'Egress.PrivateExceptions=[]',
+    )
+    const commas = read('Compute.AllowListedLocalPaths=/data/**,/scratch:rw', 'Labels=zone=a,disk=b')
+    expect(json).toEqual(commas)
+    expect(read('Egress.Allow=[2606:2800:21f::1]:443,example.com')['Egress.Allow']).toHaveLength(2)
+    expect(problemsOf(() => read('Compute.AllowListedLocalPaths=["/data"', 'Labels={"a"'))).toMatch(
+      /expected a list[^]*expected k=v pairs/,
+    )
+  })
+
   it('names every mistake at once, with the nearest key for a misspelt one', () => {
     const file = write('bad.yaml', 'API:\n  Prot: 1\nCompute:\n  KeepFinished: soon\n')
     const message = problemsOf(() =>

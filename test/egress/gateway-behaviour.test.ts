@@ -232,9 +232,15 @@ describe('what a refusal tells', () => {
   it('names the flag that would allow the host', async () => {
     const { port, gateway: gw } = await gateway()
     const text = await exchange(port, 'GET http://cdn.test/ HTTP/1.1\r\nHost: cdn.test\r\n\r\n')
-    expect(text).toContain('--domain cdn.test')
+    expect(text).toContain('--domain cdn.test:80\n')
     expect(gw.summary('e-1').destinations).toMatchObject([
-      { host: 'cdn.test', port: 80, refused: 1, code: 'egress.not_in_job_list', advice: '--domain cdn.test' },
+      {
+        host: 'cdn.test',
+        port: 80,
+        refused: 1,
+        code: 'egress.not_in_job_list',
+        advice: '--domain cdn.test:80',
+      },
     ])
   })
 

@@ -49,7 +49,7 @@ describe.skipIf(missing !== undefined)(
       const job = domains.map(({ domain }) => domain)
       expect(job.toSorted()).toEqual([
         '93.184.216.10:80',
-        'a.example.com',
+        'a.example.com:443',
         'example.org:80',
         'www.evil.test:80',
       ])

@@ -4,6 +4,7 @@ import {
   judgeSignatures,
   signatureError,
   signJob,
+  vouchingKeys,
   withSignature,
   writeTime,
 } from '../../src/model/job-signature.js'
@@ -189,6 +190,15 @@ describe('a signature of a job', () => {
     expect(faults(spec, START - 3_600_000)).toEqual([
       expect.stringMatching(/^signature.expired: .* from 2026/),
     ])
+  })
+
+  it('that expired still says until when its key vouched, others that do not hold say nothing', () => {
+    const at = (nowMs: number, spec = signed()) => vouchingKeys(judgeSignatures(spec, nowMs), nowMs)
+    const vouches = [{ key: KEY.publicKey, untilMs: TERMS.expiresMs }]
+    expect(at(START)).toEqual(vouches)
+    expect(at(TERMS.expiresMs)).toEqual(vouches)
+    expect(at(START - 3_600_000)).toEqual([])
+    expect(at(TERMS.expiresMs, { ...signed(), Count: 2 })).toEqual([])
   })
 
   it('is made only for what says exactly what runs, with every reason at once', () => {

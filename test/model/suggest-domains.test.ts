@@ -14,7 +14,7 @@ const wanted = (domain: string, attempts: number) => ({
 })
 
 describe('a suggestion from refusals', () => {
-  it('names exact hosts, most wanted first, with ports only where they are needed', () => {
+  it('names exact hosts with their ports, most wanted first', () => {
     const { domains, warnings } = suggestDomains([
       refused('b.test.example.com', 80),
       { ...refused('a.example.org'), count: 2 },
@@ -22,7 +22,7 @@ describe('a suggestion from refusals', () => {
       { ...refused('allowed.example.com'), decision: 'allow', code: '' } as AuditRecord,
     ])
     expect(domains).toEqual([
-      wanted('a.example.org', 2),
+      wanted('a.example.org:443', 2),
       wanted('b.test.example.com:80', 1),
       wanted('c.example.net:8443', 1),
     ])
@@ -34,22 +34,25 @@ describe('a suggestion from refusals', () => {
       ['a', 'b', 'c'].map((name) => refused(`${name}.cdn.example.com`)),
     )
     expect(domains.map(({ domain }) => domain)).toEqual(
-      ['a', 'b', 'c'].map((name) => `${name}.cdn.example.com`),
+      ['a', 'b', 'c'].map((name) => `${name}.cdn.example.com:443`),
     )
     expect(warnings).toEqual([
       '.cdn.example.com would cover 3 of these, and every other name below cdn.example.com as well',
     ])
   })
 
-  it('opens port 80 alone where nothing else is wanted, and a name once where both ports of the web are', () => {
+  it('opens one port of the web where the other is not wanted, and a name once where both are', () => {
     const { domains } = suggestDomains([
       refused('a.example.org', 80),
       refused('b.example.org', 443),
       refused('b.example.org', 80),
       refused('2606:2800:21f::1', 80),
+      refused('c.example.org', 0),
+      refused('c.example.org', 443),
     ])
     expect(domains.map(({ domain, attempts }) => `${domain} ${attempts}`)).toEqual([
       'b.example.org 2',
+      'c.example.org 2',
       '[2606:2800:21f::1]:80 1',
       'a.example.org:80 1',
     ])
@@ -108,10 +111,10 @@ describe('a suggestion from learning', () => {
       domains: [
         { domain: 'a.example.org', attempts: 2, refused: 0, bytesUp: 20, bytesDown: 200 },
         { domain: '93.184.216.34:80', attempts: 1, refused: 0, bytesUp: 10, bytesDown: 100 },
-        { domain: 'b.example.org', attempts: 1, refused: 0, bytesUp: 0, bytesDown: 0 },
+        { domain: 'b.example.org:443', attempts: 1, refused: 0, bytesUp: 0, bytesDown: 0 },
         { domain: 'c.example.org:8443', attempts: 1, refused: 1, bytesUp: 0, bytesDown: 0 },
-        { domain: 'one.co.uk', attempts: 1, refused: 0, bytesUp: 10, bytesDown: 100 },
-        { domain: 'two.co.uk', attempts: 1, refused: 0, bytesUp: 10, bytesDown: 100 },
+        { domain: 'one.co.uk:443', attempts: 1, refused: 0, bytesUp: 10, bytesDown: 100 },
+        { domain: 'two.co.uk:443', attempts: 1, refused: 0, bytesUp: 10, bytesDown: 100 },
       ],
       onlyAsked: ['only-asked.example.net'],
       unknown: ['nowhere.example.org'],

@@ -109,7 +109,7 @@ describe.skipIf(missing !== '')(missing === '' ? title : `${title} (skipped: ${m
       expect(learnt.stderr).toContain('Learning: every public host is open to the program\n')
       expect(learnt.stderr).toContain('fetch.demo.test: denied by the operator\n')
       const [, flags = ''] = /^Run it with: +(.*)$/m.exec(learnt.stderr) ?? []
-      expect(flags).toBe('--domain www.demo.test')
+      expect(flags).toBe('--domain www.demo.test:80')
       const again = await exec(
         [...policy, ...flags.split(' '), '--', 'curl', '-sS', 'http://www.demo.test/'],
         { ...options, cwd },

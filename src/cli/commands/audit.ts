@@ -69,12 +69,16 @@ export async function auditVerify(
   for (const { executionId, unproven } of verdicts)
     for (const sentence of unproven) terminal.talk(`${shortId(executionId)}: ${printable(sentence)}`)
   const [file] = files
-  const signer = verdicts.find(({ unproven }) => unproven.length > 0)?.nodeId || 'ID'
-  if (file !== undefined && given.length === 0 && verdicts.some(({ unproven }) => unproven.length > 0))
+  // A key proves a receipt; records alone stay unproven with any.
+  const signed = new Set(evidence.receipts.map(({ executionId }) => executionId))
+  const keyless = verdicts.find(({ unproven, executionId }) => unproven.length > 0 && signed.has(executionId))
+  if (file !== undefined && given.length === 0 && keyless !== undefined) {
+    const signer = keyless.nodeId || 'ID'
     suggest(terminal, [
       ["With the node's key:", `weir audit verify --key KEY ${shellWord(file)}`],
       ['The key:', `weir node describe ${shellWord(printable(shortId(signer)))} shows it as PublicKey`],
     ])
+  }
   if (verdicts.some(({ intact }) => !intact)) return EXIT.no
   return verdicts.some(({ unproven }) => unproven.length > 0) ? EXIT.unproven : EXIT.ok
 }

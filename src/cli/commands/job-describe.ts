@@ -192,7 +192,8 @@ function networkText(
   const head = `${mode}${learning}${signers}${limits.map((line) => `Limits = ${line}\n`).join('')}`
   const totals = egressTotals(executions)
   if (totals === undefined) return head
-  const sum = `${totals.Allowed + totals.Refused} attempts: ${totals.Allowed} allowed, ${totals.Refused} refused; ${formatBytes(totals.BytesUp)} up, ${formatBytes(totals.BytesDown)} down\n`
+  const attempts = totals.Allowed + totals.Refused
+  const sum = `${attempts === 1 ? '1 attempt' : `${attempts} attempts`}: ${totals.Allowed} allowed, ${totals.Refused} refused; ${formatBytes(totals.BytesUp)} up, ${formatBytes(totals.BytesDown)} down\n`
   const cut = totals.DestinationsTruncated ? 'More destinations: weir job egress\n' : ''
   return `${head}${sum}${renderTable(egressRows(executions), EGRESS_COLUMNS, { columns: terminal.columns, plain: true, style: terminal.dataStyle })}${cut}`
 }

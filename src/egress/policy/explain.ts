@@ -10,7 +10,6 @@ import { WeirError } from '../../errors.js'
 import type { EgressObjection, EgressQuestion, EgressVerdict } from '../../ports/index.js'
 import { decideHost, type EgressRefusal, type EgressRequest, refusals } from './decide.js'
 import type { EgressRules } from './egress-policy.js'
-import { adviceFor } from './refusal.js'
 
 /**
  * What would become of requests of a job, before anything is looked up: the decision of {@link decideHost} itself, and
@@ -87,9 +86,8 @@ function changeFor(
     return `the operator of the node adds ${pattern} to Egress.Allow${signed}`
   }
   if (owner === 'network') return `whoever runs the network adds ${pattern} to Orchestrator.Egress.Allow`
-  const advice = scheme === undefined ? adviceFor(code, text, port) : undefined
   const network = code === 'egress.mode_none' ? '--network http ' : ''
-  return `the job is submitted with ${advice ?? `${network}--domain ${pattern}`}`
+  return `the job is submitted with ${network}--domain ${pattern}`
 }
 
 const KEYS_NAMED_MAX = 3

@@ -1,5 +1,5 @@
 import type { ErrorCode } from '../../errors.js'
-import type { RuleOwner } from '../../model/index.js'
+import { narrowestDomain, type RuleOwner } from '../../model/index.js'
 
 /** A refusal as the job sees it. */
 export interface Refusal {
@@ -49,15 +49,20 @@ export function statusOf(code: ErrorCode): number {
 
 /** The flag of the user that would change the refusal; undefined when none would. */
 export function adviceFor(code: ErrorCode, host: string, port: number): string | undefined {
-  if (host === '') return undefined
-  const shown = host.includes(':') ? `[${host}]` : host
-  if (code === 'egress.mode_none') return `--network http --domain ${host}`
-  if (code === 'egress.port' && port !== 25 && port !== 80 && port !== 443) return `--domain ${shown}:${port}`
-  if (code === 'egress.not_in_job_list' || code === 'egress.ip_literal') {
-    // Port 0: a question for the name, before any port is known.
-    return port === 0 || port === 80 || port === 443 ? `--domain ${host}` : `--domain ${shown}:${port}`
+  if (host === '' || port === 25) return undefined
+  const domain = `--domain ${narrowestDomain(host, port)}`
+  switch (code) {
+    case 'egress.mode_none':
+      return `--network http ${domain}`
+    case 'egress.not_in_job_list':
+    case 'egress.ip_literal':
+      return domain
+    case 'egress.port':
+      // On a port of the web it may be the kind of request, which no flag changes.
+      return port === 80 || port === 443 ? undefined : domain
+    default:
+      return undefined
   }
-  return undefined
 }
 
 /** The whole response. Plain text, bounded, and only canonical names in it. */

@@ -3,6 +3,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { createServer as createTlsServer } from 'node:https'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { expect, vi } from 'vitest'
 import { type GatewayClient, type GatewayClientOptions, startGateway } from '../../../src/egress/index.js'
 import { ip, Namespace } from '../../../src/conformance/index.js'
 import type { AuditLog, AuditSink, EgressLease, LeasePolicy, NetworkSlot } from '../../../src/ports/index.js'
@@ -75,6 +76,7 @@ export class HttpWorld {
     const world = new HttpWorld(dir, gateway, [sites, uplink])
     await world.#serve(sites, authority)
     authority.close()
+    await world.#startFromSnapshot()
     return world
   }
 
@@ -112,6 +114,15 @@ export class HttpWorld {
     await this.gateway.close()
     for (const namespace of this.#namespaces) namespace.close()
     rmSync(this.dir, { recursive: true, force: true })
+  }
+
+  /** As the sandboxes of a node do but in its first seconds. */
+  async #startFromSnapshot(): Promise<void> {
+    const isSo = async () =>
+      expect(await this.bench.executor.probe(new AbortController().signal)).toMatchObject({
+        details: { start: 'snapshot' },
+      })
+    await vi.waitFor(isSo, { timeout: 20_000, interval: 100 })
   }
 
   async #serve(sites: Namespace, authority: TestAuthority): Promise<void> {

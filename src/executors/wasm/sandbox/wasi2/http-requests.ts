@@ -163,15 +163,18 @@ export function requestFunctions(): Record<string, HostFunction> {
   }
 }
 
-/** Nanoseconds to wait at most; none waits as long as the gateway does. */
-export class RequestOptions {
-  firstByte: Option = NONE
-  betweenBytes: Option = NONE
+/**
+ * Nanoseconds to wait at most; none waits as long as the gateway does. No class: one that holds nothing but fields ends the
+ * process when V8 makes the first of it in a sandbox that came out of a start-up snapshot.
+ */
+export interface RequestOptions {
+  firstByte: Option
+  betweenBytes: Option
 }
 
 function optionsFunctions(): Record<string, HostFunction> {
   return {
-    '[constructor]request-options': () => new RequestOptions(),
+    '[constructor]request-options': (): RequestOptions => ({ firstByte: NONE, betweenBytes: NONE }),
     '[method]request-options.connect-timeout': (options: RequestOptions) => {
       void options
       return NONE
