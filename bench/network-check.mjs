@@ -15,6 +15,7 @@ const DEMAND = {
   sources: [],
   publisher: '',
   network: 'HTTP',
+  signedBy: [],
   constraints: [],
   resources: { cpu: 0.1, memoryBytes: 1e8, diskBytes: 0, gpu: 0 },
 }

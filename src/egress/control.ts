@@ -25,6 +25,7 @@ import {
 import { transparentPorts } from './attach/transparent-ports.js'
 import type { Gateway } from './gateway.js'
 import type { GatewayLimits } from './limits/gateway-limits.js'
+import { fromPieces, type ListPiece } from './list-pieces.js'
 import { compileJobRules } from './policy/egress-policy.js'
 import type { DoorService } from './serve/authenticator.js'
 
@@ -73,7 +74,11 @@ export interface ControlCalls {
   summary: { params: { executionId: ExecutionId }; answer: EgressSummary }
   close: { params: { executionId: ExecutionId }; answer: EgressSummary }
   release: { params: { doorId: string }; answer: null }
-  policy: { params: { policy: NodeEgressPolicy; generation: number }; answer: null }
+  /** `lists`: what leases ask for from then on, as pieces of `policy.allow`. */
+  policy: {
+    params: { policy: NodeEgressPolicy; generation: number; lists?: Record<ExecutionId, ListPiece[]> }
+    answer: null
+  }
   explain: { params: EgressQuestion; answer: EgressExplanation }
   status: { params: null; answer: { policyGeneration: number; leases: number; connections: number } }
   counters: { params: null; answer: GatewayCounters }
@@ -198,8 +203,11 @@ async function answer(
       return null
     }
     case 'policy': {
-      const { policy, generation } = paramsOf<'policy'>(request)
-      gateway.setNodePolicy(policy, generation)
+      const { policy, generation, lists = {} } = paramsOf<'policy'>(request)
+      const whole = Object.entries(lists).map(
+        ([id, pieces]) => [id, fromPieces(pieces, policy.allow)] as const,
+      )
+      gateway.setNodePolicy(policy, generation, new Map(whole))
       return null
     }
     case 'explain':

@@ -26,6 +26,7 @@ import {
 } from './control.js'
 import type { Gateway } from './gateway.js'
 import { type GatewayHost, InProcessHost } from './in-process-gateway.js'
+import { toPieces } from './list-pieces.js'
 import { proxyEnvironment } from './proxy-environment.js'
 import type { DoorService } from './serve/authenticator.js'
 import { NO_NODE_POLICY } from './policy/egress-policy.js'
@@ -64,6 +65,11 @@ export interface GatewayClient extends EgressGateway {
   carry(attachment: GatewayAttachment, socket: Socket): Promise<void>
   /** Replaces the list of a lease: in force at once, also for what is under way. Rejects with `pattern.invalid`. */
   replaceAllow(executionId: ExecutionId, allow: string[]): Promise<void>
+  /**
+   * Puts rules of the node in force, and with them the lists of leases. While the gateway is down the rules are kept, and it
+   * rejects with `egress.unavailable`: the lists have to be given again.
+   */
+  setRules(policy: NodeEgressPolicy, lists: ReadonlyMap<ExecutionId, string[]>): Promise<void>
   /** Closes every listener; what is under way may go on for so long. */
   drain(withinMs: number): Promise<void>
   /** Process id while it runs, for supervision. */
@@ -294,6 +300,23 @@ class GatewaySupervisor implements GatewayClient {
     if (this.#running) await this.#call('policy', { policy, generation })
     this.#policy = policy
     this.#generation = generation
+  }
+
+  async setRules(policy: NodeEgressPolicy, lists: ReadonlyMap<ExecutionId, string[]>): Promise<void> {
+    if (!this.#running) {
+      await this.setNodePolicy(policy)
+      throw notRunning()
+    }
+    const generation = this.#generation + 1
+    const pieces = toPieces([...lists.values()], policy.allow)
+    const named = [...lists.keys()].map((executionId, index) => [executionId, pieces[index] ?? []] as const)
+    await this.#call('policy', { policy, generation, lists: Object.fromEntries(named) })
+    this.#policy = policy
+    this.#generation = generation
+    for (const [executionId, allow] of lists) {
+      const leased = this.#leased.get(executionId)
+      if (leased !== undefined) leased.policy = { ...leased.policy, allow }
+    }
   }
 
   explain(question: EgressQuestion): Promise<EgressExplanation> {

@@ -258,10 +258,23 @@ export class Gateway {
     for (const channel of door.channels) channel.close()
   }
 
-  /** Puts new rules in force at once, for new attempts and for those under way. Rejects with `pattern.invalid`. */
-  setNodePolicy(policy: NodeEgressPolicy, generation = this.#node.generation + 1): void {
-    this.#node = compileNodeRules(policy, generation, this.#patterns)
-    for (const { lease } of this.#leases.values()) lease.replaceNodeRules(this.#node)
+  /**
+   * Puts new rules in force at once, for new attempts and for those under way, and with them what leases ask for from now
+   * on; leases that are gone ask for nothing. Rejects with `pattern.invalid`: then nothing has changed.
+   */
+  setNodePolicy(
+    policy: NodeEgressPolicy,
+    generation = this.#node.generation + 1,
+    lists: ReadonlyMap<ExecutionId, readonly string[]> = new Map(),
+  ): void {
+    const node = compileNodeRules(policy, generation, this.#patterns, this.#node)
+    const jobs = [...lists].map(
+      ([executionId, allow]) =>
+        [executionId, compileJobRules({ allow: [...allow] }, this.#patterns, node)] as const,
+    )
+    this.#node = node
+    for (const { lease } of this.#leases.values()) lease.replaceNodeRules(node)
+    for (const [executionId, job] of jobs) this.#leases.get(executionId)?.lease.replaceJobRules(job)
   }
 
   /** What would become of requests of a job under the rules in force. Throws `host.invalid` or `pattern.invalid`. */

@@ -155,6 +155,7 @@ export {
   subtractResources,
 } from './resources.js'
 export type { Resources } from './resources.js'
+export { isSameJson } from './same-json.js'
 export {
   JOB_STATES,
   OBSERVED_STATES,

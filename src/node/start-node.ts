@@ -21,7 +21,7 @@ import type {
   AccessRequestDesk,
   BlobStore,
   Chance,
-  Clock,
+  TimerClock,
   JobService,
   JobStore,
   NodeTokenService,
@@ -69,7 +69,7 @@ export interface StartNodeOptions {
   logLevel?: string
   /** Where the lines of the log go; default standard error. */
   logTo?: (line: string) => void
-  clock?: Clock
+  clock?: TimerClock
   chance?: Chance
 }
 
@@ -231,7 +231,7 @@ function standingOf({ state, membership }: NetworkStatus): Pick<NodeRecord, 'mem
 interface Parts {
   config: Config
   identity: NodeIdentity
-  clock: Clock
+  clock: TimerClock
   chance: Chance
   roles: { orchestrator: boolean; compute: boolean }
   logger: NodeLogger

@@ -49,7 +49,8 @@ export class DesiredAnswers {
     for (const { id, revision } of changes.ids) {
       const one = desiredExecution(snapshot, id, nodeId)
       if (one === undefined) continue
-      bytes += sizeOf(one)
+      // One alone is sent whatever its size.
+      if (goesOn || changes.ids.length > 1) bytes += sizeOf(one)
       if (desired.length > 0 && bytes > DESIRED_BYTES_MAX) {
         const part = { desired, revision: revision - 1, complete: false, more: true }
         if (changes.complete || goesOn) this.#unfinished.set(nodeId, { incarnation, revision: part.revision })

@@ -260,7 +260,7 @@ export class Fleet implements PlacingViews {
     const matches = (view: NodeView): boolean =>
       matchConstraints(constraints, view.record.info.labels).matches
     const skip = isOrdered ? isSpecial : (view: NodeView): boolean => isSpecial(view) || !matches(view)
-    const { levels } = this.#classOf(isOrdered ? demand : demandOf({ ...demand, constraints: [] }))
+    const { levels } = this.#classOf(isOrdered ? demand : UNCONSTRAINED)
     const question = { asked: demand.resources, nodeQueueFactor: options.nodeQueueFactor, start, skip }
     const candidates = this.#rateSpecial(demand, options, special, start)
     const most = candidates.length + options.wanted
@@ -486,6 +486,18 @@ export class Fleet implements PlacingViews {
 }
 
 const NO_LABELS = Object.freeze({})
+
+/** Of a class only the constraints count. */
+const UNCONSTRAINED = demandOf({
+  engine: '',
+  sources: [],
+  publisher: '',
+  network: 'None',
+  domains: [],
+  signedBy: [],
+  constraints: [],
+  resources: NO_RESOURCES,
+})
 
 function isPresent(view: NodeView): boolean {
   return view.offer.runsJobs && refuseAbsent(view) === undefined

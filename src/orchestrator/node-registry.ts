@@ -1,4 +1,5 @@
 import { WeirError } from '../errors.js'
+import { isSameJson } from '../model/index.js'
 import type { Evaluation, Job, NodeId, NodeInfo, NodeRecord, SyncRequest, TimeMs } from '../model/index.js'
 import type { Change, Clock, Snapshot } from '../ports/index.js'
 import { EgressListBook, withoutLongLists } from './egress-list-book.js'
@@ -26,8 +27,6 @@ export interface NodeRegistryParts {
 /** A node as it said it is a moment ago; the store hears of it when something matters. */
 interface KnownNode {
   record: NodeRecord
-  /** All of it that is more than load and time, as text to compare. */
-  lasting: string
   persistedMs: TimeMs
   /** Silence is counted from here. */
   heardMs: TimeMs
@@ -66,7 +65,6 @@ export class NodeRegistry {
       const silentMs = record.connection === 'CONNECTED' ? 0 : limits.disconnectAfterMs
       this.#keep({
         record,
-        lasting: lastingText(record),
         persistedMs: record.lastSyncMs,
         heardMs: now - silentMs,
         isGivenUp: false,
@@ -109,12 +107,10 @@ export class NodeRegistry {
     const own = { ...request.info, nodeId: request.nodeId }
     const { info, wanted } = this.#lists.heard(own, request.egressLists)
     const next = this.#nextRecord({ ...request, info }, before?.record, now)
-    const lasting = lastingText(next)
-    const changed = before === undefined || before.isUnsaved || before.lasting !== lasting
+    const changed = before === undefined || before.isUnsaved || !isLastingSame(before.record, next)
     const record = changed && isOther(before?.record, next) ? { ...next, changedMs: now } : next
     const node: KnownNode = {
       record,
-      lasting,
       persistedMs: changed ? now : (before?.persistedMs ?? now),
       heardMs: request.leaving ? now - limits.disconnectAfterMs : now,
       isGivenUp: false,
@@ -216,7 +212,6 @@ export class NodeRegistry {
   /** Here and in the fleet, which has to see the same. */
   #keep(node: KnownNode, isMaterial = true): void {
     const { nodeId } = node.record.info
-    node.lasting = isMaterial ? lastingText(node.record) : node.lasting
     this.#nodes.set(nodeId, node)
     if (node.record.connection === 'CONNECTED') this.#silent.delete(nodeId)
     else this.#silent.set(nodeId, node)
@@ -301,26 +296,38 @@ export class NodeRegistry {
   }
 }
 
-/** Everything of a node that is more than load and time. */
-function lastingText({ info, membership, connection, incarnation }: NodeRecord): string {
-  return JSON.stringify([membership, connection, incarnation, lastingInfo(info)])
+/** True when nothing of the node is other than before but load and time. Asked with every message. */
+function isLastingSame(before: NodeRecord, next: NodeRecord): boolean {
+  return (
+    before.membership === next.membership &&
+    before.connection === next.connection &&
+    before.incarnation === next.incarnation &&
+    isInfoSame(before.info, next.info)
+  )
 }
 
 /** True when a job that this node refused may be welcome now. */
 function isOther(before: NodeRecord | undefined, next: NodeRecord): boolean {
   if (before === undefined || before.incarnation !== next.incarnation) return true
-  return JSON.stringify(lastingInfo(before.info)) !== JSON.stringify(lastingInfo(next.info))
+  return !isInfoSame(before.info, next.info)
 }
 
-function lastingInfo(info: NodeInfo): Partial<NodeInfo> & { knownPatterns: number } {
-  const {
-    availableCapacity: _available,
-    queuedCapacity: _queued,
-    runningExecutions: _running,
-    queuedExecutions: _waiting,
-    egress: { gateway: _gateway, ...egress },
-    ...rest
-  } = withoutLongLists(info)
-  // Whether the lists are known yet decides about placement as well.
-  return { ...rest, egress, knownPatterns: info.egress.allow.length + info.egress.deny.length }
+function isInfoSame(before: NodeInfo, next: NodeInfo): boolean {
+  const [known, told] = [before.egress, next.egress]
+  // Of long lists the digest says whether they are the same; whether they are known yet decides about placement as well.
+  const isLong = known.listsDigest !== undefined && known.listsDigest === told.listsDigest
+  if (isLong && known.allow.length + known.deny.length !== told.allow.length + told.deny.length) return false
+  return (
+    isSameJson(before, next, FLEETING) && isSameJson(known, told, isLong ? FLEETING_LONG : FLEETING_EGRESS)
+  )
 }
+
+const FLEETING: ReadonlySet<string> = new Set([
+  'availableCapacity',
+  'queuedCapacity',
+  'runningExecutions',
+  'queuedExecutions',
+  'egress',
+])
+const FLEETING_EGRESS: ReadonlySet<string> = new Set(['gateway'])
+const FLEETING_LONG: ReadonlySet<string> = new Set(['gateway', 'allow', 'deny', 'keys'])

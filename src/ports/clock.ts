@@ -6,6 +6,12 @@ export interface Clock {
   sleep(ms: number, signal?: AbortSignal): Promise<void>
 }
 
+/** A clock for those who set many timers and call nearly all of them off. */
+export interface TimerClock extends Clock {
+  /** Calls `wake` after `ms`; the returned function calls it off. */
+  schedule(ms: number, wake: () => void): () => void
+}
+
 /** Chance comes in from outside as well: fresh ids and random numbers. */
 export interface Chance {
   /** UUID v4. */

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { toWeirError, WeirError } from '../errors.js'
 import { type GatewayClient, startGateway } from '../egress/index.js'
 import { PatternMemo } from '../model/pattern-memo.js'
+import { isSameJson } from '../model/same-json.js'
 import type { EgressLease, GatewayAttachment } from '../ports/index.js'
 import { createAuditFile } from '../stores/index.js'
 import { watchFile } from '../watch-file.js'
@@ -191,7 +192,12 @@ class Serving {
     const identities = [...policy.identities, everybody(policy), nobody()]
     const allow = [...new Set(identities.flatMap((identity) => identity.allow))]
     const { deny, privateExceptions } = policy
-    await this.#gateway.setNodePolicy({ allow, deny, privateExceptions, self: [] })
+    const replaced = identities.filter((next) => {
+      const known = this.#leases.get(next.name)?.identity
+      return known !== undefined && isSameButForList(known, next) && !isSameJson(known.allow, next.allow)
+    })
+    const lists = new Map(replaced.map((identity) => [identity.name, identity.allow]))
+    await this.#gateway.setRules({ allow, deny, privateExceptions, self: [] }, lists)
     for (const [name, { lease, identity }] of this.#leases) {
       const next = identities.find((one) => one.name === name)
       if (next !== undefined && isSameButForList(identity, next)) continue
@@ -207,8 +213,7 @@ class Serving {
   async #lease(identity: PolicyIdentity): Promise<void> {
     const known = this.#leases.get(identity.name)
     if (known !== undefined) {
-      if (JSON.stringify(known.identity.allow) !== JSON.stringify(identity.allow))
-        await this.#gateway.replaceAllow(identity.name, identity.allow)
+      // Its list came into force with the rules.
       known.identity = identity
       return
     }

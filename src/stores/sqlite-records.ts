@@ -76,7 +76,7 @@ export class SqliteRecords implements Archive {
   /** Inside the transaction that is open; what an error leaves of it is for the caller to roll back. */
   write({ jobs, executions, evaluations, nodes, history, active, relabelled }: WriteBatch): void {
     const statements = this.#statements
-    for (const job of jobs.values()) this.#putJob(job, active.get(job.id) ?? true)
+    for (const job of jobs.values()) this.#putJob(job, active.get(job.id) ?? true, relabelled.has(job.id))
     for (const execution of executions.values()) {
       const { number } = this.#place(execution.jobId)
       statements.putExecution.run(execution.id, number, JSON.stringify(execution))
@@ -221,8 +221,13 @@ export class SqliteRecords implements Archive {
     }
   }
 
-  #putJob(job: Job, isActive: boolean): void {
+  /** Indexes are written for each column that a statement names, so those that stay as they are are not named. */
+  #putJob(job: Job, isActive: boolean, isNew: boolean): void {
     const { id, spec, state, createTimeMs, modifyTimeMs, idempotencyToken } = job
+    const text = JSON.stringify(job)
+    const now = [state, modifyTimeMs, isActive ? 1 : 0, text]
+    const fixed = [id, spec.Namespace, nameOf(job), createTimeMs, idempotencyToken ?? null]
+    if (!isNew && this.#statements.updateJob.run(...now, ...fixed).changes > 0) return
     this.#statements.putJob.run(
       id,
       spec.Namespace,
@@ -232,7 +237,7 @@ export class SqliteRecords implements Archive {
       modifyTimeMs,
       idempotencyToken ?? null,
       isActive ? 1 : 0,
-      JSON.stringify(job),
+      text,
     )
   }
 
@@ -307,6 +312,10 @@ function prepare(database: Database) {
        created = excluded.created, modified = excluded.modified, token = excluded.token, active = excluded.active,
        body = excluded.body`,
     ),
+    updateJob: sql(
+      `UPDATE jobs SET state = ?, modified = ?, active = ?, body = ?
+       WHERE id = ? AND namespace = ? AND name IS ? AND created = ? AND token IS ?`,
+    ),
     markActive: sql('UPDATE jobs SET active = ? WHERE id = ?'),
     execution: sql('SELECT body FROM executions WHERE id = ?'),
     executionsOfJob: sql(
@@ -317,7 +326,7 @@ function prepare(database: Database) {
     ),
     putExecution: sql(
       `INSERT INTO executions (id, job, body) VALUES (?, ?, ?)
-       ON CONFLICT (id) DO UPDATE SET job = excluded.job, body = excluded.body`,
+       ON CONFLICT (id) DO UPDATE SET body = excluded.body`,
     ),
     evaluations: sql('SELECT body FROM evaluations'),
     putEvaluation: sql('INSERT OR REPLACE INTO evaluations (id, body) VALUES (?, ?)'),

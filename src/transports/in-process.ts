@@ -1,6 +1,6 @@
 import { setMaxListeners } from 'node:events'
 import { type WeirError, toWeirError } from '../errors.js'
-import type { Chance, Clock, Closable, Handler, Message, Subject, Transport } from '../ports/index.js'
+import type { Chance, Closable, Handler, Message, Subject, TimerClock, Transport } from '../ports/index.js'
 import {
   decodeError,
   encodeError,
@@ -23,7 +23,7 @@ export interface Faults {
 }
 
 export interface InProcessTransportOptions {
-  clock: Clock
+  clock: TimerClock
   /** Needed for faults only. */
   chance?: Pick<Chance, 'random'>
   /** Asked once for each request and once for each answer, so a test can cut one node off, in one direction too. */
@@ -46,11 +46,12 @@ export function createInProcessTransport(options: InProcessTransportOptions): Tr
 }
 
 class InProcessTransport implements Transport {
-  readonly #clock: Clock
+  readonly #clock: TimerClock
   readonly #random: () => number
-  readonly #faults: (subject: Subject, message: TravellingMessage) => Faults
+  readonly #faults: ((subject: Subject, message: TravellingMessage) => Faults) | undefined
   readonly #handlers = new Map<Subject, Handler>()
-  readonly #waiting = new Set<AbortController>()
+  /** What ends requests that wait for an answer, with an error. */
+  readonly #waiting = new Set<(error: WeirError) => void>()
   readonly #closing = new AbortController()
 
   constructor({ clock, chance, faults }: InProcessTransportOptions) {
@@ -58,23 +59,23 @@ class InProcessTransport implements Transport {
     // Each message that is under way listens.
     setMaxListeners(0, this.#closing.signal)
     this.#random = () => chance?.random() ?? 1
-    this.#faults = (subject, message) => ({ ...NO_FAULTS, ...faults?.(subject, message) })
+    this.#faults = faults && ((subject, message) => ({ ...NO_FAULTS, ...faults(subject, message) }))
   }
 
   async request(subject: Subject, body: Message, timeoutMs: number): Promise<Message> {
     if (this.#closing.signal.aborted) throw transportClosed()
     const text = encodeMessage(subject, body)
-    const waiting = new AbortController()
-    this.#waiting.add(waiting)
+    let end = (_error: WeirError): void => {}
+    const unanswered = new Promise<never>((_resolve, reject) => {
+      end = reject
+    })
+    this.#waiting.add(end)
+    const callOff = this.#clock.schedule(timeoutMs, () => end(noAnswer(subject, timeoutMs)))
     try {
-      return await Promise.race([
-        this.#exchange(subject, body, text),
-        this.#timeout(subject, timeoutMs, waiting.signal),
-      ])
+      return await Promise.race([this.#exchange(subject, body, text), unanswered])
     } finally {
-      this.#waiting.delete(waiting)
-      // With a reason of its own: making the usual one costs more than the message.
-      waiting.abort(ANSWERED)
+      this.#waiting.delete(end)
+      callOff()
     }
   }
 
@@ -92,22 +93,33 @@ class InProcessTransport implements Transport {
 
   async close(): Promise<void> {
     this.#closing.abort()
-    for (const waiting of this.#waiting) waiting.abort()
+    for (const end of this.#waiting) end(transportClosed())
     this.#handlers.clear()
   }
 
   /** There and back; pending for ever when a message is lost. */
   async #exchange(subject: Subject, body: Message, text: string): Promise<Message> {
-    const faults = this.#faults(subject, { direction: 'request', body })
+    const answer = await (this.#faults === undefined
+      ? this.#handle(subject, text)
+      : this.#travel(subject, body, text, this.#faults))
+    if ('error' in answer) throw answer.error
+    return JSON.parse(answer.text) as Message
+  }
+
+  async #travel(
+    subject: Subject,
+    body: Message,
+    text: string,
+    faultsOf: (subject: Subject, message: TravellingMessage) => Faults,
+  ): Promise<Answer> {
+    const faults = faultsOf(subject, { direction: 'request', body })
     const arrivals = this.#happens(faults.repeat) ? 2 : 1
     const answers = Array.from({ length: arrivals }, async () => {
       if (!(await this.#travels(faults))) return pending()
       const answer = await this.#handle(subject, text)
-      return (await this.#travels(this.#faults(subject, { direction: 'answer', body }))) ? answer : pending()
+      return (await this.#travels(faultsOf(subject, { direction: 'answer', body }))) ? answer : pending()
     })
-    const answer = await Promise.race(answers)
-    if ('error' in answer) throw answer.error
-    return JSON.parse(answer.text) as Message
+    return Promise.race(answers)
   }
 
   async #handle(subject: Subject, text: string): Promise<Answer> {
@@ -135,22 +147,12 @@ class InProcessTransport implements Transport {
     return !this.#closing.signal.aborted
   }
 
-  async #timeout(subject: Subject, timeoutMs: number, signal: AbortSignal): Promise<never> {
-    await this.#clock.sleep(timeoutMs, signal).catch((error: unknown) => {
-      if (this.#closing.signal.aborted) throw transportClosed()
-      throw error
-    })
-    throw noAnswer(subject, timeoutMs)
-  }
-
   #happens(share: number): boolean {
     return share > 0 && this.#random() < share
   }
 }
 
 type Answer = { text: string } | { error: WeirError }
-
-const ANSWERED = 'answered'
 
 const NO_FAULTS: Faults = { loss: 0, repeat: 0, delayMsMin: 0, delayMsMax: 0 }
 

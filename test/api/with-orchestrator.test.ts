@@ -5,6 +5,7 @@ import { createApiServer } from '../../src/api/index.js'
 import { WeirClient } from '../../src/client/index.js'
 import { createOrchestrator } from '../../src/orchestrator/index.js'
 import { openMemoryStore } from '../../src/stores/index.js'
+import { REAL_CLOCK } from '../../src/node/real-time.js'
 import { createInProcessTransport } from '../../src/transports/index.js'
 import { auditRecord, nodeInfo } from './memory-job-service.js'
 import { SimulatedNode, type Program } from './simulated-node.js'
@@ -17,6 +18,7 @@ const clock = {
       throw signal?.reason ?? error
     })
   },
+  schedule: REAL_CLOCK.schedule,
 }
 const chance = { uuid: () => randomUUID(), random: () => Math.random() }
 

@@ -1,3 +1,4 @@
+import { REAL_CLOCK } from '../../src/node/real-time.js'
 import { randomUUID } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises'
@@ -11,7 +12,6 @@ import type { EgressSummary } from '../../src/model/state.js'
 import {
   outputSubject,
   type Chance,
-  type Clock,
   type EgressGateway,
   type OutputReadResponse,
   type Publisher,
@@ -22,12 +22,7 @@ import { createInProcessTransport } from '../../src/transports/in-process.js'
 import { ProcessExecutor, type ProcessExecutorOptions } from './process-executor.js'
 import { TestOrchestrator } from './test-orchestrator.js'
 
-export const CLOCK: Clock = {
-  now: () => Date.now(),
-  sleep: async (ms, signal) => {
-    await sleep(ms, undefined, { signal })
-  },
-}
+export const CLOCK = REAL_CLOCK
 export const CHANCE: Chance = { uuid: () => randomUUID(), random: () => Math.random() }
 
 export interface Fixture {

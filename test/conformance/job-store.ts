@@ -252,8 +252,13 @@ export function describeJobStore(
       await put('j-2', 'api', { state: 'Running', createTimeMs: 2 })
       expect(await store.jobIdsByName('default', 'web', 10)).toEqual(['j-3', 'j-1'])
       expect(await store.jobIdsByName('default', 'api', 10)).toEqual(['j-2'])
-      await store.commit({ deleteJobs: ['j-2'] })
+      // The same labels, not equal ones: nothing but the name is other than before.
+      const renamed = (await store.snapshot()).job('j-2') as Job
+      await store.commit({ jobs: [{ ...renamed, spec: { ...renamed.spec, Name: 'site' } }] })
       expect(await store.jobIdsByName('default', 'api', 10)).toEqual([])
+      expect(await store.jobIdsByName('default', 'site', 10)).toEqual(['j-2'])
+      await store.commit({ deleteJobs: ['j-2'] })
+      expect(await store.jobIdsByName('default', 'site', 10)).toEqual([])
     })
 
     it('keeps the newest hundred replaced versions of a job, with their tokens, until the job is forgotten', async () => {

@@ -1,12 +1,58 @@
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, describe, expect, it } from 'vitest'
+import { fromPieces, toPieces } from '../../src/egress/list-pieces.js'
+import { compileJobRules, compileNodeRules } from '../../src/egress/policy/egress-policy.js'
+import { PatternMemo } from '../../src/model/index.js'
 import type { NodeEgressPolicy } from '../../src/ports/index.js'
 import { closed, dial, exchange, get, pour, TestGateway, until } from './with-gateway.js'
 
 let net: TestGateway
 
 afterEach(() => net.close())
+
+describe('rules that come with lists of leases', () => {
+  it('are in force together, or, when one cannot be read, not at all', async () => {
+    net = await TestGateway.start()
+    const port = await net.lease('e-1')
+    const allow = ['.example.com', '.example.org']
+    const put = (list: string[]): void =>
+      net.gateway.setNodePolicy({ ...net.node, allow }, undefined, new Map([['e-1', list]]))
+    expect(() => put(['a..b'])).toThrow(/a\.\.b/)
+    expect(net.gateway.status.policyGeneration).toBe(1)
+    put(['.example.org'])
+    expect(await exchange(port, get('example.com'))).toContain(' 403 ')
+    put(allow)
+    expect(await exchange(port, get('example.com'))).toContain(' 200 ')
+    // Whose lease is gone asks for nothing.
+    net.gateway.setNodePolicy(net.node, undefined, new Map([['e-9', allow]]))
+    expect(net.gateway.status.policyGeneration).toBe(4)
+  })
+})
+
+describe('lists as pieces of a longer one', () => {
+  it('come back as they were, whole, in part, in another order, and with what the longer one lacks', () => {
+    const whole = ['a.test', 'b.test', 'c.test', 'd.test']
+    const lists = [[...whole], ['b.test', 'c.test'], ['d.test', 'a.test', 'b.test'], ['x.test', 'c.test'], []]
+    const pieces = toPieces(lists, whole)
+    expect(pieces.slice(0, 2)).toEqual([[[0, 4]], [[1, 3]]])
+    expect(pieces.map((one) => fromPieces(one, whole))).toEqual(lists)
+  })
+})
+
+describe('a list that did not change', () => {
+  it('is not built again, whatever changed beside it; a job that asks for all of it shares it', () => {
+    const memo = new PatternMemo()
+    const policy = { allow: ['.a.test'], deny: ['b.a.test'], privateExceptions: [], self: [] }
+    const first = compileNodeRules(policy, 1, memo)
+    const second = compileNodeRules({ ...policy, allow: ['.a.test', 'c.test'] }, 2, memo, first)
+    expect(second.deny).toBe(first.deny)
+    expect(second.allow).not.toBe(first.allow)
+    expect(second.allow.match('c.test', 443)).toBeDefined()
+    expect(compileJobRules({ allow: ['.a.test', 'c.test'] }, memo, second)).toBe(second.allow)
+    expect(compileJobRules({ allow: ['.a.test'] }, memo, second).match('c.test', 443)).toBeUndefined()
+  })
+})
 
 describe('a permission that is withdrawn', () => {
   it('stops an attempt whose name is still being looked up, before anything is dialled', async () => {

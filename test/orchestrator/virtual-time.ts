@@ -1,4 +1,4 @@
-import type { Chance, Clock } from '../../src/ports/index.js'
+import type { Chance, TimerClock } from '../../src/ports/index.js'
 
 interface Timer {
   atMs: number
@@ -9,7 +9,7 @@ interface Timer {
 }
 
 /** A clock that stands still until it is told to go on. Shows whole milliseconds, as a real one does. */
-export class VirtualClock implements Clock {
+export class VirtualClock implements TimerClock {
   #now: number
   #order = 0
   readonly #timers: Timer[] = []

@@ -1,10 +1,11 @@
+import { REAL_CLOCK } from '../../src/node/real-time.js'
 import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { randomBytes, randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Chance, Clock } from '../../src/ports/index.js'
+import type { Chance } from '../../src/ports/index.js'
 import {
   createNatsTransport,
   type KeyPair,
@@ -26,12 +27,7 @@ export const noNats: string = ['/usr/sbin', '/usr/bin', '/usr/local/bin', '/usr/
   ? ''
   : 'needs nats-server'
 
-export const CLOCK: Clock = {
-  now: () => Date.now(),
-  sleep: async (ms, signal) => {
-    await sleep(ms, undefined, { signal })
-  },
-}
+export const CLOCK = REAL_CLOCK
 export const CHANCE: Chance = { uuid: () => randomUUID(), random: () => Math.random() }
 export const SILENT = { debug() {}, info() {}, warn() {}, error() {} }
 

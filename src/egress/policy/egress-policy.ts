@@ -52,15 +52,17 @@ export const NO_NODE_POLICY: NodeEgressPolicy = { allow: [], deny: [], privateEx
 /**
  * Compiles the operator's rules. They were judged for sense where they were written (public suffixes, private
  * addresses); here only the grammar counts. Rejects with `pattern.invalid`: then the old rules stay in force. With the
- * `memo` of the last rules only patterns that they did not hold are parsed.
+ * `memo` of the last rules, those `before`, only patterns that they did not hold are parsed, and lists that did not change
+ * are not built again.
  */
 export function compileNodeRules(
   policy: NodeEgressPolicy,
   generation: number,
   memo: PatternMemo = new PatternMemo(),
+  before?: NodeRules,
 ): NodeRules {
   try {
-    return compileWith((text) => memo.read(text, LENIENT), policy, generation)
+    return compileWith((text) => memo.read(text, LENIENT), policy, generation, before)
   } finally {
     memo.forgetUnused()
   }
@@ -68,8 +70,13 @@ export function compileNodeRules(
 
 type Read = (text: string) => HostPattern
 
-function compileWith(read: Read, policy: NodeEgressPolicy, generation: number): NodeRules {
-  const exceptions = compile(read, policy.privateExceptions)
+function compileWith(
+  read: Read,
+  policy: NodeEgressPolicy,
+  generation: number,
+  before: NodeRules | undefined,
+): NodeRules {
+  const exceptions = compile(read, policy.privateExceptions, before?.privateExceptions)
   const wide = exceptions.patterns.find((pattern) => pattern.reach !== 'exact')
   if (wide !== undefined) {
     throw new WeirError(
@@ -85,11 +92,11 @@ function compileWith(read: Read, policy: NodeEgressPolicy, generation: number): 
     generation,
     // Mode `none` is the operator's last word on hosts.
     learning: policy.learning === true && policy.mode !== 'none',
-    allow: allowed(read, policy),
-    deny: compile(read, policy.deny, 'any'),
+    allow: allowed(read, policy, before?.allow),
+    deny: compile(read, policy.deny, before?.deny, 'any'),
     keys: offeredKeys(policy.mode === 'none' ? [] : (policy.keys ?? [])),
-    network: policy.network === undefined ? undefined : compile(read, policy.network),
-    networkDeny: compile(read, policy.networkDeny ?? [], 'any'),
+    network: policy.network === undefined ? undefined : compile(read, policy.network, before?.network),
+    networkDeny: compile(read, policy.networkDeny ?? [], before?.networkDeny, 'any'),
     privateExceptions: exceptions,
     selfNames: new Set(self.filter((pattern) => !pattern.isAddress).map((pattern) => pattern.host)),
     selfAddresses: new Set(self.filter((pattern) => pattern.isAddress).map((pattern) => pattern.host)),
@@ -98,23 +105,38 @@ function compileWith(read: Read, policy: NodeEgressPolicy, generation: number): 
 
 /**
  * Compiles what a job asked for. Rejects with `pattern.invalid`. What the node's rules hold, as most of it has to be, is not
- * parsed again with the `memo` of those.
+ * parsed again with the `memo` of those. A job that asks for all that `node` allows shares its list.
  */
 export function compileJobRules(
   { allow }: Pick<LeasePolicy, 'allow'> & Partial<LeasePolicy>,
   memo: PatternMemo = new PatternMemo(),
+  node?: NodeRules,
 ): HostPatternSet {
-  return compile((text) => memo.readOnce(text, LENIENT), allow)
+  return compile((text) => memo.readOnce(text, LENIENT), allow, node?.allow)
 }
 
 /** An unknown mode opens nothing. */
-function allowed(read: Read, { mode = 'list', allow }: NodeEgressPolicy): HostPatternSet {
+function allowed(
+  read: Read,
+  { mode = 'list', allow }: NodeEgressPolicy,
+  before: HostPatternSet | undefined,
+): HostPatternSet {
   if (mode === 'all') return HostPatternSet.everything()
-  return compile(read, mode === 'list' ? allow : [])
+  return compile(read, mode === 'list' ? allow : [], before)
 }
 
 const LENIENT = { allowPublicSuffix: true, allowPrivate: true } as const
 
-function compile(read: Read, texts: readonly string[], portlessMeans: 'web' | 'any' = 'web'): HostPatternSet {
-  return new HostPatternSet(texts.map(read), { portlessMeans })
+/** `before`: a set in which a pattern without port means the same. It is taken when it holds just these patterns. */
+function compile(
+  read: Read,
+  texts: readonly string[],
+  before?: HostPatternSet,
+  portlessMeans: 'web' | 'any' = 'web',
+): HostPatternSet {
+  const patterns = texts.map(read)
+  const isSame =
+    before?.patterns.length === patterns.length &&
+    before.patterns.every((pattern, index) => pattern === patterns[index])
+  return isSame ? before : new HostPatternSet(patterns, { portlessMeans })
 }

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createApiServer, type ApiServerOptions } from '../../../src/api/index.js'
 import { createComputeNode, type ComputeNode } from '../../../src/compute/index.js'
-import type { Clock, Transport } from '../../../src/ports/index.js'
+import type { Transport } from '../../../src/ports/index.js'
 import { createOrchestrator, type Orchestrator } from '../../../src/orchestrator/index.js'
 import { localPublisher, noopPublisher } from '../../../src/publishers/index.js'
 import { inlineSource } from '../../../src/sources/index.js'
@@ -46,7 +46,7 @@ export interface NetworkOptions {
 export async function startNetwork(options: NetworkOptions = {}): Promise<Network> {
   const dataDir = await mkdtemp(join(tmpdir(), 'weir-contract-'))
   const closers: (() => unknown)[] = [() => rm(dataDir, { recursive: true, force: true })]
-  const clock: Clock = CLOCK
+  const clock = CLOCK
   const store = await openSqliteStore(join(dataDir, 'jobs.db')).catch(() => openMemoryStore())
   closers.push(() => store.close())
   const transport = createInProcessTransport({ clock, chance: CHANCE })
