@@ -40,17 +40,32 @@ describe.skipIf(missing !== '')(missing === '' ? title : `${title} (skipped: ${m
     })
   })
 
+  // All rows of the corpus attack our gateway in `test/egress`, in process and as a process. Here it is this program that is tested:
+  // every third row of each category is enough to find out.
   it('finds nothing in our own gateway', { timeout: 150_000 }, async () => {
+    const categories = new Map<string, string[]>()
+    for (const { id, category } of readCorpus())
+      categories.set(category, [...(categories.get(category) ?? []), id])
+    const rows = [...categories.values()].flatMap((ids) => ids.filter((_, index) => index % 3 === 0))
     const records = mkdtempSync(join(tmpdir(), 'weir-conformance-test-'))
     try {
       const own = ['--', process.execPath, join(import.meta.dirname, 'own-proxy.mjs'), records]
-      const { code, stdout } = await weir([...PROXY, '--strict', '--output', 'json', ...own])
+      const { code, stdout } = await weir([
+        ...PROXY,
+        '--strict',
+        '--rows',
+        rows.join(),
+        '--output',
+        'json',
+        ...own,
+      ])
       const results = JSON.parse(stdout) as RowResult[]
       const failed = results.filter(({ verdict }) => verdict !== 'pass' && verdict !== 'not applicable')
       expect(failed).toEqual([])
       expect(code).toBe(0)
+      expect(results.map(({ id }) => id)).toEqual(expect.arrayContaining(rows))
       const passed = results.filter(({ verdict }) => verdict === 'pass')
-      expect(passed.length).toBeGreaterThan(300)
+      expect(passed.length).toBeGreaterThan(100)
       expect(results.every(({ verdict, reason }) => (verdict === 'not applicable') === (reason !== ''))).toBe(
         true,
       )
