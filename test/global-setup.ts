@@ -8,4 +8,5 @@ export default function setup(): void {
   if (process.env.WEIR_TEST_BUILT === '1' && existsSync(join(root, 'dist'))) return
   const built = spawnSync(process.execPath, ['scripts/build.mjs'], { cwd: root, stdio: 'inherit' })
   if (built.status !== 0) throw new Error('the build failed')
+  process.env.WEIR_TEST_BUILT = '1' // Asked once for each project.
 }
