@@ -244,6 +244,18 @@ describe('what a refusal tells', () => {
     ])
   })
 
+  it('names a port that the list lacks, but none where only the node could open it or no list can', async () => {
+    const node = { ...NODE, allow: ['a.test', 'b.test:80'] }
+    const { port } = await gateway({}, node, ['a.test:443', 'b.test'])
+    const ask = (method: string, host: string) =>
+      exchange(port, `${method} ${host} HTTP/1.1\r\nHost: ${host.replace(/^http:\/\/|\/$/g, '')}\r\n\r\n`)
+    expect(await ask('GET', 'http://a.test/')).toMatch(/--domain a\.test:80\n[^]*Code: egress\.port/)
+    expect(await ask('CONNECT', 'a.test:80')).toMatch(/^(?![^]*--domain)[^]*Code: egress\.port/)
+    expect(await ask('CONNECT', 'b.test:443')).toMatch(
+      /^(?![^]*--domain)[^]*Only the operator[^]*egress\.port/,
+    )
+  })
+
   it('N-01 cannot be used to forge a line of the record', async () => {
     const { port } = await gateway()
     await exchange(port, 'GET http://evil.test%0aALLOW\x1b[31m"/ HTTP/1.1\r\nHost: x\r\n\r\n')

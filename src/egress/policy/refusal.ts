@@ -9,6 +9,8 @@ export interface Refusal {
   readonly host: string
   readonly port: number
   readonly owner: RuleOwner | ''
+  /** `http` is plain HTTP, `connect` a tunnel, `https` TLS of the gateway. Absent: it is not known. */
+  readonly kind?: string
   /** Replaces the catalogue's sentence; never holds private details. */
   readonly text?: string
 }
@@ -47,8 +49,11 @@ export function statusOf(code: ErrorCode): number {
   }
 }
 
+/** What a refusal is about, as far as advice depends on it. */
+export type Advised = Pick<Refusal, 'code' | 'host' | 'port' | 'owner' | 'kind'>
+
 /** The flag of the user that would change the refusal; undefined when none would. */
-export function adviceFor(code: ErrorCode, host: string, port: number): string | undefined {
+export function adviceFor({ code, host, port, owner, kind }: Advised): string | undefined {
   if (host === '' || port === 25) return undefined
   const domain = `--domain ${narrowestDomain(host, port)}`
   switch (code) {
@@ -58,8 +63,10 @@ export function adviceFor(code: ErrorCode, host: string, port: number): string |
     case 'egress.ip_literal':
       return domain
     case 'egress.port':
-      // On a port of the web it may be the kind of request, which no flag changes.
-      return port === 80 || port === 443 ? undefined : domain
+      // Plain HTTP to 443 and TLS to 80 are never open, whatever is listed.
+      if (port === 80 && kind !== 'http') return undefined
+      if (port === 443 && kind !== 'connect' && kind !== 'https') return undefined
+      return owner === 'job' ? domain : undefined
     default:
       return undefined
   }
@@ -81,9 +88,10 @@ export function refusalResponse(refusal: Refusal): Buffer {
   return Buffer.from(`${lines.join('\r\n')}\r\n\r\n${body}`)
 }
 
-function refusalText({ code, host, port, owner, text }: Refusal): string {
+function refusalText(refusal: Refusal): string {
+  const { code, host, port, owner, text } = refusal
   const where = host === '' ? '' : ` (${host.includes(':') ? `[${host}]` : host}:${port})`
-  const advice = adviceFor(code, host, port)
+  const advice = adviceFor(refusal)
   const lines = [`weir refused this request${where}: ${text ?? SENTENCES[code] ?? 'it cannot be served'}.`]
   if (owner !== '' && owner !== 'gateway') lines.push(`Whose rule: ${OWNERS[owner] ?? owner}.`)
   if (advice !== undefined) lines.push(`To allow it, run the job or program with: ${advice}`)

@@ -318,7 +318,7 @@ export class ClientConnection {
   /** Records a refusal, then answers and closes. The record comes first; without it the answer is 503. */
   async refuse(
     attempt: Attempt,
-    refusal: Omit<Refusal, 'host' | 'port'>,
+    refusal: Omit<Refusal, 'host' | 'port' | 'kind'>,
     end: EgressEnd = 'refused',
   ): Promise<void> {
     const { code, owner } = refusal
@@ -326,7 +326,7 @@ export class ClientConnection {
     const port = attempt.request?.port ?? 0
     try {
       await attempt.end({ code, owner, status: this.speaksTls ? 0 : refusal.status, end })
-      this.#tell({ ...refusal, host, port })
+      this.#tell({ ...refusal, host, port, ...(attempt.request && { kind: attempt.request.kind }) })
     } catch (error) {
       if (!isWeirError(error, 'egress.audit_failed')) throw error
       this.#tell({ status: statusOf(error.code), code: error.code, host: '', port: 0, owner: '' })

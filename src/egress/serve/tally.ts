@@ -37,7 +37,8 @@ export class EgressTally {
     else destination.refused += times
     if (record.code === '') return
     destination.code = record.code
-    const advice = adviceFor(record.code, record.host, record.port)
+    const { code, host, port, ruleOwner: owner, kind } = record
+    const advice = adviceFor({ code, host, port, owner, kind })
     if (advice !== undefined) destination.advice = advice
   }
 
