@@ -38,7 +38,7 @@ describe('weir/egress', () => {
     )
     expect(printed).toEqual([
       'true\n',
-      '403 elsewhere.test egress.not_in_job_list\n1 --domain elsewhere.test\n',
+      '403 elsewhere.test egress.not_in_job_list\n1 --domain elsewhere.test:80\n',
     ])
   })
 
