@@ -175,8 +175,8 @@ describe('usage', () => {
     [
       'a count that is no number',
       ['docker', 'run', '--count', 'two', 'alpine'],
-      'Cannot use --count two',
-      '',
+      'Cannot use --count "two"',
+      'whole number',
     ],
     [
       'an environment variable without value',
