@@ -31,18 +31,20 @@ export interface Meter {
   leave(turn: Turn): void
 }
 
+/** Nothing is granted before it was asked for. */
+const notYet = (): void => {}
+
 /** Resolves when `bytes` may pass; undefined: at once. Rejects with the signal's reason; nothing is paid then. */
 export function passage(meter: Meter, bytes: number, signal: AbortSignal): Promise<void> | undefined {
   signal.throwIfAborted()
-  let granted: () => void = () => {}
-  const turn: Turn = { units: bytes, grant: () => granted() }
+  const turn = { units: bytes, grant: notYet }
   if (meter.ask(turn)) return undefined
   return new Promise((resolve, reject) => {
     const onAbort = () => {
       meter.leave(turn)
       reject(signal.reason as Error)
     }
-    granted = () => {
+    turn.grant = () => {
       signal.removeEventListener('abort', onAbort)
       resolve()
     }

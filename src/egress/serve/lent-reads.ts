@@ -1,4 +1,5 @@
 import { connect, type Socket, type TcpNetConnectOpts } from 'node:net'
+import type { Duplex } from 'node:stream'
 
 /** One read takes at most so much. */
 const READ_BYTES_MAX = 64 * 1024
@@ -13,7 +14,7 @@ const views = new Map<number, Buffer>()
 const free: Buffer[] = []
 /** Memory of ours, each for one read at a time. Anything else may be a part of what others still look at. */
 const ours = new WeakSet<object>()
-const receivers = new WeakMap<Socket, (bytes: Buffer) => void>()
+const receivers = new WeakMap<Duplex, (bytes: Buffer) => void>()
 
 /**
  * Connects without reading: from {@link receive} on its bytes come in pieces of at most `readBytes`, in memory that is used
@@ -38,9 +39,9 @@ export function connectLent(where: TcpNetConnectOpts, readBytes: number): Socket
 }
 
 /** What comes over a connection goes to `receiver`; undefined: to nobody any more. Nothing happens to one that was not lent. */
-export function receive(socket: unknown, receiver: ((bytes: Buffer) => void) | undefined): void {
-  if (receiver === undefined) receivers.delete(socket as Socket)
-  else receivers.set(socket as Socket, receiver)
+export function receive(socket: Duplex, receiver: ((bytes: Buffer) => void) | undefined): void {
+  if (receiver === undefined) receivers.delete(socket)
+  else receivers.set(socket, receiver)
 }
 
 /** Nobody looks at the memory of this piece any more, nor writes it: the next read may use it. False: it was not lent. */
